@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Prune a trained detection model and fine-tune it: edit the `param_dict` below and run `python compress.py`."""
+
+from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
+from ultralytics.utils import YAML
+
+
+def compress(param_dict):
+    """Prune `param_dict['model']` to `param_dict['speed_up']`.
+
+    Args:
+        param_dict (dict): Keys of training and pruning.
+
+    Returns:
+        (str): Path of the pruned weights, <project>/<name>-prune/weights/prune.pt.
+    """
+    hyp = YAML.load(param_dict["sl_hyp"]) if param_dict.get("sl_hyp") else {}
+    overrides = {**param_dict, **hyp, "name": f"{param_dict['name']}-prune"}
+    return DetectionCompressor(overrides=overrides).compress()
+
+
+def finetune(param_dict, prune_model_path):
+    """Train the pruned weights.
+
+    Args:
+        param_dict (dict): Keys of training and pruning.
+        prune_model_path (str): What `compress` returned.
+    """
+    overrides = {**param_dict, "model": prune_model_path, "name": f"{param_dict['name']}-finetune"}
+    DetectionFinetune(overrides=overrides).train()
+
+
+if __name__ == "__main__":
+    param_dict = {
+        # training ---------------------------------------------------------------------------------------------------
+        "model": "yolov8n.yaml",  # your trained best.pt; a .yaml is trained first, for as many epochs
+        "data": "shapes.yaml",  # your data set; this one draws itself on first use
+        "imgsz": 160,
+        "epochs": 30,  # of the fine-tuning (and of the base training of a .yaml)
+        "batch": 16,
+        "workers": 8,
+        "cache": True,
+        "optimizer": "AdamW",
+        "device": "cpu",  # or "0" for the first GPU
+        "close_mosaic": 10,
+        "project": "runs/prune",
+        "name": "yolov8n-lamp",
+        # pruning ----------------------------------------------------------------------------------------------------
+        "prune_method": "lamp",
+        "global_pruning": True,  # rank the channels of all layers together
+        "speed_up": 2.0,  # dense FLOPs over pruned FLOPs
+        "round_to": 8,  # channels per layer are a multiple of this
+        "max_sparsity": 1.0,  # largest share of a layer's channels that may be removed
+        "iterative_steps": 1,
+        # sparsity training, for methods that need it (lamp does not) -------------------------------------------------
+        "reg": 0.0005,
+        "reg_decay": 0.01,
+        "reg_decay_type": "linear",
+        "reg_decay_step": 10,
+        "delta_reg": 1e-4,
+        "sl_epochs": 0,
+        "sl_hyp": None,  # "ultralytics/cfg/hyp.scratch.sl.yaml"
+        "sl_model": None,
+    }
+    finetune(param_dict, compress(param_dict))

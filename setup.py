@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Packaging of the overlay: files that are installed beside Ultralytics' own, and the hook that activates them."""
+
+from pathlib import Path
+
+from setuptools import Distribution, setup
+
+ROOT = Path(__file__).resolve().parent
+STARTUP = "ultralytics/cfg/compress/startup"
+
+
+class OverlayDistribution(Distribution):
+    """Distribution whose data files reach editable installs too.
+
+    Setuptools' `editable_wheel` asks for `has_data` before it installs them, and only `has_data_files` exists.
+    """
+
+    has_data = Distribution.has_data_files
+
+
+def find_overlay_packages():
+    """List the folders of the overlay that hold files of ours, as package names.
+
+    `setuptools.find_packages` wants an `__init__.py`, which the overlay must not have where Ultralytics has one.
+    """
+    files = [file for file in (ROOT / "ultralytics").rglob("*") if file.suffix in {".py", ".yaml"}]
+    folders = {file.parent.relative_to(ROOT) for file in files}
+    return sorted(".".join(folder.parts) for folder in folders - {Path(STARTUP)})
+
+
+setup(
+    name="ultralytics-compress",
+    version="0.1.0",
+    description="Structured pruning for Ultralytics YOLO: prune, fine-tune and report in one command",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="AGPL-3.0-or-later",
+    license_files=["LICENSE"],
+    python_requires=">=3.9",
+    install_requires=[
+        "torch>=2.0",  # as torch-pruning
+        "torch-pruning>=1.6.1",  # the release that the surgery was written against
+        "ultralytics>=8.4.190",  # activation extends its tables and classes by name
+        "pyyaml>=5.3.1",  # as ultralytics
+    ],
+    extras_require={
+        "test": ["pytest>=7.0", "setuptools>=70.1"],  # setuptools: tests/test_install.py builds without isolation
+        "export": ["onnx>=1.12.0", "onnxslim>=0.1.82", "onnxruntime>=1.17.0"],
+    },
+    distclass=OverlayDistribution,
+    packages=find_overlay_packages(),
+    package_data={"": ["*.yaml"]},
+    # A wheel's data folder lies beside its purelib one: these land at the top of site-packages.
+    data_files=[
+        ("../purelib", [f"{STARTUP}/ultralytics_compress.pth", f"{STARTUP}/ultralytics_compress_startup.py"])
+    ],
+    zip_safe=False,
+)

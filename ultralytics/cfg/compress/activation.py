@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Turn the extension on: every name of Ultralytics that it changes is changed here, and listed in `PATCHES`."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from ultralytics.cfg.compress.checks import INT_MIN, check_prune_cfg
+
+PRUNE_CFG_PATH = Path(__file__).with_name("default.yaml")
+FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg"})
+FRACTION_KEYS = frozenset({"max_sparsity"})
+INT_KEYS = frozenset(INT_MIN)
+BOOL_KEYS = frozenset({"global_pruning"})
+STR_KEYS = frozenset({"prune_method", "reg_decay_type"})
+CLI_EXAMPLE = """
+    Make a trained model smaller and faster by structured pruning, then fine-tune it:
+        yolo compress model=path/to/best.pt data=coco8.yaml speed_up=2.0 epochs=100
+"""
+
+
+def patch_cfg(cfg: ModuleType) -> None:
+    """Add the compress mode and its keys to `ultralytics.cfg`: MODES, the type tables, checks and CLI help."""
+    from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
+
+    if "compress" in cfg.MODES:
+        return
+    keys = YAML.load(PRUNE_CFG_PATH)
+    DEFAULT_CFG_DICT.update(keys)
+    vars(DEFAULT_CFG).update(keys)
+    cfg.CFG_FLOAT_KEYS |= FLOAT_KEYS
+    cfg.CFG_FRACTION_KEYS |= FRACTION_KEYS
+    cfg.CFG_INT_KEYS |= INT_KEYS
+    cfg.CFG_INT_MIN.update(INT_MIN)
+    cfg.CFG_BOOL_KEYS |= BOOL_KEYS
+    cfg.CFG_STR_KEYS |= STR_KEYS
+
+    modes = cfg.MODES
+    cfg.MODES = (*modes, "compress")
+    cfg.CLI_HELP_MSG = cfg.CLI_HELP_MSG.replace(str(list(modes)), str(list(cfg.MODES))) + CLI_EXAMPLE
+
+    check_cfg = cfg.check_cfg
+
+    @functools.wraps(check_cfg)
+    def check_cfg_and_prune_keys(cfg: dict, hard: bool = True) -> None:
+        check_cfg(cfg, hard)
+        check_prune_cfg(cfg)
+
+    cfg.check_cfg = check_cfg_and_prune_keys
+
+    class YAMLWithPruneKeys(YAML):
+        """`yolo cfg` prints default.yaml through `YAML.print`: let it print the added keys as well."""
+
+        @classmethod
+        def print(cls, yaml_file):
+            YAML.print(yaml_file)
+            if yaml_file == cfg.DEFAULT_CFG_PATH:
+                YAML.print(PRUNE_CFG_PATH)
+
+    cfg.YAML = YAMLWithPruneKeys
+
+
+def patch_model(module: ModuleType) -> None:
+    """Give Ultralytics' model classes a `compress` method."""
+    if hasattr(module.Model, "compress"):
+        return
+
+    def compress(self, compressor=None, **kwargs):
+        """Prune the model to `speed_up`, fine-tune it, and hold the fine-tuned model from then on.
+
+        Args:
+            compressor (type, optional): Compressor class, by default the one of the model's task.
+            **kwargs (Any): Keys of the compress mode and of training, i.e. data, speed_up, epochs, imgsz, resume.
+
+        Returns:
+            (dict): The report: dense, pruned and fine-tuned model side by side, as in report.json.
+
+        Examples:
+            >>> model = YOLO("best.pt")
+            >>> model.compress(data="coco8.yaml", speed_up=2.0, epochs=100)
+        """
+        from ultralytics.engine.compressor import compress_model
+
+        return compress_model(self, compressor, **kwargs)
+
+    module.Model.compress = compress
+
+
+def patch_task_map(module: ModuleType) -> None:
+    """Add the compressors to the task map of `YOLO`."""
+    task_map = module.YOLO.task_map.fget
+    if hasattr(task_map, "__wrapped__"):
+        return
+
+    @functools.wraps(task_map)
+    def with_compressors(self):
+        from ultralytics.models.yolo.detect.compress import DetectionCompressor
+
+        tasks = task_map(self)
+        tasks["detect"]["compressor"] = DetectionCompressor
+        return tasks
+
+    module.YOLO.task_map = property(with_compressors)
+
+
+def patch_detection_trainer(module: ModuleType) -> None:
+    """Let the stock detection trainer keep a pruned architecture instead of rebuilding the dense one from its YAML."""
+    get_model = module.DetectionTrainer.get_model
+    if hasattr(get_model, "__wrapped__"):
+        return
+
+    @functools.wraps(get_model)
+    def get_model_or_keep_pruned(self, cfg=None, weights=None, verbose=True):
+        from ultralytics.engine.pruning.architecture import has_pruned_yaml, is_pruned, keep_architecture
+
+        if is_pruned(weights):
+            return keep_architecture(weights, self.data, self.args)
+        if has_pruned_yaml(cfg):
+            raise ValueError(
+                f"'pretrained={self.args.pretrained}' is invalid with a pruned model, whose architecture exists only "
+                "in its checkpoint. Train it with pretrained=True, or train the dense model's YAML instead."
+            )
+        return get_model(self, cfg, weights, verbose)
+
+    module.DetectionTrainer.get_model = get_model_or_keep_pruned
+
+
+PATCHES = {
+    "ultralytics.cfg": patch_cfg,
+    "ultralytics.engine.model": patch_model,
+    "ultralytics.models.yolo.model": patch_task_map,
+    "ultralytics.models.yolo.detect.train": patch_detection_trainer,
+}
+
+
+def apply(name: str) -> None:
+    """Patch one imported module; doing so twice changes nothing.
+
+    Args:
+        name (str): A key of `PATCHES`.
+    """
+    PATCHES[name](importlib.import_module(name))
+
+
+def activate() -> None:
+    """Patch everything now: for a drop-in copy, where no start-up hook waits for the imports."""
+    for name in PATCHES:
+        apply(name)

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Compress a model: base training if it is a YAML, pruning, fine-tuning and a report, for every task alike.
+
+A task's classes are a few lines: `class DetectionCompressor(Compressor, DetectionTrainer)` and
+`class DetectionFinetune(Finetuner, DetectionTrainer)`. Both training stages are stock trainers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from ultralytics import YOLO
+from ultralytics.cfg import TASK2METRIC
+from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
+from ultralytics.engine.model import Model
+from ultralytics.engine.pruning.architecture import is_pruned
+from ultralytics.engine.pruning.checkpoint import save_pruned
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.report import build_report, save_report
+from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, checks, colorstr
+
+REPORT_FILE = "report.json"
+DATASETS = Path(__file__).resolve().parents[1] / "cfg" / "datasets"  # where this package's own data sets are
+RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
+
+
+class Compressor:
+    """Prunes a trained model and has it fine-tuned; stands before a task's stock trainer among the bases of a class.
+
+    Attributes:
+        trainer (type): The task's stock trainer, for the base training of a YAML model.
+        finetuner (type): The task's `Finetuner`.
+        save_dir (Path): Run folder: args.yaml, stages.yaml, report.json, weights/prune.pt.
+        pruned (Path): The pruned weights.
+        stages (Stages): Which stages are complete.
+    """
+
+    trainer: type
+    finetuner: type
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        """Check everything that can be checked before work begins, and set up the run folder.
+
+        Args:
+            cfg (str | dict | SimpleNamespace): Configuration.
+            overrides (dict, optional): Overrides of the configuration, i.e. an article-style `param_dict`.
+            _callbacks (dict, optional): Callbacks; the training stages get them too.
+
+        Raises:
+            ValueError: If 'model' or 'data' is missing or of the wrong kind.
+            FileNotFoundError: If 'resume' is set and there is no run to resume.
+        """
+        overrides = {**(overrides or {}), "mode": "compress"}
+        if overrides.get("resume"):
+            overrides = _resumed(overrides)
+        overrides["data"] = find_data(overrides.get("data"))
+        check_model(overrides.get("model"))
+        super().__init__(cfg, overrides, _callbacks)
+        self.pruned = self.wdir / "prune.pt"
+        self.stages = Stages(self.save_dir)
+
+    def compress(self) -> str:
+        """Run every stage up to the pruned weights, skipping those that are complete.
+
+        Returns:
+            (str): Path of the pruned weights.
+        """
+        dense = Path(self._train("base", self.trainer, self.args.model) if is_yaml(self.args.model) else self.args.model)
+        if not self.stages.result("prune"):
+            self._prune(dense)
+        if not self.stages.result("evaluate"):
+            files = {"dense": dense, "pruned": self.pruned}
+            save_report(report_on(files, {}, self.args, self.device, self.save_dir), self.save_dir / REPORT_FILE)
+            self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
+        LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
+        return str(self.pruned)
+
+    def finetune(self) -> Path:
+        """Fine-tune the pruned weights in a folder beside this run's.
+
+        Returns:
+            (Path): The fine-tuned weights.
+        """
+        return self._train("finetune", self.finetuner, str(self.pruned))
+
+    def _prune(self, dense: Path) -> None:
+        """Cut the dense model and write the pruned weights."""
+        model, _ = load_checkpoint(dense)
+        pruned, record = prune_model(
+            model,
+            speed_up=self.args.speed_up,
+            method=self.args.prune_method,
+            global_pruning=self.args.global_pruning,
+            round_to=self.args.round_to,
+            max_sparsity=self.args.max_sparsity,
+        )
+        save_pruned(self.pruned, pruned, {**record, "run": str(self.save_dir)}, dense, vars(self.args))
+        self.stages.complete("prune", self.pruned)
+
+    def _train(self, stage: str, trainer: Callable, model: str) -> Path:
+        """Run a training stage, or the rest of it, and return its best weights."""
+        if result := self.stages.result(stage):
+            LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
+            return result
+        folder = self.stages.folder(stage)
+        last = folder / "weights" / "last.pt" if folder else None
+        if last is None or not last.exists():
+            run = trainer(overrides=self._training_args(stage, model), _callbacks=self.callbacks)
+            self.stages.begin(stage, run.save_dir)
+            run.train()
+        elif load_checkpoint(last)[1]["epoch"] >= 0:  # Ultralytics sets -1 when training has ended
+            run = trainer(overrides={"resume": str(last), **self._resume_args()}, _callbacks=self.callbacks)
+            run.train()
+        folder = self.stages.folder(stage)
+        best = folder / "weights" / "best.pt"
+        self.stages.complete(stage, best if best.exists() else folder / "weights" / "last.pt")
+        return self.stages.result(stage)
+
+    def _training_args(self, stage: str, model: str) -> dict[str, Any]:
+        """Return the arguments of a training stage: this run's, with a folder beside this run's."""
+        name = self.save_dir.name
+        prefix, found, number = name.rpartition("-prune")
+        name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
+        own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
+        return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
+
+    def _resume_args(self) -> dict[str, Any]:
+        """Return what a resumed training stage takes from this run's arguments."""
+        return {k: getattr(self.args, k) for k in RESUME_MAY_CHANGE}
+
+
+class Finetuner:
+    """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class."""
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        """Check that the model is a pruned one, and set up a stock training run.
+
+        Args:
+            cfg (str | dict | SimpleNamespace): Configuration.
+            overrides (dict, optional): Overrides of the configuration; 'resume=True' continues the newest run of
+                this 'project' and 'name', if there is one.
+            _callbacks (dict, optional): Callbacks.
+
+        Raises:
+            ValueError: If 'model' is not a pruned checkpoint.
+        """
+        overrides = {**(overrides or {})}
+        if overrides.get("resume") is True:
+            run = find_run({**vars(DEFAULT_CFG), **overrides}, "weights/last.pt")
+            overrides["resume"] = str(run / "weights" / "last.pt") if run else False
+        if not overrides.get("resume"):
+            overrides["data"] = find_data(overrides.get("data"))
+            model = overrides.get("model")
+            check_model(model)
+            if is_yaml(model) or not is_pruned(load_checkpoint(model)[0]):
+                raise ValueError(
+                    f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
+                    "it is with 'yolo train'."
+                )
+        super().__init__(cfg, overrides, _callbacks)
+
+    def train(self) -> None:
+        """Train as the stock trainer does, then write the report."""
+        super().train()
+        if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
+            self.report()
+
+    def report(self) -> None:
+        """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
+        best = self.best if self.best.exists() else self.last
+        before = Path(load_checkpoint(best)[0].pruning["run"]) / REPORT_FILE
+        rows = json.loads(before.read_text(encoding="utf-8"))["rows"] if before.exists() else {}
+        files = {name: Path(row["weights"]) for name, row in rows.items()}
+        if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
+            LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
+            return
+        metrics = {name: {k: row[k] for k in ("mAP50", "mAP50-95")} for name, row in rows.items()}
+        files["fine-tuned"] = best
+        save_report(report_on(files, metrics, self.args, self.device, self.save_dir), self.save_dir / REPORT_FILE)
+
+
+def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kwargs: Any) -> dict:
+    """Compress the model of a `YOLO` object: what `YOLO.compress` and `yolo compress` do.
+
+    Args:
+        yolo (Model): Object with a .pt or .yaml model; it holds the fine-tuned model afterwards.
+        compressor (type, optional): Compressor class, by default the one of the model's task.
+        **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
+
+    Returns:
+        (dict): The report.
+
+    Raises:
+        ValueError: If models of this task cannot be pruned.
+    """
+    yolo._check_is_pytorch_model()
+    supported = [task for task, classes in yolo.task_map.items() if "compressor" in classes]
+    if compressor is None and yolo.task not in supported:
+        raise ValueError(f"'task={yolo.task}' is not supported by compress. Supported tasks: {', '.join(supported)}.")
+    args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
+    args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
+    args["name"] = f"{args.get('name') or 'compress'}-prune"
+    run = (compressor or yolo.task_map[yolo.task]["compressor"])(overrides=args, _callbacks=yolo.callbacks)
+    run.compress()
+    best = run.finetune()
+    yolo.model, yolo.ckpt = load_checkpoint(best)
+    yolo.ckpt_path, yolo.predictor = str(best), None
+    yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
+    report = best.parents[1] / REPORT_FILE
+    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def report_on(
+    files: dict[str, Path], metrics: dict[str, dict[str, float]], args: SimpleNamespace, device: torch.device, folder: Path
+) -> dict:
+    """Return the report on checkpoints, validating those whose metrics are not given.
+
+    Args:
+        files (dict[str, Path]): Name of the row to checkpoint.
+        metrics (dict[str, dict[str, float]]): Known metrics of some rows.
+        args (SimpleNamespace): Arguments of the run, from which the validation takes its own.
+        device (torch.device): Where to validate and to measure latency.
+        folder (Path): Run folder, for what the validation saves.
+
+    Returns:
+        (dict): See `ultralytics.engine.pruning.report.build_report`.
+    """
+    keys = ("data", "imgsz", "batch", "workers", "split", "single_cls", "classes", "max_det")
+    own = {"device": device_name(device), "save_dir": str(folder), "plots": False, "mode": "val"}
+    for name in files.keys() - metrics.keys():
+        LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
+        result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
+        main = TASK2METRIC[args.task]
+        metrics[name] = {"mAP50": result[main.replace("mAP50-95", "mAP50")], "mAP50-95": result[main]}
+    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
+    return build_report(models, files, metrics, args.imgsz, device)
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device as Ultralytics' 'device' argument has it: '0' for the first GPU."""
+    return str(device.index or 0) if device.type == "cuda" else str(device)
+
+
+def is_yaml(model: str | Path) -> bool:
+    """Return True for a model that is given as a YAML and has no weights yet."""
+    return str(model).lower().endswith((".yaml", ".yml"))
+
+
+def check_model(model: Any) -> None:
+    """Check that a model can be compressed: a YAML that can be found, or a checkpoint that can be loaded.
+
+    Args:
+        model (Any): Value of 'model'.
+
+    Raises:
+        ValueError: If it is missing or neither a .pt nor a YAML file.
+        FileNotFoundError: If there is no such file.
+    """
+    if not isinstance(model, (str, Path)) or not (is_yaml(model) or str(model).lower().endswith(".pt")):
+        raise ValueError(f"'model={model}' is invalid. 'model' must be a trained .pt file, or a .yaml to train first.")
+    if is_yaml(model):
+        yaml_model_load(model)
+    else:
+        load_checkpoint(model)
+
+
+def find_data(data: Any) -> str:
+    """Return the data set of a run; this package's own data sets are found by their bare name.
+
+    Args:
+        data (Any): Value of 'data'.
+
+    Returns:
+        (str): The same, or the path of this package's file of that name.
+
+    Raises:
+        ValueError: If it is missing.
+    """
+    if not data:
+        raise ValueError(f"'data={data}' is invalid. 'data' must name a data set, i.e. 'data=coco8.yaml'.")
+    own = DATASETS / Path(data).name
+    return str(own) if str(data) == own.name and own.exists() else str(data)
+
+
+def _resumed(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the run to resume, with what its caller may change."""
+    resume = overrides["resume"]
+    run = find_run({**vars(DEFAULT_CFG), **overrides}, STAGES_FILE) if resume is True else Path(resume)
+    if run is None or not (run / STAGES_FILE).exists():
+        raise FileNotFoundError(
+            f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
+            f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
+        )
+    saved = YAML.load(run / "args.yaml")
+    changed = {k: overrides[k] for k in RESUME_MAY_CHANGE if k in overrides}
+    LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
+    return {**saved, **changed, "save_dir": str(run), "resume": False}

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Budget solver: how many units each group keeps, so that the FLOPs target is met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.flops import FlopsFormula
+from ultralytics.engine.pruning.groups import Group
+
+
+@dataclass(frozen=True)
+class CoupledGroups:
+    """Groups that must keep the same number of units, as ranks to remove from the bottom.
+
+    Attributes:
+        members (list[int]): Indices of the groups.
+        scores (np.ndarray): Score of each rank, ascending, shape (n,): the mean over the members of the scores of
+            their units at that rank.
+        counts (list[int]): Numbers of units that may be kept, ascending.
+    """
+
+    members: list[int]
+    scores: np.ndarray
+    counts: list[int]
+
+
+def couple(
+    groups: Sequence[Group],
+    scores: Sequence[torch.Tensor],
+    same_width: Sequence[tuple[nn.Conv2d, ...]],
+    global_pruning: bool = True,
+    round_to: int = 8,
+    max_sparsity: float = 1.0,
+) -> list[CoupledGroups]:
+    """Tie the groups of equally wide convolutions together and fix what each may keep.
+
+    Args:
+        groups (Sequence[Group]): Groups.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+        same_width (Sequence[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many output channels.
+        global_pruning (bool): Compare scores between groups; otherwise every group loses the same share of units.
+        round_to (int): Keep a multiple of this many units, or all.
+        max_sparsity (float): Largest share of a group's units that may be removed.
+
+    Returns:
+        (list[CoupledGroups]): Every group in exactly one of them.
+
+    Raises:
+        ValueError: If groups that must be equally wide differ in size, which no stock block does.
+    """
+    index = {s.layer: i for i, group in enumerate(groups) for s in group.convs("out")}
+    cluster = list(range(len(groups)))
+    for convs in same_width:
+        ties = {cluster[index[conv]] for conv in convs}
+        cluster = [min(ties) if c in ties else c for c in cluster]
+    coupled = []
+    for c in sorted(set(cluster)):
+        members = [i for i, other in enumerate(cluster) if other == c]
+        sizes = {groups[i].size for i in members}
+        if len(sizes) > 1:
+            raise ValueError(f"{[groups[i].name for i in members]} must be equally wide but have sizes {sizes}")
+        n = sizes.pop()
+        ranked = torch.stack([scores[i].sort().values for i in members]).mean(0).numpy()
+        ranked = ranked if global_pruning else (np.arange(n) + 1) / n
+        least = min(n, max(round_to, int(np.ceil((1 - max_sparsity) * n)), 1))
+        counts = sorted({k for k in range(least, n) if k % round_to == 0} | {n})
+        coupled.append(CoupledGroups(members, ranked, counts))
+    return coupled
+
+
+def solve_budget(coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float) -> list[int]:
+    """Return how many units each group keeps, by score, so that the target is met and hardly exceeded.
+
+    All ranks of all groups stand in one line, lowest score first. Bisection finds the shortest stretch of it whose
+    removal, rounded to the counts allowed, meets the target; then groups take back what the rounding removed too
+    much, highest score first, as long as the target still holds.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
+        formula (FlopsFormula): FLOPs of the network as a function of the units kept.
+        speed_up (float): Dense FLOPs over pruned FLOPs, at least.
+
+    Returns:
+        (list[int]): Units kept in each group.
+
+    Raises:
+        ValueError: If not even the smallest allowed counts reach the target.
+    """
+    owner = np.concatenate([np.full(len(c.scores), i) for i, c in enumerate(coupled)])
+    line = owner[np.argsort(np.concatenate([c.scores for c in coupled]), kind="stable")]
+    removed_after = np.cumsum(line[:, None] == np.arange(len(coupled)), axis=0)
+    limit = formula.dense / speed_up
+
+    def keep(removed: int) -> list[int]:
+        gone = removed_after[removed - 1] if removed else np.zeros(len(coupled))
+        return [_nearest(c.counts, len(c.scores) - g) for c, g in zip(coupled, gone)]
+
+    def flops(counts: Sequence[int]) -> float:
+        return formula(_per_group(coupled, counts))
+
+    low, high = 0, len(line)
+    if flops(keep(high)) > limit:
+        reachable = formula.dense / flops(keep(high))
+        raise ValueError(
+            f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
+            f"{reachable:.2f}. Lower speed_up, or lower round_to or raise max_sparsity."
+        )
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if flops(keep(middle)) <= limit else (middle + 1, high)
+    return _per_group(coupled, _take_back(coupled, keep(low), lambda counts: flops(counts) <= limit))
+
+
+def _take_back(coupled: Sequence[CoupledGroups], counts: list[int], fits) -> list[int]:
+    """Raise counts to the next allowed one, the group with the highest score among its removed ranks first."""
+    blocked: set[int] = set()
+    while True:
+        removed = [i for i, c in enumerate(coupled) if counts[i] < c.counts[-1] and i not in blocked]
+        if not removed:
+            return counts
+        best = max(removed, key=lambda i: coupled[i].scores[len(coupled[i].scores) - counts[i] - 1])
+        larger = next(k for k in coupled[best].counts if k > counts[best])
+        trial = [*counts[:best], larger, *counts[best + 1 :]]
+        if fits(trial):
+            counts = trial
+        else:
+            blocked.add(best)
+
+
+def _nearest(counts: Sequence[int], wanted: float) -> int:
+    """Return the allowed count nearest to the wanted one, the larger of two equally near."""
+    return min(counts, key=lambda k: (abs(k - wanted), -k))
+
+
+def _per_group(coupled: Sequence[CoupledGroups], counts: Sequence[int]) -> list[int]:
+    """Spread the counts of coupled groups over their members, in the order of the groups."""
+    kept = {member: count for c, count in zip(coupled, counts) for member in c.members}
+    return [kept[i] for i in range(len(kept))]

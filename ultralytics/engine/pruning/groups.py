@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Groups: which channels of which layers go together when one of them is removed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch_pruning as tp
+from torch import nn
+
+from ultralytics.nn.modules.head import Detect
+
+# Layers that `cut` can slice; a group that reaches any other layer with parameters stays dense.
+SLICEABLE = (nn.Conv2d, nn.BatchNorm2d)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Channels of one layer that a group holds.
+
+    Attributes:
+        layer (nn.Module): A convolution or batch norm.
+        axis (str): 'out' for output channels, 'in' for input channels. The one channel axis of a batch norm or a
+            depthwise convolution is 'out'.
+        channels (torch.Tensor): Indices of the layer's channels, shape (N,).
+        units (torch.Tensor): The unit of the group that each of these channels belongs to, shape (N,).
+    """
+
+    layer: nn.Module
+    axis: str
+    channels: torch.Tensor
+    units: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of channels that can be removed independently of each other, and what each holds in every layer.
+
+    A unit is the smallest set of channels that must go together: usually one channel of a convolution, its batch norm
+    and the matching input channel of every consumer.
+
+    Attributes:
+        name (str): Name of the convolution from which the group was found.
+        size (int): Number of units.
+        slices (list[Slice]): The layers that the group touches.
+    """
+
+    name: str
+    size: int
+    slices: list[Slice]
+
+    def convs(self, axis: str) -> Iterable[Slice]:
+        """Yield the slices of convolutions on one axis."""
+        return (s for s in self.slices if s.axis == axis and isinstance(s.layer, nn.Conv2d))
+
+
+class Graph:
+    """Dependency graph of a model, traced once by torch-pruning (DepGraph, Fang et al. 2023, arXiv 2301.12900).
+
+    Attributes:
+        model (nn.Module): The traced model, in prunable form.
+        protected (list[nn.Conv2d]): Convolutions whose outputs are the network's predictions.
+        groups (list[Group]): Groups that can be pruned.
+        dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
+    """
+
+    def __init__(self, model: nn.Module, example: torch.Tensor):
+        """Trace the model and find its groups.
+
+        Args:
+            model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
+            example (torch.Tensor): Input image of shape (1, C, H, W).
+        """
+        self.model = model
+        self.protected = prediction_convs(model)
+        self.names = {m: name for name, m in model.named_modules()}
+        self.groups: list[Group] = []
+        self.dense: dict[str, str] = {self.names[m]: "its outputs are the predictions" for m in self.protected}
+        self._graph = self._trace(example)
+        self._find_groups()
+
+    def _trace(self, example: torch.Tensor) -> tp.DependencyGraph:
+        """Let torch-pruning trace from the prediction convolutions back to the image."""
+        outputs: list[torch.Tensor] = []
+        hooks = [m.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for m in self.protected]
+        frozen = [p for p in self.model.parameters() if not p.requires_grad]
+
+        def forward(model, x):
+            model(x)
+            return outputs
+
+        try:
+            for p in frozen:
+                p.requires_grad_(True)  # the trace follows autograd's graph
+            with torch.enable_grad():
+                # fresh dict and lists: torch-pruning 1.6.1 writes into default arguments
+                return tp.DependencyGraph().build_dependency(
+                    self.model,
+                    example,
+                    forward_fn=forward,
+                    customized_pruners={},
+                    ignored_layers=[],
+                    ignored_params=[],
+                    verbose=False,
+                )
+        finally:
+            for p in frozen:
+                p.requires_grad_(False)
+            for hook in hooks:
+                hook.remove()
+
+    def _find_groups(self) -> None:
+        """Walk from every convolution whose outputs no earlier walk has reached."""
+        reached: dict[nn.Module, set[int]] = defaultdict(set)
+        for conv in list(self._graph.module2node):
+            if not isinstance(conv, nn.Conv2d) or is_depthwise(conv):
+                continue
+            roots = [c for c in range(conv.out_channels) if c not in reached[conv]]
+            if not roots:
+                continue
+            touched = self._walk(conv, roots)
+            for (layer, axis), pairs in touched.items():
+                if axis == "out":
+                    reached[layer].update(channel for channel, _ in pairs)
+            group, obstacle = self._build(conv, touched)
+            if obstacle:
+                outputs = (m for m, axis in touched if axis == "out" and isinstance(m, nn.Conv2d))
+                self.dense.update({self.names[m]: obstacle for m in outputs if self.names[m] not in self.dense})
+            else:
+                self.groups.append(group)
+
+    def _walk(self, root: nn.Module, channels: list[int]) -> dict[tuple[nn.Module, str], set[tuple[int, int]]]:
+        """Follow torch-pruning's dependencies from output channels of one convolution.
+
+        torch-pruning's own `get_pruning_group` keeps one root per channel, which loses that two roots may meet in one
+        channel (the two halves of a GhostConv added to a plain tensor); this walk keeps them all.
+
+        Args:
+            root (nn.Module): Convolution to begin with.
+            channels (list[int]): Its output channels.
+
+        Returns:
+            (dict): (layer, axis) to the set of (channel, root channel) pairs reached there.
+        """
+        graph = self._graph
+        node = graph.module2node[root]
+        index = [tp._helpers._HybridIndex(idx=c, root_idx=c) for c in channels]
+        prune_out = graph.get_pruner_of_module(root).prune_out_channels
+        touched: dict[tuple[nn.Module, str], set[tuple[int, int]]] = defaultdict(set)
+        seen: dict[tuple[int, str], set] = defaultdict(set)
+        stack = [(node, prune_out, index)]
+        while stack:
+            node, handler, index = stack.pop()
+            # bound methods: torch-pruning asks for ==, sets and `in` do that, `is` would not
+            axis = "out" if graph.is_out_channel_pruning_fn(handler) else "in"
+            known = seen[id(node), axis]
+            index = [i for i in index if i not in known]
+            if not index:
+                continue
+            known.update(index)
+            if has_parameters(node.module):
+                touched[node.module, axis].update((i.idx, i.root_idx) for i in index)
+            for dep in node.dependencies:
+                if dep.is_triggered_by(handler):
+                    onward = index
+                    for mapping in dep.index_mapping:
+                        onward = onward if mapping is None else mapping(onward)
+                    if onward:
+                        stack.append((dep.target, dep.handler, onward))
+        return touched
+
+    def _build(self, root: nn.Module, touched: dict) -> tuple[Group | None, str]:
+        """Return the group of a walk, or None and the reason why its layers must stay whole."""
+        for layer, axis in touched:
+            if layer in self.protected and axis == "out":
+                return None, "its outputs are added to the predictions"
+            if not isinstance(layer, SLICEABLE):
+                return None, f"its channels reach a {type(layer).__name__} layer, which cannot be sliced"
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not is_depthwise(layer):
+                return None, f"its channels reach a grouped convolution ({self.names[layer]})"
+
+        units = _units(pairs for pairs in touched.values())
+        slices = []
+        for (layer, axis), pairs in touched.items():
+            channels = sorted({channel for channel, _ in pairs})
+            unit_of = {channel: units[root_channel] for channel, root_channel in pairs}
+            slices.append(Slice(layer, axis, torch.tensor(channels), torch.tensor([unit_of[c] for c in channels])))
+        group = Group(self.names[root], max(units.values()) + 1, slices)
+        for s in group.slices:
+            if len(set(torch.bincount(s.units, minlength=group.size).tolist())) > 1:
+                return None, f"its channels are unevenly repeated in {self.names[s.layer]}"
+        return group, ""
+
+
+def _units(pair_sets: Iterable[set[tuple[int, int]]]) -> dict[int, int]:
+    """Number the classes of root channels that meet in some channel of some layer.
+
+    Args:
+        pair_sets (Iterable[set[tuple[int, int]]]): For each layer and axis, (channel, root channel) pairs.
+
+    Returns:
+        (dict[int, int]): Root channel to its unit, numbered from 0 in the order of the root channels.
+    """
+    parent: dict[int, int] = {}
+
+    def find(root: int) -> int:
+        parent.setdefault(root, root)
+        while parent[root] != root:
+            parent[root] = parent[parent[root]]
+            root = parent[root]
+        return root
+
+    for pairs in pair_sets:
+        first: dict[int, int] = {}
+        for channel, root in pairs:
+            a, b = find(first.setdefault(channel, root)), find(root)
+            parent[max(a, b)] = min(a, b)
+    numbers: dict[int, int] = {}
+    return {root: numbers.setdefault(find(root), len(numbers)) for root in sorted(parent)}
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Return True for a convolution in which every output channel reads one input channel of its own."""
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def has_parameters(module: object) -> bool:
+    """Return True for a layer with parameters or a bare parameter, False for torch-pruning's stand-ins for operations."""
+    if isinstance(module, nn.Parameter):
+        return True
+    return isinstance(module, nn.Module) and next(module.parameters(), None) is not None
+
+
+def prediction_convs(model: nn.Module) -> list[nn.Conv2d]:
+    """Return the last convolution of every branch of every detection head.
+
+    Args:
+        model (nn.Module): An Ultralytics model.
+
+    Returns:
+        (list[nn.Conv2d]): Convolutions whose outputs are predictions.
+
+    Raises:
+        ValueError: If the model has no detection head.
+    """
+    heads = [m for m in model.modules() if isinstance(m, Detect)]
+    if not heads:
+        raise ValueError(
+            f"{type(model).__name__} has no detection head: only models of task 'detect' can be pruned so far."
+        )
+    branches = (b for head in heads for child in head.children() if isinstance(child, nn.ModuleList) for b in child)
+    return [[m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1] for branch in branches]

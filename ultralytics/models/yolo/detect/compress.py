@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Compress detection models."""
+
+from ultralytics.cfg.compress.activation import activate
+from ultralytics.engine.compressor import Compressor, Finetuner
+from ultralytics.models.yolo.detect.train import DetectionTrainer
+
+activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing
+
+
+class DetectionFinetune(Finetuner, DetectionTrainer):
+    """Fine-tune a pruned detection model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.detect.compress import DetectionFinetune
+        >>> DetectionFinetune(overrides={"model": "prune.pt", "data": "coco8.yaml", "epochs": 100}).train()
+    """
+
+
+class DetectionCompressor(Compressor, DetectionTrainer):
+    """Prune a detection model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.detect.compress import DetectionCompressor
+        >>> DetectionCompressor(overrides={"model": "best.pt", "data": "coco8.yaml", "speed_up": 2.0}).compress()
+        'runs/detect/compress/weights/prune.pt'
+    """
+
+    trainer = DetectionTrainer
+    finetuner = DetectionFinetune

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Prunable forms: exact stand-ins for blocks whose stock form hides its channels from the dependency graph.
+
+A prunable form is a module with two methods and one mapping:
+
+- `from_block(block)` builds it from the stock block, `to_block()` builds the stock block back; outputs stay the same.
+- `same_width()` yields tuples of convolutions that must keep the same *number* of output channels, because the stock
+  block cuts one tensor into equal parts; which channels each keeps is free.
+- `STOCK_OUTPUTS` names, for each branch, the stock block's layer and the part of its output that the branch makes.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ultralytics.nn.modules.block import C2f
+
+from .c2f import PrunableC2f
+
+PRUNABLE_FORMS = {C2f: PrunableC2f}
+
+__all__ = "PRUNABLE_FORMS", "PrunableC2f", "to_prunable", "to_stock"
+
+
+def to_prunable(model: nn.Module) -> nn.Module:
+    """Replace, in place, every stock block that has a prunable form by that form.
+
+    Args:
+        model (nn.Module): Model with unfused stock blocks.
+
+    Returns:
+        (nn.Module): The same model object.
+    """
+    return _replace(model, lambda m: PRUNABLE_FORMS[type(m)].from_block(m) if type(m) in PRUNABLE_FORMS else None)
+
+
+def to_stock(model: nn.Module) -> nn.Module:
+    """Replace, in place, every prunable form by the stock block that computes the same.
+
+    Args:
+        model (nn.Module): Model that `to_prunable` returned, pruned or not.
+
+    Returns:
+        (nn.Module): The same model object, which holds no class of ours any more.
+    """
+    forms = tuple(PRUNABLE_FORMS.values())
+    return _replace(model, lambda m: m.to_block() if isinstance(m, forms) else None)
+
+
+def _replace(module: nn.Module, convert) -> nn.Module:
+    """Walk the module tree from the leaves up and put in the module that `convert` returns, unless it is None."""
+    for name, child in module.named_children():
+        _replace(child, convert)
+        if (new := convert(child)) is not None:
+            setattr(module, name, new)
+    return module

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Prunable form of C2f."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from ultralytics.nn.modules.block import C2f
+
+from .branches import copy_marks, join_convs, split_conv
+
+
+class PrunableC2f(nn.Module):
+    """C2f with a branch of its own for each half of the tensor that the stock block halves.
+
+    Attributes:
+        cv0 (Conv): Makes the first half of stock `cv1`'s output, which goes straight to `cv2`.
+        cv1 (Conv): Makes the second half, which also feeds the bottlenecks.
+        cv2 (Conv): The stock block's output convolution, the same object.
+        m (nn.ModuleList): The stock block's bottlenecks, the same objects.
+    """
+
+    STOCK_OUTPUTS = {"cv0": ("cv1", 0, 2), "cv1": ("cv1", 1, 2)}  # branch: stock layer, part, parts of its output
+
+    def __init__(self, cv0: nn.Module, cv1: nn.Module, cv2: nn.Module, m: nn.ModuleList):
+        """Assemble the block from its parts.
+
+        Args:
+            cv0 (Conv): First branch.
+            cv1 (Conv): Second branch, which feeds the bottlenecks.
+            cv2 (Conv): Output convolution.
+            m (nn.ModuleList): Bottlenecks.
+        """
+        super().__init__()
+        self.cv0, self.cv1, self.cv2, self.m = cv0, cv1, cv2, m
+
+    @classmethod
+    def from_block(cls, block: C2f) -> PrunableC2f:
+        """Build the prunable form of an unfused stock block, reusing `cv2` and `m`."""
+        return copy_marks(block, cls(*split_conv(block.cv1, (block.c, block.c)), block.cv2, block.m))
+
+    def to_block(self) -> C2f:
+        """Build the stock block that computes the same; both branches must be equally wide."""
+        block = C2f.__new__(C2f)  # C2f.__init__ would initialise weights that are replaced at once
+        nn.Module.__init__(block)
+        block.c = self.cv1.conv.out_channels
+        block.cv1, block.cv2, block.m = join_convs([self.cv0, self.cv1]), self.cv2, self.m
+        return copy_marks(self, block)
+
+    def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
+        """Yield the convolutions that must stay equally wide."""
+        yield self.cv0.conv, self.cv1.conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run both branches, the bottlenecks and the output convolution.
+
+        Args:
+            x (torch.Tensor): Input of shape (B, C, H, W).
+
+        Returns:
+            (torch.Tensor): Output of shape (B, C2, H, W).
+        """
+        y = [self.cv0(x), self.cv1(x)]
+        for bottleneck in self.m:
+            y.append(bottleneck(y[-1]))
+        return self.cv2(torch.cat(y, 1))
