@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Every way of installing the overlay activates it, and none leaves a trace in Ultralytics.
 
-Each environment is a real one with a real Ultralytics distribution (a wheel zipped from the installed files); only torch
-and the like are borrowed, by a path entry for the running environment's site-packages after the environment's own.
+Each environment is a real one with a real Ultralytics distribution (a wheel zipped from the installed files); only
+torch and the like are borrowed, through links to the running environment's packages.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from importlib.metadata import distribution
@@ -28,7 +27,7 @@ HEAVY = {"torch", "numpy", "cv2", "yaml", "ultralytics", "torch_pruning"}
 class Environment:
     """A virtual environment that borrows the running one's packages, all but Ultralytics and the overlay."""
 
-    def __init__(self, folder, ultralytics_wheel):
+    def __init__(self, folder, borrowed, ultralytics_wheel):
         venv.create(folder)
         self.folder = folder
         self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
@@ -41,8 +40,7 @@ class Environment:
             "YOLO_AUTOINSTALL": "false",
         }
         self.site_packages = Path(self.python("import sysconfig; print(sysconfig.get_path('purelib'))"))
-        borrowed = dict.fromkeys([SITE_PACKAGES, *map(sysconfig.get_path, ("purelib", "platlib"))])
-        (self.site_packages / "borrowed.pth").write_text("".join(f"{path}\n" for path in borrowed))
+        (self.site_packages / "borrowed.pth").write_text(str(borrowed))
         self.install("--no-compile", ultralytics_wheel)
 
     def run(self, *command, cwd=None, **environ):
@@ -62,7 +60,7 @@ class Environment:
         return self.run(self.scripts / "python", "-c", code, cwd=cwd).stdout.strip()
 
     def install(self, *args):
-        """Let pip install from given files, though the same may be among what is borrowed, and never from an index."""
+        """Let pip install from given files, never from an index."""
         options = ("--force-reinstall", "--no-deps", "--no-index", "--no-build-isolation")
         self.run(self.scripts / "python", "-m", "pip", "--disable-pip-version-check", "install", *options, *args)
 
@@ -83,6 +81,17 @@ def ultralytics_files():
     """Return the files that belong to the installed Ultralytics distribution itself, the overlay's not among them."""
     names = [Path(file) for file in distribution("ultralytics").files]
     return [name for name in names if name.parts[0] != ".." and name.suffix != ".pyc"]
+
+
+@pytest.fixture(scope="module")
+def borrowed(tmp_path_factory):
+    """Return a folder of links to the running environment's packages, all but Ultralytics and the overlay."""
+    folder = tmp_path_factory.mktemp("borrowed")
+    kept_out = re.compile(r"ultralytics(-\d.*|[-_]compress.*)?|__editable__.*|__pycache__|.*\.pth")
+    for entry in SITE_PACKAGES.iterdir():
+        if not kept_out.fullmatch(entry.name):
+            (folder / entry.name).symlink_to(entry)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -122,23 +131,23 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stock(ultralytics_wheel, tmp_path_factory):
+def stock(borrowed, ultralytics_wheel, tmp_path_factory):
     """Return an environment with Ultralytics alone."""
-    return Environment(tmp_path_factory.mktemp("stock"), ultralytics_wheel)
+    return Environment(tmp_path_factory.mktemp("stock"), borrowed, ultralytics_wheel)
 
 
 @pytest.fixture(scope="module")
-def installed(ultralytics_wheel, project, tmp_path_factory):
+def installed(borrowed, ultralytics_wheel, project, tmp_path_factory):
     """Return an environment after `pip install .`."""
-    environment = Environment(tmp_path_factory.mktemp("installed"), ultralytics_wheel)
+    environment = Environment(tmp_path_factory.mktemp("installed"), borrowed, ultralytics_wheel)
     environment.install(project)
     return environment
 
 
 @pytest.fixture(scope="module")
-def editable(ultralytics_wheel, project, tmp_path_factory):
+def editable(borrowed, ultralytics_wheel, project, tmp_path_factory):
     """Return an environment after `pip install -e .`."""
-    environment = Environment(tmp_path_factory.mktemp("editable"), ultralytics_wheel)
+    environment = Environment(tmp_path_factory.mktemp("editable"), borrowed, ultralytics_wheel)
     environment.install("-e", project)
     return environment
 
@@ -249,3 +258,19 @@ def test_drop_in_copy_activates_on_import(stock, project, ultralytics_checkout, 
 def test_checkout_without_overlay_is_left_alone(installed, ultralytics_checkout):
     printed = installed.python(f"from ultralytics import YOLO; YOLO; {IS_ACTIVE}", cwd=ultralytics_checkout)
     assert printed == f"{ultralytics_checkout / 'ultralytics/cfg/__init__.py'} False"
+
+
+@pytest.mark.parametrize("how", [(), ("-e",)], ids=["installed", "editable"])
+def test_editable_install_of_ultralytics_is_not_hidden(
+    how, borrowed, ultralytics_wheel, ultralytics_checkout, project, tmp_path
+):
+    checkout = tmp_path / "fork"
+    shutil.copytree(ultralytics_checkout, checkout)
+    (checkout / "setup.py").write_text(
+        "import setuptools\nsetuptools.setup(name='ultralytics', version='9.0', packages=setuptools.find_packages())"
+    )
+    environment = Environment(tmp_path / "environment", borrowed, ultralytics_wheel)
+    environment.install("-e", checkout)
+    environment.install(*how, project)
+    # Installed to site-packages, the overlay isn't beside that checkout.
+    assert environment.python(IS_ACTIVE) == f"{checkout / 'ultralytics/cfg/__init__.py'} {how == ('-e',)}"

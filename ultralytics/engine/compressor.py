@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ultralytics import YOLO
-from ultralytics.cfg import TASK2METRIC
+from ultralytics.cfg import TASK2METRIC, cfg2dict
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.architecture import is_pruned
@@ -57,7 +57,7 @@ class Compressor:
             ValueError: If 'model' or 'data' is missing or of the wrong kind.
             FileNotFoundError: If 'resume' is set and there is no run to resume.
         """
-        overrides = {**(overrides or {}), "mode": "compress"}
+        overrides = {**cfg2dict(cfg), **(overrides or {}), "mode": "compress"}
         if overrides.get("resume"):
             overrides = _resumed(overrides)
         overrides["data"] = find_data(overrides.get("data"))
@@ -151,9 +151,9 @@ class Finetuner:
         Raises:
             ValueError: If 'model' is not a pruned checkpoint.
         """
-        overrides = {**(overrides or {})}
+        overrides = {**cfg2dict(cfg), **(overrides or {})}
         if overrides.get("resume") is True:
-            run = find_run({**vars(DEFAULT_CFG), **overrides}, "weights/last.pt")
+            run = find_run(overrides, "weights/last.pt")
             overrides["resume"] = str(run / "weights" / "last.pt") if run else False
         if not overrides.get("resume"):
             overrides["data"] = find_data(overrides.get("data"))
@@ -292,7 +292,7 @@ def find_data(data: Any) -> str:
 def _resumed(overrides: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of the run to resume, with what its caller may change."""
     resume = overrides["resume"]
-    run = find_run({**vars(DEFAULT_CFG), **overrides}, STAGES_FILE) if resume is True else Path(resume)
+    run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume)
     if run is None or not (run / STAGES_FILE).exists():
         raise FileNotFoundError(
             f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "

@@ -73,5 +73,5 @@ def _renew_class_head(model: nn.Module, nc: int) -> None:
             # Ultralytics' start for class biases: about 5 objects in an image of 640 pixels
             nn.init.constant_(branch[-1].bias, math.log(5 / nc / (640 / stride) ** 2))
     head.no += nc - head.nc
-    head.nc = model.nc = model.yaml["nc"] = nc
+    head.nc = model.yaml["nc"] = nc
     model.names = {i: f"{i}" for i in range(nc)}

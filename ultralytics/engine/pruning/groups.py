@@ -15,6 +15,12 @@ from ultralytics.nn.modules.head import Detect
 
 # Layers that `cut` can slice; a group that reaches any other layer with parameters stays dense.
 SLICEABLE = (nn.Conv2d, nn.BatchNorm2d)
+# Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
+# forms that do not, and what reaches them in any other block stays dense.
+OPAQUE = {getattr(tp.ops.OPTYPE, name) for name in ("SPLIT", "SLICE", "RESHAPE", "UNBIND", "EXPAND") if hasattr(tp.ops.OPTYPE, name)}
+
+
+Touched = dict[tuple[nn.Module, str], set[tuple[int, int]]]  # (layer, axis): (channel, root channel) pairs
 
 
 @dataclass(frozen=True)
@@ -121,18 +127,18 @@ class Graph:
             roots = [c for c in range(conv.out_channels) if c not in reached[conv]]
             if not roots:
                 continue
-            touched = self._walk(conv, roots)
+            touched, obstacle = self._walk(conv, roots)
             for (layer, axis), pairs in touched.items():
                 if axis == "out":
                     reached[layer].update(channel for channel, _ in pairs)
-            group, obstacle = self._build(conv, touched)
+            group, obstacle = (None, obstacle) if obstacle else self._build(conv, touched)
             if obstacle:
                 outputs = (m for m, axis in touched if axis == "out" and isinstance(m, nn.Conv2d))
                 self.dense.update({self.names[m]: obstacle for m in outputs if self.names[m] not in self.dense})
             else:
                 self.groups.append(group)
 
-    def _walk(self, root: nn.Module, channels: list[int]) -> dict[tuple[nn.Module, str], set[tuple[int, int]]]:
+    def _walk(self, root: nn.Module, channels: list[int]) -> tuple[Touched, str]:
         """Follow torch-pruning's dependencies from output channels of one convolution.
 
         torch-pruning's own `get_pruning_group` keeps one root per channel, which loses that two roots may meet in one
@@ -143,13 +149,15 @@ class Graph:
             channels (list[int]): Its output channels.
 
         Returns:
-            (dict): (layer, axis) to the set of (channel, root channel) pairs reached there.
+            touched (dict): (layer, axis) to the set of (channel, root channel) pairs reached there.
+            obstacle (str): Why the channels must stay whole, or an empty string.
         """
         graph = self._graph
         node = graph.module2node[root]
         index = [tp._helpers._HybridIndex(idx=c, root_idx=c) for c in channels]
         prune_out = graph.get_pruner_of_module(root).prune_out_channels
-        touched: dict[tuple[nn.Module, str], set[tuple[int, int]]] = defaultdict(set)
+        touched: Touched = defaultdict(set)
+        obstacle = ""
         seen: dict[tuple[int, str], set] = defaultdict(set)
         stack = [(node, prune_out, index)]
         while stack:
@@ -161,6 +169,9 @@ class Graph:
             if not index:
                 continue
             known.update(index)
+            if node.type in OPAQUE:
+                obstacle = f"its channels are cut up by a {node.name or 'tensor'} operation of a block without prunable form"
+                continue
             if has_parameters(node.module):
                 touched[node.module, axis].update((i.idx, i.root_idx) for i in index)
             for dep in node.dependencies:
@@ -170,9 +181,9 @@ class Graph:
                         onward = onward if mapping is None else mapping(onward)
                     if onward:
                         stack.append((dep.target, dep.handler, onward))
-        return touched
+        return touched, obstacle
 
-    def _build(self, root: nn.Module, touched: dict) -> tuple[Group | None, str]:
+    def _build(self, root: nn.Module, touched: Touched) -> tuple[Group | None, str]:
         """Return the group of a walk, or None and the reason why its layers must stay whole."""
         for layer, axis in touched:
             if layer in self.protected and axis == "out":

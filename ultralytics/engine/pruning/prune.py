@@ -113,7 +113,7 @@ def stock_channels(model: nn.Module, kept: Kept) -> dict[str, dict[str, list[int
         for prefix, block in blocks.items():
             branch, _, rest = name.removeprefix(f"{prefix}.").partition(".")
             if name.startswith(f"{prefix}.") and branch in block.STOCK_OUTPUTS:
-                layer, part, _ = block.STOCK_OUTPUTS[branch]
+                layer, part = block.STOCK_OUTPUTS[branch]
                 name, offset = f"{prefix}.{layer}.{rest}", part * conv.out_channels
         entry = channels.setdefault(name, {"out": [], "in": kept[conv]["in"].tolist()})
         entry["out"] += (kept[conv]["out"] + offset).tolist()

@@ -35,7 +35,7 @@ def build_report(
     """Measure models and put them side by side.
 
     Args:
-        models (dict[str, nn.Module]): Name of the row to model, unfused.
+        models (dict[str, nn.Module]): Name of the row to model, unfused: 'dense', 'pruned' and others.
         files (dict[str, str | Path]): Name of the row to checkpoint.
         metrics (dict[str, dict[str, float]]): Name of the row to validation metrics, 'mAP50' and 'mAP50-95'.
         imgsz (int): Image size in pixels for the latency.
@@ -43,7 +43,7 @@ def build_report(
 
     Returns:
         (dict): 'rows' (name to figures and file), 'speed_up' and 'latency_speed_up' (dense over the last row),
-            'imgsz', 'device' and 'threads'.
+            'method', 'target', 'imgsz', 'device' and 'threads'.
     """
     latency = measure_latency(models, imgsz, device)
     rows = {
@@ -60,6 +60,8 @@ def build_report(
     dense, last = rows["dense"], list(rows.values())[-1]
     return {
         "rows": rows,
+        "method": models["pruned"].pruning["method"],
+        "target": models["pruned"].pruning["target"],
         "speed_up": dense["gflops"] / last["gflops"],
         "latency_speed_up": dense["latency_ms"] / last["latency_ms"],
         "imgsz": imgsz,
@@ -82,8 +84,8 @@ def format_report(report: dict) -> str:
         cells = (form.format(row[key]) for key, (_, form) in COLUMNS.items())
         lines.append(f"{name:>12}" + "".join(f"{cell:>15}" for cell in cells))
     lines.append(
-        f"Speed-up {report['speed_up']:.2f}x in FLOPs, {report['latency_speed_up']:.2f}x in latency. GFLOPs at 640 "
-        f"pixels; latency: median PyTorch forward pass, batch 1, {report['imgsz']} pixels, FP32, {report['device']}, "
+        f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs (target {report['target']}), "
+        f"{report['latency_speed_up']:.2f}x in latency. GFLOPs at 640 pixels; latency: median PyTorch forward pass, batch 1, {report['imgsz']} pixels, FP32, {report['device']}, "
         f"{report['threads']} CPU threads; size of the checkpoint file as it is."
     )
     return "\n".join(lines)

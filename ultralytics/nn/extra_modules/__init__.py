@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from ultralytics.nn.modules.block import C2f
+from .halves import PrunableC2, PrunableC2f
 
-from .c2f import PrunableC2f
+PRUNABLE_FORMS = {form.STOCK: form for form in (PrunableC2, PrunableC2f)}
 
-PRUNABLE_FORMS = {C2f: PrunableC2f}
-
-__all__ = "PRUNABLE_FORMS", "PrunableC2f", "to_prunable", "to_stock"
+__all__ = "PRUNABLE_FORMS", "PrunableC2", "PrunableC2f", "to_prunable", "to_stock"
 
 
 def to_prunable(model: nn.Module) -> nn.Module:

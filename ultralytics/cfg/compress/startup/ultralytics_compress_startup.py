@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Post-import hook that activates the overlay, whichever way Ultralytics is imported.
 
-Installed at the top of site-packages beside `ultralytics_compress.pth`, whose one line imports it in every interpreter of
-the environment. So it imports nothing but `sys` until one of the watched modules has been executed.
+Installed at the top of site-packages beside `ultralytics_compress.pth`, whose one line imports it in every interpreter
+of the environment. So it imports nothing but `sys` until one of the watched modules has been executed.
 """
 
 import sys
@@ -17,17 +17,19 @@ WATCHED = (
 
 
 class ActivationFinder:
-    """Meta path finder that lets the finders after it find the watched modules and hooks what they return."""
+    """Meta path finder that lets the finders after it find Ultralytics and hooks the watched modules."""
 
     def find_spec(self, name, path=None, target=None):
-        """Return the hooked spec of a watched module, None for any other."""
-        if name not in WATCHED:
+        """Return the spec of Ultralytics or, hooked, of a watched module; None for any other."""
+        if name != "ultralytics" and name not in WATCHED:
             return None
         # The finders before this one have declined already, and asking only those after it can't recurse.
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
+            # Without a loader it is the overlay's own folder, which hides an Ultralytics checkout installed with
+            # `pip install -e`: that one's finder comes last.
+            if spec is not None and spec.loader is not None:
+                if name in WATCHED:
                     activate_after(spec.loader, name)
                 return spec
         return None

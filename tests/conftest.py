@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Real models, real data and the masking oracle that the tests share."""
+
+import os
+import shutil
+import tempfile
+from copy import deepcopy
+
+CONFIG_DIR = tempfile.mkdtemp(prefix="ultralytics-compress-tests-")
+os.environ["YOLO_CONFIG_DIR"] = CONFIG_DIR  # before the first import of Ultralytics
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import YAML
+
+YOLOV8 = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
+
+
+def pytest_sessionfinish():
+    """Leave nothing behind outside the checkout."""
+    shutil.rmtree(CONFIG_DIR, ignore_errors=True)
+
+
+def build_model(name: str, nc: int = 4) -> nn.Module:
+    """Return a model built from its YAML whose batch norms have statistics of their own, as in a trained one."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = DetectionModel(f"{name}.yaml", nc=nc, verbose=False).eval()
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.weight.data.uniform_(0.5, 1.5, generator=generator)
+            m.bias.data.uniform_(-0.5, 0.5, generator=generator)
+            m.running_mean.uniform_(-0.5, 0.5, generator=generator)
+            m.running_var.uniform_(0.5, 2.0, generator=generator)
+    return model
+
+
+def masked(dense: nn.Module, record: dict) -> nn.Module:
+    """Return the dense network with the pruned channels' activations masked to zero where a convolution reads them."""
+    model = deepcopy(dense)
+    layers = dict(model.named_modules())
+
+    def hide(keep: list[int], channels: int):
+        mask = torch.zeros(1, channels, 1, 1)
+        mask[:, keep] = 1
+        return lambda _layer, args: (args[0] * mask,)
+
+    for name, kept in record["channels"].items():
+        layers[name].register_forward_pre_hook(hide(kept["in"], layers[name].in_channels))
+    return model
+
+
+def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the head's undecoded boxes and class logits."""
+    with torch.no_grad():
+        _, raw = model(image)
+    return {k: raw[k] for k in ("boxes", "scores")}
+
+
+@pytest.fixture(scope="session")
+def yolov8n() -> nn.Module:
+    """A yolov8n of 4 classes; copy it before changing it."""
+    return build_model("yolov8n")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> str:
+    """A data set of 8 training and 4 validation images with coloured squares of two classes."""
+    root = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            image = rng.integers(0, 80, (64, 64, 3), dtype=np.uint8)
+            x, y = rng.integers(4, 40, 2)
+            image[y : y + 20, x : x + 20] = (0, 200, 250) if i % 2 else (250, 60, 0)
+            cv2.imwrite(str(root / "images" / split / f"{i}.png"), image)
+            label = f"{i % 2} {(x + 10) / 64} {(y + 10) / 64} {20 / 64} {20 / 64}\n"
+            (root / "labels" / split / f"{i}.txt").write_text(label)
+    data = {"path": str(root), "train": "images/train", "val": "images/val", "names": {0: "blue", 1: "yellow"}}
+    YAML.save(root / "tiny.yaml", data)
+    return str(root / "tiny.yaml")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The compress mode is a mode like any other of Ultralytics, and its keys are keys like any others."""
+
+import logging
+
+import pytest
+
+import ultralytics.cfg
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.cfg.compress import activation
+from ultralytics.cfg.compress.startup import ultralytics_compress_startup
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_KEYS, LOGGER, YAML
+
+
+@pytest.fixture
+def log(caplog):
+    """Ultralytics' log, which does not propagate by itself."""
+    LOGGER.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO, logger=LOGGER.name)
+    yield caplog
+    LOGGER.removeHandler(caplog.handler)
+
+
+def test_keys_are_in_every_table():
+    keys = YAML.load(activation.PRUNE_CFG_PATH)
+    assert keys.keys() <= DEFAULT_CFG_DICT.keys() and keys.keys() <= set(DEFAULT_CFG_KEYS)
+    assert all(getattr(DEFAULT_CFG, k) == v for k, v in keys.items())
+    typed = activation.FLOAT_KEYS | activation.FRACTION_KEYS | activation.INT_KEYS
+    assert keys.keys() == typed | activation.BOOL_KEYS | activation.STR_KEYS | {"sl_hyp", "sl_model"}
+    assert get_cfg().speed_up == 2.0
+
+
+def test_every_default_has_a_type_and_a_description():
+    lines = activation.PRUNE_CFG_PATH.read_text().splitlines()
+    assert all("# (" in line for line in lines if line and not line.startswith("#"))
+
+
+def test_activating_again_changes_nothing():
+    before = dict(vars(ultralytics.cfg)), YOLO.compress, YOLO.task_map
+    activation.activate()
+    assert (dict(vars(ultralytics.cfg)), YOLO.compress, YOLO.task_map) == before
+    assert ultralytics.cfg.MODES.count("compress") == 1
+
+
+def test_startup_watches_what_activation_patches():
+    assert set(ultralytics_compress_startup.WATCHED) == set(activation.PATCHES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ("speed_up", 0.5, ValueError, "'speed_up=0.5' .* greater than 1.0"),
+        ("speed_up", 1, ValueError, "'speed_up=1' .* greater than 1.0"),
+        ("speed_up", "fast", TypeError, "'speed_up=fast' is of invalid type str"),
+        ("prune_method", "lampp", ValueError, "'prune_method=lampp' is invalid. Valid .* lamp"),
+        ("prune_method", 3, TypeError, "'prune_method=3' is of invalid type int"),
+        ("max_sparsity", 1.5, ValueError, "'max_sparsity=1.5' is an invalid value"),
+        ("max_sparsity", 0, ValueError, "'max_sparsity=0' .* greater than 0.0"),
+        ("global_pruning", "maybe", TypeError, "'global_pruning=maybe' is of invalid type str"),
+        ("round_to", 0, ValueError, "'round_to=0' .* must be >= 1"),
+        ("round_to", 1.5, TypeError, "'round_to=1.5' is of invalid type float"),
+        ("reg", -0.1, ValueError, "'reg=-0.1' .* must not be negative"),
+        ("reg_decay_type", "cosine", ValueError, "'reg_decay_type=cosine' is invalid. Valid .* constant, linear, step"),
+        ("sl_epochs", -1, ValueError, "'sl_epochs=-1' .* must be >= 0"),
+    ],
+)
+def test_bad_value_gets_one_clear_error(key, value, error, message):
+    with pytest.raises(error, match=message):
+        get_cfg(overrides={key: value})
+
+
+def test_misspelt_key_gets_a_hint():
+    with pytest.raises(SyntaxError, match=r"'sped_up' is not a valid YOLO argument. .*speed_up=2.0"):
+        ultralytics.cfg.entrypoint("yolo compress model=yolov8n.yaml sped_up=3")
+
+
+@pytest.mark.parametrize(("command", "texts"), [("help", ["'compress'", "yolo compress"]), ("cfg", ["imgsz", "speed_up: 2.0"])])
+def test_cli_shows_mode_and_keys(command, texts, log):
+    ultralytics.cfg.entrypoint(f"yolo {command}")
+    assert all(text in log.text for text in texts)
+
+
+def test_cli_refuses_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="speed_up=0.5"):
+        ultralytics.cfg.entrypoint(f"yolo compress model=yolov8n.yaml data=coco8.yaml speed_up=0.5 project={tmp_path}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unsupported_task_is_named(tmp_path):
+    with pytest.raises(ValueError, match="'task=classify' is not supported by compress. Supported tasks: detect"):
+        YOLO("yolov8n-cls.yaml").compress(data="imagenet10", project=str(tmp_path))

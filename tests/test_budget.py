@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The FLOPs formula is Ultralytics' own count, and the solver meets its target."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from conftest import YOLOV8, build_model
+
+from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.groups import Graph
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.nn.extra_modules import to_prunable
+
+
+@pytest.fixture(scope="module", params=["yolov8n", "yolov8s", "yolov8m"])
+def model(request):
+    return build_model(request.param)
+
+
+@pytest.mark.parametrize("name", [n for n in YOLOV8 if n[6] in "nsm"])
+def test_formula_is_ultralytics_count(name):
+    dense = build_model(name)
+    prunable = to_prunable(deepcopy(dense))
+    side = 2 * int(dense.stride.max())
+    example = torch.zeros(1, 3, side, side)
+    formula = FlopsFormula(prunable, Graph(prunable, example).groups, example)
+    assert formula.dense * (640 / side) ** 2 / 1e9 == pytest.approx(count_flops(dense), rel=1e-6)
+
+
+@pytest.mark.parametrize("speed_up", [1.2, 1.5, 2, 3, 4])
+@pytest.mark.parametrize("global_pruning", [True, False])
+def test_target_is_met(model, speed_up, global_pruning):
+    for round_to, tolerance in ((1, 0.01), (8, 0.03)):
+        pruned, record = prune_model(model, speed_up, global_pruning=global_pruning, round_to=round_to)
+        reached = count_flops(model) / count_flops(pruned)
+        assert record["reached"] == reached
+        assert speed_up * (1 - 1e-9) <= reached <= speed_up * (1 + tolerance)
+
+
+def test_counts_are_multiples(yolov8n):
+    pruned, record = prune_model(yolov8n, 3, round_to=16)
+    layers = dict(yolov8n.named_modules())
+    changed = {k: v for k, v in record["channels"].items() if len(v["out"]) < layers[k].out_channels}
+    assert len(changed) > 20
+    assert all(len(v["out"]) % 16 == 0 for v in changed.values())
+
+
+def test_max_sparsity_bounds_every_layer(yolov8n):
+    _, record = prune_model(yolov8n, 1.5, round_to=1, max_sparsity=0.5)
+    layers = dict(yolov8n.named_modules())
+    assert all(len(v["out"]) >= 0.5 * layers[k].out_channels for k, v in record["channels"].items())
+
+
+def test_local_pruning_takes_the_same_share_everywhere(yolov8n):
+    _, record = prune_model(yolov8n, 2, global_pruning=False, round_to=1)
+    layers = dict(yolov8n.named_modules())
+    shares = [len(v["out"]) / layers[k].out_channels for k, v in record["channels"].items() if k not in record["left_dense"] and "dfl" not in k]
+    assert max(shares) - min(shares) < 2 / 16  # the narrowest layer has 16 channels
+
+
+def test_target_out_of_reach_names_the_largest(yolov8n):
+    with pytest.raises(ValueError, match=r"'speed_up=500' cannot be reached.* the speed-up is \d+\.\d+"):
+        prune_model(yolov8n, 500)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"method": "lampp"}, "Valid methods are lamp"), ({"speed_up": 0.5}, "greater than 1.0")]
+)
+def test_bad_arguments(yolov8n, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prune_model(yolov8n, **arguments)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The pipeline, in every way that a user starts it."""
+
+import csv
+import json
+import os
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import build_model  # noqa: F401  (sets the configuration folder before Ultralytics is imported)
+
+import ultralytics.cfg
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+FAST = {"imgsz": 32, "epochs": 2, "batch": 4, "plots": False, "device": "cpu", "workers": 0, "speed_up": 2.0}
+
+
+@pytest.fixture(scope="module")
+def best_pt(tiny_data, tmp_path_factory):
+    """A dense checkpoint that Ultralytics has trained."""
+    project = tmp_path_factory.mktemp("dense")
+    model = YOLO("yolov8n.yaml")
+    model.train(data=tiny_data, project=str(project), name="dense", **{k: v for k, v in FAST.items() if k != "speed_up"})
+    return str(project / "dense" / "weights" / "best.pt")
+
+
+@pytest.fixture
+def settings(best_pt, tiny_data, tmp_path):
+    """Arguments of a run in a folder of its own."""
+    return {**FAST, "model": best_pt, "data": tiny_data, "project": str(tmp_path)}
+
+
+def parameters(file):
+    return sum(p.numel() for p in load_checkpoint(file)[0].parameters())
+
+
+def epochs_done(run):
+    with open(run / "results.csv") as f:
+        return [int(row["epoch"]) for row in csv.DictReader(f)]
+
+
+class Interrupted(Exception):
+    """Stands for Ctrl+C or a power cut."""
+
+
+def test_yaml_model_goes_through_every_stage(tiny_data, tmp_path):
+    model = YOLO("yolov8n.yaml")
+    report = model.compress(data=tiny_data, project=str(tmp_path), name="a", **FAST)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-base", "a-finetune", "a-prune"]
+    assert list(report["rows"]) == ["dense", "pruned", "fine-tuned"]
+    dense, pruned, tuned = report["rows"].values()
+    assert dense["weights"] == str(tmp_path / "a-base" / "weights" / "best.pt")
+    assert pruned["weights"] == str(tmp_path / "a-prune" / "weights" / "prune.pt")
+    assert tuned["weights"] == str(tmp_path / "a-finetune" / "weights" / "best.pt")
+    assert dense["gflops"] / pruned["gflops"] == pytest.approx(2, rel=0.03)
+    assert pruned["gflops"] == tuned["gflops"] and pruned["parameters"] == tuned["parameters"] < dense["parameters"] / 2
+    assert pruned["size_mb"] < dense["size_mb"]
+    assert all(0 <= row[k] <= 1 for row in report["rows"].values() for k in ("mAP50", "mAP50-95"))
+    assert all(row["latency_ms"] > 0 for row in report["rows"].values())
+    assert report == json.loads((tmp_path / "a-finetune" / "report.json").read_text())
+    assert YAML.load(tmp_path / "a-prune" / "args.yaml")["speed_up"] == 2.0
+    assert sum(p.numel() for p in model.model.parameters()) == tuned["parameters"]
+    assert model.ckpt_path == tuned["weights"]
+    model.val(data=tiny_data, imgsz=32, plots=False, workers=0, project=str(tmp_path))
+
+
+def test_cli(settings, tmp_path):
+    words = " ".join(f"{k}={v}" for k, v in {**settings, "epochs": 1}.items())
+    ultralytics.cfg.entrypoint(f"yolo mode=compress name=cli {words}")
+    assert (tmp_path / "cli-prune" / "weights" / "prune.pt").exists()
+    assert (tmp_path / "cli-finetune" / "report.json").exists()
+
+
+def test_same_name_does_not_overwrite(settings, tmp_path):
+    first, second = (DetectionCompressor(overrides={**settings, "name": "b-prune"}).compress() for _ in range(2))
+    assert [Path(p).parents[1].name for p in (first, second)] == ["b-prune", "b-prune-2"]
+    third = DetectionCompressor(overrides={**settings, "name": "b-prune", "exist_ok": True})
+    assert third.save_dir == tmp_path / "b-prune"
+
+
+def test_article_driver_runs_unchanged(settings, tmp_path):
+    """What users of the copied recipe have in their scripts, with paths of this test."""
+    param_dict = {
+        **settings, "cache": True, "optimizer": "SGD", "close_mosaic": 1, "name": "exp",
+        "prune_method": "lamp", "global_pruning": True, "reg": 0.0005, "sl_epochs": 500,
+        "sl_hyp": str(ROOT / "ultralytics/cfg/hyp.scratch.sl.yaml"), "sl_model": None,
+        "reg_decay": 0.05, "reg_decay_type": "linear", "reg_decay_step": 10, "delta_reg": 1e-4,
+        "max_sparsity": 1.0, "iterative_steps": 200,
+    }  # fmt: skip
+    with open(param_dict["sl_hyp"], errors="ignore") as f:
+        hyp = yaml.safe_load(f)
+    first = {**param_dict, **hyp, "name": "exp-prune", "patience": 0}
+    prune_model_path = DetectionCompressor(overrides=first).compress()
+    second = {**param_dict, "model": prune_model_path, "name": "exp-finetune"}
+    DetectionFinetune(overrides=second).train()
+    best = tmp_path / "exp-finetune" / "weights" / "best.pt"
+    assert prune_model_path == str(tmp_path / "exp-prune" / "weights" / "prune.pt")
+    assert parameters(best) == parameters(prune_model_path) < parameters(settings["model"]) / 2
+    assert epochs_done(tmp_path / "exp-finetune") == [1, 2]
+
+
+def test_root_script(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = runpy.run_path(str(ROOT / "compress.py"))
+    param_dict = {**settings, "epochs": 1, "name": "s", "sl_hyp": None}
+    path = script["compress"](param_dict)
+    script["finetune"](param_dict, path)
+    assert path == str(tmp_path / "s-prune" / "weights" / "prune.pt")
+    assert (tmp_path / "s-finetune" / "report.json").exists()
+
+
+def test_resume_continues_within_fine_tuning(settings, tmp_path):
+    def interrupt(trainer):
+        if trainer.save_dir.name == "r-finetune" and trainer.epoch == 1:
+            raise Interrupted
+
+    model = YOLO(settings["model"])
+    model.add_callback("on_train_epoch_end", interrupt)
+    settings = {**settings, "epochs": 3, "name": "r"}
+    with pytest.raises(Interrupted):
+        model.compress(**settings)
+    pruned = tmp_path / "r-prune" / "weights" / "prune.pt"
+    written = pruned.stat().st_mtime_ns
+    report = YOLO(settings["model"]).compress(**settings, resume=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r-finetune", "r-prune"]
+    assert pruned.stat().st_mtime_ns == written  # not pruned again
+    assert epochs_done(tmp_path / "r-finetune") == [1, 2, 3]
+    assert list(report["rows"]) == ["dense", "pruned", "fine-tuned"]
+    assert YOLO(settings["model"]).compress(**settings, resume=True) == report  # nothing is left to do
+
+
+def test_resume_continues_at_the_stage(settings, tmp_path):
+    compressor = DetectionCompressor(overrides={**settings, "name": "s-prune"})
+    compressor._prune(Path(settings["model"]))  # stopped before the evaluation
+    assert not (tmp_path / "s-prune" / "report.json").exists()
+    written = compressor.pruned.stat().st_mtime_ns
+    resumed = DetectionCompressor(overrides={**settings, "name": "s-prune", "resume": True, "speed_up": 3.0})
+    assert resumed.compress() == str(compressor.pruned)
+    assert resumed.args.speed_up == 2.0  # the interrupted run's own
+    assert compressor.pruned.stat().st_mtime_ns == written
+    assert (tmp_path / "s-prune" / "report.json").exists()
+
+
+def test_article_style_fine_tuning_resumes(settings, tmp_path):
+    def interrupt(trainer):
+        if trainer.epoch == 1:
+            raise Interrupted
+
+    path = DetectionCompressor(overrides={**settings, "name": "t-prune"}).compress()
+    overrides = {**settings, "model": path, "name": "t-finetune"}
+    trainer = DetectionFinetune(overrides=overrides)
+    trainer.add_callback("on_train_epoch_end", interrupt)
+    with pytest.raises(Interrupted):
+        trainer.train()
+    DetectionFinetune(overrides={**overrides, "resume": True}).train()
+    assert epochs_done(tmp_path / "t-finetune") == [1, 2]
+
+
+def test_nothing_to_resume_is_an_error(settings):
+    with pytest.raises(FileNotFoundError, match="'resume=True' found no run to resume with name=nothing-prune"):
+        YOLO(settings["model"]).compress(**settings, name="nothing", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ("model", "weights.onnx", ValueError, "'model=weights.onnx' is invalid"),
+        ("model", None, ValueError, "'model=None' is invalid"),
+        ("model", "nowhere/best.pt", FileNotFoundError, "nowhere/best.pt"),
+        ("data", None, ValueError, "'data=None' is invalid"),
+        ("speed_up", 0.5, ValueError, "'speed_up=0.5' is an invalid value"),
+    ],
+)
+def test_bad_input_is_refused_before_work(settings, tmp_path, key, value, error, message):
+    with pytest.raises(error, match=message):
+        DetectionCompressor(overrides={**settings, "name": "x-prune", key: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_unreachable_target_leaves_no_weights(settings, tmp_path):
+    with pytest.raises(ValueError, match="'speed_up=500.0' cannot be reached"):
+        DetectionCompressor(overrides={**settings, "name": "x-prune", "speed_up": 500.0}).compress()
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_fine_tuning_a_dense_model_is_refused(settings):
+    with pytest.raises(ValueError, match="is not a pruned checkpoint"):
+        DetectionFinetune(overrides=settings)
+
+
+def test_missing_dense_figures_are_reported_not_raised(settings, tmp_path):
+    path = DetectionCompressor(overrides={**settings, "name": "m-prune"}).compress()
+    os.remove(tmp_path / "m-prune" / "report.json")
+    DetectionFinetune(overrides={**settings, "epochs": 1, "model": path, "name": "m-finetune"}).train()
+    assert (tmp_path / "m-finetune" / "weights" / "best.pt").exists()
+    assert not (tmp_path / "m-finetune" / "report.json").exists()
