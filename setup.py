@@ -36,7 +36,7 @@ setup(
     long_description_content_type="text/markdown",
     license="AGPL-3.0-or-later",
     license_files=["LICENSE"],
-    python_requires=">=3.9",
+    python_requires=">=3.10",
     install_requires=[
         "torch>=2.0",  # as torch-pruning
         "torch-pruning>=1.6.1",  # the release that the surgery was written against
@@ -51,8 +51,6 @@ setup(
     packages=find_overlay_packages(),
     package_data={"": ["*.yaml"]},
     # A wheel's data folder lies beside its purelib one: these land at the top of site-packages.
-    data_files=[
-        ("../purelib", [f"{STARTUP}/ultralytics_compress.pth", f"{STARTUP}/ultralytics_compress_startup.py"])
-    ],
+    data_files=[("../purelib", [f"{STARTUP}/ultralytics_compress.pth", f"{STARTUP}/ultralytics_compress_startup.py"])],
     zip_safe=False,
 )

@@ -75,7 +75,9 @@ def test_misspelt_key_gets_a_hint():
         ultralytics.cfg.entrypoint("yolo compress model=yolov8n.yaml sped_up=3")
 
 
-@pytest.mark.parametrize(("command", "texts"), [("help", ["'compress'", "yolo compress"]), ("cfg", ["imgsz", "speed_up: 2.0"])])
+@pytest.mark.parametrize(
+    ("command", "texts"), [("help", ["'compress'", "yolo compress"]), ("cfg", ["imgsz", "speed_up: 2.0"])]
+)
 def test_cli_shows_mode_and_keys(command, texts, log):
     ultralytics.cfg.entrypoint(f"yolo {command}")
     assert all(text in log.text for text in texts)

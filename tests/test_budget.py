@@ -55,7 +55,11 @@ def test_max_sparsity_bounds_every_layer(yolov8n):
 def test_local_pruning_takes_the_same_share_everywhere(yolov8n):
     _, record = prune_model(yolov8n, 2, global_pruning=False, round_to=1)
     layers = dict(yolov8n.named_modules())
-    shares = [len(v["out"]) / layers[k].out_channels for k, v in record["channels"].items() if k not in record["left_dense"] and "dfl" not in k]
+    shares = [
+        len(v["out"]) / layers[k].out_channels
+        for k, v in record["channels"].items()
+        if k not in record["left_dense"] and "dfl" not in k
+    ]
     assert max(shares) - min(shares) < 2 / 16  # the narrowest layer has 16 channels
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import build_model, raw_outputs
 
-from ultralytics import YOLO, ASSETS
+from ultralytics import ASSETS, YOLO
 from ultralytics.engine.pruning.architecture import has_pruned_yaml, is_pruned, keep_architecture
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.files import sha256, written_whole
@@ -74,7 +74,9 @@ def test_architecture_is_kept_for_any_classes(prune_pt, names):
     data = {"nc": len(names), "names": names, "channels": 3}
     model = keep_architecture(weights, data, SimpleNamespace(cls_remap=True))
     widths = [m.out_channels for n, m in weights.named_modules() if isinstance(m, torch.nn.Conv2d) and "cv3" not in n]
-    assert [m.out_channels for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d) and "cv3" not in n] == widths
+    assert [
+        m.out_channels for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d) and "cv3" not in n
+    ] == widths
     head = model.model[-1]
     assert (head.nc, head.no, model.names) == (len(names), len(names) + 64, names)
     logits = raw_outputs(model, torch.rand(1, 3, 64, 64))["scores"]
@@ -125,7 +127,9 @@ def test_resumed_training_keeps_it(prune_pt, tiny_data, tmp_path):
     trainer.train()
     assert trainer.start_epoch == 1
     resumed, _ = load_checkpoint(tmp_path / "run" / "weights" / "last.pt")
-    assert sum(p.numel() for p in resumed.parameters()) == sum(p.numel() for p in load_checkpoint(prune_pt)[0].parameters())
+    assert sum(p.numel() for p in resumed.parameters()) == sum(
+        p.numel() for p in load_checkpoint(prune_pt)[0].parameters()
+    )
 
 
 def test_onnx_export_equals_pytorch(prune_pt):

@@ -26,7 +26,9 @@ def best_pt(tiny_data, tmp_path_factory):
     """A dense checkpoint that Ultralytics has trained."""
     project = tmp_path_factory.mktemp("dense")
     model = YOLO("yolov8n.yaml")
-    model.train(data=tiny_data, project=str(project), name="dense", **{k: v for k, v in FAST.items() if k != "speed_up"})
+    model.train(
+        data=tiny_data, project=str(project), name="dense", **{k: v for k, v in FAST.items() if k != "speed_up"}
+    )
     return str(project / "dense" / "weights" / "best.pt")
 
 

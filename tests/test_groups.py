@@ -24,7 +24,10 @@ def find(graph, name):
 def test_every_convolution_output_is_in_one_group_or_left_dense(yolov8n):
     graph = trace(yolov8n)
     for conv in (m for name, m in graph.model.named_modules() if isinstance(m, nn.Conv2d) and "dfl" not in name):
-        held = torch.cat([s.channels for g in graph.groups for s in g.slices if (s.layer, s.axis) == (conv, "out")] or [torch.empty(0)])
+        held = torch.cat(
+            [s.channels for g in graph.groups for s in g.slices if (s.layer, s.axis) == (conv, "out")]
+            or [torch.empty(0)]
+        )
         expected = 0 if graph.names[conv] in graph.dense else conv.out_channels
         assert len(held) == len(held.unique()) == expected, graph.names[conv]
 
@@ -89,7 +92,11 @@ def test_block_without_prunable_form_stays_dense_and_exact(yolov8n):
     model = deepcopy(yolov8n)
     model.model[4].__class__ = UnknownC2f
     pruned, record = prune_model(model, 2)
-    assert {"model.4.cv1.conv", "model.4.m.0.cv2.conv"} <= {k for k, v in record["left_dense"].items() if "prunable form" in v}
+    assert {"model.4.cv1.conv", "model.4.m.0.cv2.conv"} <= {
+        k for k, v in record["left_dense"].items() if "prunable form" in v
+    }
     assert "model.6.m.0.cv1.conv" not in record["left_dense"]
     image = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(raw_outputs(pruned, image), raw_outputs(masked(model, record), image), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        raw_outputs(pruned, image), raw_outputs(masked(model, record), image), rtol=1e-4, atol=1e-4
+    )

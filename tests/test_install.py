@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import venv
 import zipfile
 from importlib.metadata import distribution

@@ -57,7 +57,9 @@ def test_a_pruned_model_can_be_pruned_again(yolov8n):
     once, _ = prune_model(yolov8n, 2)
     twice, record = prune_model(once, 2)
     image = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(raw_outputs(twice, image), raw_outputs(masked(once, record), image), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        raw_outputs(twice, image), raw_outputs(masked(once, record), image), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_half_precision_source(yolov8n):

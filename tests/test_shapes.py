@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ultralytics.data.utils import check_det_dataset
 
 SHAPES_YAML = Path(__file__).parents[1] / "ultralytics/cfg/datasets/shapes.yaml"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Stages of a compress run: which are complete, and where their folders are, so that a run can go on where it stopped."""
+"""Stages of a compress run: which are complete and in which folder, so that a run can go on where it stopped."""
 
 from __future__ import annotations
 

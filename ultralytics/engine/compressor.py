@@ -72,7 +72,9 @@ class Compressor:
         Returns:
             (str): Path of the pruned weights.
         """
-        dense = Path(self._train("base", self.trainer, self.args.model) if is_yaml(self.args.model) else self.args.model)
+        dense = Path(self.args.model)
+        if is_yaml(dense):
+            dense = self._train("base", self.trainer, self.args.model)
         if not self.stages.result("prune"):
             self._prune(dense)
         if not self.stages.result("evaluate"):
@@ -218,7 +220,11 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
 
 
 def report_on(
-    files: dict[str, Path], metrics: dict[str, dict[str, float]], args: SimpleNamespace, device: torch.device, folder: Path
+    files: dict[str, Path],
+    metrics: dict[str, dict[str, float]],
+    args: SimpleNamespace,
+    device: torch.device,
+    folder: Path,
 ) -> dict:
     """Return the report on checkpoints, validating those whose metrics are not given.
 

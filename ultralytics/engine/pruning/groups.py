@@ -17,7 +17,8 @@ from ultralytics.nn.modules.head import Detect
 SLICEABLE = (nn.Conv2d, nn.BatchNorm2d)
 # Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
 # forms that do not, and what reaches them in any other block stays dense.
-OPAQUE = {getattr(tp.ops.OPTYPE, name) for name in ("SPLIT", "SLICE", "RESHAPE", "UNBIND", "EXPAND") if hasattr(tp.ops.OPTYPE, name)}
+OPTYPE = tp.ops.OPTYPE
+OPAQUE = {OPTYPE.SPLIT, OPTYPE.SLICE, OPTYPE.RESHAPE, OPTYPE.UNBIND, OPTYPE.EXPAND}
 
 
 Touched = dict[tuple[nn.Module, str], set[tuple[int, int]]]  # (layer, axis): (channel, root channel) pairs
@@ -170,7 +171,7 @@ class Graph:
                 continue
             known.update(index)
             if node.type in OPAQUE:
-                obstacle = f"its channels are cut up by a {node.name or 'tensor'} operation of a block without prunable form"
+                obstacle = f"a block without prunable form cuts up its channels ({node.type.name.lower()})"
                 continue
             if has_parameters(node.module):
                 touched[node.module, axis].update((i.idx, i.root_idx) for i in index)
@@ -239,7 +240,7 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 
 def has_parameters(module: object) -> bool:
-    """Return True for a layer with parameters or a bare parameter, False for torch-pruning's stand-ins for operations."""
+    """Return True for a layer with parameters or a parameter, False for torch-pruning's stand-ins for operations."""
     if isinstance(module, nn.Parameter):
         return True
     return isinstance(module, nn.Module) and next(module.parameters(), None) is not None

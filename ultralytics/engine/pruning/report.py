@@ -85,7 +85,8 @@ def format_report(report: dict) -> str:
         lines.append(f"{name:>12}" + "".join(f"{cell:>15}" for cell in cells))
     lines.append(
         f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs (target {report['target']}), "
-        f"{report['latency_speed_up']:.2f}x in latency. GFLOPs at 640 pixels; latency: median PyTorch forward pass, batch 1, {report['imgsz']} pixels, FP32, {report['device']}, "
-        f"{report['threads']} CPU threads; size of the checkpoint file as it is."
+        f"{report['latency_speed_up']:.2f}x in latency. GFLOPs at 640 pixels; latency: median PyTorch forward pass, "
+        f"batch 1, {report['imgsz']} pixels, FP32, {report['device']}, {report['threads']} CPU threads; size of the "
+        "checkpoint file as it is."
     )
     return "\n".join(lines)
