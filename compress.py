@@ -35,9 +35,12 @@ if __name__ == "__main__":
         # training ---------------------------------------------------------------------------------------------------
         "model": "yolov8n.yaml",  # your trained best.pt; a .yaml is trained first, for as many epochs
         "data": "shapes.yaml",  # your data set; this one draws itself on first use
-        "imgsz": 160,
-        "epochs": 30,  # of the fine-tuning (and of the base training of a .yaml)
-        "batch": 16,
+        "imgsz": 128,
+        "epochs": 25,  # of the fine-tuning (and of the base training of a .yaml)
+        "batch": 8,
+        "nbs": 8,  # an optimizer step per batch: the shapes are only 200 images; leave it out for a larger set
+        "lr0": 0.002,
+        "mosaic": 0.0,  # would halve shapes that are small already; leave it out for your own data
         "workers": 8,
         "cache": True,
         "optimizer": "AdamW",

@@ -5,7 +5,8 @@
 
 Both get the same network, LAMP, global ranking, the same protected layers and the same target. torch-pruning's loop
 has to be given our prunable form of the network, because it does not come to an end on the stock one. It stops at its
-first step whose MACs meet the target, and it counts them after each step at --peer-imgsz.
+first step whose MACs meet the target, and it counts them after each step at --peer-imgsz. Times are wall clock; the
+ratio of processor times is printed as well, for machines that have other work to do.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ def time_ours(model: nn.Module, speed_up: float, round_to: int) -> dict[str, flo
         for part, functions in PARTS.items():
             for function in functions:
                 stack.enter_context(timed(function, part, parts))
-        begin = time.perf_counter()
+        begin, begin_cpu = time.perf_counter(), time.process_time()
         _, record = prune.prune_model(model, speed_up, round_to=round_to)
-        total = time.perf_counter() - begin
-    return {"seconds": total, **parts, "scores and rest": total - sum(parts.values()), "reached": record["reached"]}
+        total, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    rest = total - sum(parts.values())
+    return {"seconds": total, "cpu": cpu, **parts, "scores and rest": rest, "reached": record["reached"]}
 
 
 @contextmanager
@@ -72,7 +74,7 @@ def timed(function: str, part: str, parts: dict[str, float]) -> Iterator[None]:
 def time_peer(model: nn.Module, speed_up: float, imgsz: int) -> dict[str, float]:
     """Return the seconds and steps that torch-pruning's loop takes to the target, and the speed-up that it reaches."""
     dense = count_flops(model)
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     pruned = to_prunable(deepcopy(model).float().eval()).requires_grad_(True)
     example = torch.zeros(1, 3, imgsz, imgsz)
     pruner = tp.pruner.BasePruner(
@@ -94,8 +96,8 @@ def time_peer(model: nn.Module, speed_up: float, imgsz: int) -> dict[str, float]
         pruner.step()
         if tp.utils.count_ops_and_params(pruned, example)[0] <= target:
             break
-    seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "steps": step, "reached": dense / count_flops(pruned)}
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    return {"seconds": seconds, "cpu": cpu, "steps": step, "reached": dense / count_flops(pruned)}
 
 
 def compare(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -117,15 +119,18 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the results as a Markdown table."""
     parts = [*PARTS, "scores and rest"]
     lines = [
-        f"| model | ours (s) | {' | '.join(parts)} | reached | torch-pruning (s) | steps | reached | ratio |",
-        "|---" * (len(parts) + 7) + "|",
+        f"| model | ours (s) | {' | '.join(parts)} | reached | torch-pruning (s) | steps | reached | ratio | CPU ratio |",
+        "|---" * (len(parts) + 8) + "|",
     ]
     for name, result in results.items():
         ours, peer = result["ours"], result.get("peer")
         cells = [name, f"{ours['seconds']:.2f}", *(f"{ours[part]:.2f}" for part in parts), f"{ours['reached']:.3f}"]
-        ratio = f"{peer['seconds'] / ours['seconds']:.0f}x" if peer else "-"
-        cells += [f"{peer['seconds']:.1f}", f"{peer['steps']}", f"{peer['reached']:.3f}"] if peer else ["-"] * 3
-        lines.append(f"| {' | '.join([*cells, ratio])} |")
+        if peer:
+            cells += [f"{peer['seconds']:.1f}", f"{peer['steps']}", f"{peer['reached']:.3f}"]
+            cells += [f"{peer[k] / ours[k]:.0f}x" for k in ("seconds", "cpu")]
+        else:
+            cells += ["-"] * 5
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

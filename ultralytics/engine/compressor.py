@@ -114,7 +114,8 @@ class Compressor:
         folder = self.stages.folder(stage)
         last = folder / "weights" / "last.pt" if folder else None
         if last is None or not last.exists():
-            run = trainer(overrides=self._training_args(stage, model), _callbacks=self.callbacks)
+            own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
+            run = trainer(overrides={**self._training_args(stage, model), **own}, _callbacks=self.callbacks)
             self.stages.begin(stage, run.save_dir)
             run.train()
         elif load_checkpoint(last)[1]["epoch"] >= 0:  # Ultralytics sets -1 when training has ended
