@@ -87,12 +87,13 @@ def check_in_stock(python: Path, weights: Path, safe_load: str) -> dict:
 def table(found: dict[str, dict]) -> str:
     """Return what stock Ultralytics found as a Markdown table."""
     lines = [
-        "| ULTRALYTICS_SAFE_LOAD | parameters | found in bus.jpg | ONNX: boxes | ONNX: scores | train |",
-        "|---|---|---|---|---|---|",
+        "| ULTRALYTICS_SAFE_LOAD | parameters | found in bus.jpg | largest score | ONNX: boxes | ONNX: scores | train |",
+        "|---|---|---|---|---|---|---|",
     ]
     for safe_load, f in found.items():
-        cells = [safe_load, f"{f['parameters']:,}", ", ".join(f["found"]), f"{f['boxes']:.1e}", f"{f['scores']:.1e}"]
-        lines.append(f"| {' | '.join([*cells, f['train']])} |")
+        cells = [safe_load, f"{f['parameters']:,}", ", ".join(f["found"]) or "nothing", f"{f['largest score']:.3f}"]
+        cells += [f"{f['boxes']:.1e}", f"{f['scores']:.1e}", f["train"]]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

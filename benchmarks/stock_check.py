@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What stock Ultralytics makes of a pruned checkpoint; `railway.py` runs this in an environment without us.
 
-    python -I stock_check.py prune.pt result.json "the sentence that training must fail with"
+python -I stock_check.py prune.pt result.json "the sentence that training must fail with"
 """
 
 import importlib.util
@@ -48,7 +48,8 @@ def export(weights: Path) -> dict:
     session = onnxruntime.InferenceSession(YOLO(weights).export(format="onnx", imgsz=IMGSZ, verbose=False))
     output = session.run(None, {session.get_inputs()[0].name: image})[0]
     parts = {"boxes": slice(0, 4), "scores": slice(4, None)}
-    return {name: largest_difference(output[:, part], expected[:, part]) for name, part in parts.items()}
+    differences = {name: largest_difference(output[:, part], expected[:, part]) for name, part in parts.items()}
+    return {**differences, "largest score": float(expected[:, 4:].max())}
 
 
 def largest_difference(output: np.ndarray, expected: np.ndarray) -> float:

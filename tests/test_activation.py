@@ -53,7 +53,7 @@ def test_startup_watches_what_activation_patches():
         ("speed_up", 0.5, ValueError, "'speed_up=0.5' .* greater than 1.0"),
         ("speed_up", 1, ValueError, "'speed_up=1' .* greater than 1.0"),
         ("speed_up", "fast", TypeError, "'speed_up=fast' is of invalid type str"),
-        ("prune_method", "lampp", ValueError, "'prune_method=lampp' is invalid. Valid .* lamp"),
+        ("prune_method", "lampp", ValueError, "'prune_method=lampp' is invalid. Valid .* lamp, l1"),
         ("prune_method", 3, TypeError, "'prune_method=3' is of invalid type int"),
         ("max_sparsity", 1.5, ValueError, "'max_sparsity=1.5' is an invalid value"),
         ("max_sparsity", 0, ValueError, "'max_sparsity=0' .* greater than 0.0"),

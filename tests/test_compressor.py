@@ -4,10 +4,13 @@
 import csv
 import json
 import os
+import random
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import build_model  # noqa: F401  (sets the configuration folder before Ultralytics is imported)
 
@@ -162,6 +165,26 @@ def test_article_style_fine_tuning_resumes(settings, tmp_path):
         trainer.train()
     DetectionFinetune(overrides={**overrides, "resume": True}).train()
     assert epochs_done(tmp_path / "t-finetune") == [1, 2]
+
+
+@pytest.mark.parametrize("method", ["group_taylor", "group_hessian"])
+def test_gradient_methods_read_training_batches(settings, method):
+    overrides = {**settings, "name": "g-prune", "prune_method": method, "prune_batches": 2, "iterative_steps": 2}
+    compressor = DetectionCompressor(overrides=overrides)
+    state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    compressor._prune(Path(settings["model"]))
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+    model, _ = load_checkpoint(compressor.pruned)
+    assert model.pruning["method"] == method and model.pruning["reached"] == pytest.approx(2, rel=0.03)
+
+
+def test_gradients_need_the_models_own_classes(tiny_data, settings, tmp_path):
+    data = {**YAML.load(tiny_data), "names": {0: "blue", 1: "yellow", 2: "red"}}
+    YAML.save(tmp_path / "three.yaml", data)
+    overrides = {**settings, "data": str(tmp_path / "three.yaml"), "prune_method": "group_taylor", "name": "g-prune"}
+    with pytest.raises(ValueError, match="has 3 classes and the model 2"):
+        DetectionCompressor(overrides=overrides).compress()
 
 
 def test_nothing_to_resume_is_an_error(settings):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Criteria against their papers' formulas, computed by hand."""
 
+import pytest
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.criteria import lamp, squared_norms
+from ultralytics.engine.pruning.criteria import group_norm, hessian, l1, lamp, random, squared_norms, taylor
 from ultralytics.engine.pruning.groups import Group, Slice
 
 
@@ -47,3 +48,41 @@ def test_norms_add_up_over_outputs_inputs_and_batch_norm():
         Slice(consumer, "in", torch.arange(4), torch.tensor([0, 1, 0, 1])),  # a concatenation repeats the channels
     )
     assert squared_norms(group).tolist() == [1 + 1 + (1 + 9), 4 + 9 + (4 + 16)]
+
+
+def test_l1_and_group_norm_by_hand():
+    group = group_of(torch.tensor([[3.0, -1.0], [1.0, 1.0]]))
+    assert l1(group).tolist() == pytest.approx([4 / 3, 2 / 3])  # 4 and 2 over their mean
+    assert group_norm(group).tolist() == pytest.approx([10 / 6, 2 / 6])
+
+
+def test_random_is_seeded_and_its_own_in_each_group():
+    group = group_of(torch.ones(8, 1))
+    other = Group("other", group.size, group.slices)
+    assert torch.equal(random(group, seed=1), random(group, seed=1))
+    assert not torch.equal(random(group, seed=1), random(group, seed=2))
+    assert not torch.equal(random(group, seed=1), random(other, seed=1))
+
+
+def test_taylor_and_hessian_by_hand():
+    group = group_of(torch.tensor([[3.0, 1.0], [2.0, 0.0]]))
+    conv = group.slices[0].layer
+    conv.weight.grad = torch.tensor([[1.0, -2.0], [0.5, 7.0]])[..., None, None]
+    # g*w: unit 0 has 3 and -2, unit 1 has 1 and 0
+    assert taylor(group).tolist() == [(3 - 2) ** 2, 1]
+    assert hessian(group).tolist() == [(9 + 4) / 2, 1 / 2]
+
+
+def test_taylor_estimates_the_loss_change():
+    """For a loss that is linear in the weights the first-order estimate is exact: the squared loss change."""
+    torch.manual_seed(0)
+    group = group_of(torch.rand(4, 3))
+    conv, image = group.slices[0].layer, torch.rand(1, 3, 2, 2)
+    conv(image).sum().backward()
+    with torch.no_grad():
+        change = conv(image).sum((0, 2, 3))  # what each output channel adds to the loss
+    torch.testing.assert_close(taylor(group), change.double().pow(2), rtol=1e-5, atol=0)
+
+
+def test_layer_without_influence_scores_zero():
+    assert taylor(group_of(torch.ones(2, 2))).tolist() == hessian(group_of(torch.ones(2, 2))).tolist() == [0, 0]

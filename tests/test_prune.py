@@ -8,6 +8,7 @@ import torch
 from conftest import YOLOV8, build_model, masked, raw_outputs
 from torch import nn
 
+from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 
 
@@ -26,6 +27,55 @@ def test_pruned_equals_masked(dense, global_pruning, speed_up):
     for k, v in expected.items():
         assert v.std() > 1e-3  # a constant output would prove nothing
         torch.testing.assert_close(outputs[k], v, rtol=1e-4, atol=1e-4 * v.abs().max().item())
+
+
+def losses(model):
+    """Yield three losses that every weight of the network has a say in."""
+    for seed in range(3):
+        image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+        raw = model(image)
+        yield raw["boxes"].pow(2).mean() + raw["scores"].pow(2).mean()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("global_pruning", [True, False])
+@pytest.mark.parametrize("speed_up", [1.5, 2, 3])
+def test_every_method_meets_the_target_exactly(yolov8n, method, global_pruning, speed_up):
+    for round_to, tolerance in ((1, 0.01), (8, 0.03)):
+        pruned, record = prune_model(
+            yolov8n, speed_up, method, global_pruning=global_pruning, round_to=round_to, losses=losses
+        )
+        assert speed_up * (1 - 1e-9) <= record["reached"] <= speed_up * (1 + tolerance)
+    image = torch.rand(1, 3, 64, 64)
+    expected, outputs = raw_outputs(masked(yolov8n, record), image), raw_outputs(pruned, image)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_iterative_steps_compose(yolov8n, steps):
+    pruned, record = prune_model(yolov8n, 3, "group_taylor", losses=losses, iterative_steps=steps, max_sparsity=0.75)
+    assert record["reached"] == pytest.approx(3, rel=0.03)
+    layers, originals = dict(pruned.named_modules()), dict(yolov8n.named_modules())
+    for name, kept in record["channels"].items():
+        assert torch.equal(layers[name].weight, originals[name].weight[kept["out"]][:, kept["in"]]), name
+        assert len(kept["out"]) >= originals[name].out_channels / 4, name
+
+
+def test_gradients_leave_the_model_as_it_was(yolov8n):
+    model = deepcopy(yolov8n)
+    before = deepcopy(model.state_dict())
+    pruned, _ = prune_model(model, 2, "group_hessian", losses=losses)
+    for m in (model, pruned):
+        assert all(
+            p.grad is None and p.requires_grad == q.requires_grad for p, q in zip(m.parameters(), yolov8n.parameters())
+        )
+        assert not any(layer.training for layer in m.modules())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_gradient_method_without_losses_is_refused(yolov8n):
+    with pytest.raises(ValueError, match="'method=group_taylor' needs gradients"):
+        prune_model(yolov8n, 2, "group_taylor")
 
 
 def test_record_is_enough_to_check_the_cut(yolov8n):

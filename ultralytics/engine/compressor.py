@@ -18,9 +18,11 @@ import torch
 from ultralytics import YOLO
 from ultralytics.cfg import TASK2METRIC, cfg2dict
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
+from ultralytics.engine.gradient_batches import training_losses
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.checkpoint import save_pruned
+from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build_report, save_report
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
@@ -94,7 +96,8 @@ class Compressor:
 
     def _prune(self, dense: Path) -> None:
         """Cut the dense model and write the pruned weights."""
-        model, _ = load_checkpoint(dense)
+        model, _ = load_checkpoint(dense, device=self.device)
+        method = METHODS[self.args.prune_method]
         pruned, record = prune_model(
             model,
             speed_up=self.args.speed_up,
@@ -102,6 +105,9 @@ class Compressor:
             global_pruning=self.args.global_pruning,
             round_to=self.args.round_to,
             max_sparsity=self.args.max_sparsity,
+            losses=training_losses(self, model, method.per_sample) if method.needs_gradients else None,
+            iterative_steps=self.args.iterative_steps,
+            seed=self.args.seed,
         )
         save_pruned(self.pruned, pruned, {**record, "run": str(self.save_dir)}, dense, vars(self.args))
         self.stages.complete("prune", self.pruned)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,20 +34,20 @@ class CoupledGroups:
 def couple(
     groups: Sequence[Group],
     scores: Sequence[torch.Tensor],
-    same_width: Sequence[tuple[nn.Conv2d, ...]],
+    same_width: Iterable[tuple[nn.Conv2d, ...]],
+    least: Sequence[float],
     global_pruning: bool = True,
     round_to: int = 8,
-    max_sparsity: float = 1.0,
 ) -> list[CoupledGroups]:
     """Tie the groups of equally wide convolutions together and fix what each may keep.
 
     Args:
         groups (Sequence[Group]): Groups.
         scores (Sequence[torch.Tensor]): Scores of each group's units.
-        same_width (Sequence[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many output channels.
+        same_width (Iterable[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many output channels.
+        least (Sequence[float]): Units that each group must keep at least.
         global_pruning (bool): Compare scores between groups; otherwise every group loses the same share of units.
         round_to (int): Keep a multiple of this many units, or all.
-        max_sparsity (float): Largest share of a group's units that may be removed.
 
     Returns:
         (list[CoupledGroups]): Every group in exactly one of them.
@@ -68,13 +69,35 @@ def couple(
         n = sizes.pop()
         ranked = torch.stack([scores[i].sort().values for i in members]).mean(0).numpy()
         ranked = ranked if global_pruning else (np.arange(n) + 1) / n
-        least = min(n, max(round_to, int(np.ceil((1 - max_sparsity) * n)), 1))
-        counts = sorted({k for k in range(least, n) if k % round_to == 0} | {n})
+        fewest = max(round_to, max(math.ceil(least[i] - 1e-9) for i in members))  # 1e-9: 0.5 * 16 may come out above 8
+        counts = [*(k for k in range(fewest, n) if k % round_to == 0), n]
         coupled.append(CoupledGroups(members, ranked, counts))
     return coupled
 
 
-def solve_budget(coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float) -> list[int]:
+def check_reachable(coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float, dense: float) -> None:
+    """Check a target against what is left when every group keeps the least that it may.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with allowed counts.
+        formula (FlopsFormula): FLOPs of the network as a function of the units kept.
+        speed_up (float): Dense FLOPs over pruned FLOPs.
+        dense (float): Dense FLOPs.
+
+    Raises:
+        ValueError: If the target is out of reach.
+    """
+    reachable = dense / formula(_per_group(coupled, [c.counts[0] for c in coupled]))
+    if reachable < speed_up:
+        raise ValueError(
+            f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
+            f"{reachable:.2f}. Lower speed_up, or lower round_to or raise max_sparsity."
+        )
+
+
+def solve_budget(
+    coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float, dense: float | None = None
+) -> list[int]:
     """Return how many units each group keeps, by score, so that the target is met and hardly exceeded.
 
     All ranks of all groups stand in one line, lowest score first. Bisection finds the shortest stretch of it whose
@@ -84,18 +107,17 @@ def solve_budget(coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_
     Args:
         coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
         formula (FlopsFormula): FLOPs of the network as a function of the units kept.
-        speed_up (float): Dense FLOPs over pruned FLOPs, at least.
+        speed_up (float): Dense FLOPs over pruned FLOPs, at least; one that `check_reachable` lets pass.
+        dense (float, optional): Dense FLOPs, if the network has lost channels before.
 
     Returns:
         (list[int]): Units kept in each group.
-
-    Raises:
-        ValueError: If not even the smallest allowed counts reach the target.
     """
     owner = np.concatenate([np.full(len(c.scores), i) for i, c in enumerate(coupled)])
     line = owner[np.argsort(np.concatenate([c.scores for c in coupled]), kind="stable")]
     removed_after = np.cumsum(line[:, None] == np.arange(len(coupled)), axis=0)
-    limit = formula.dense / speed_up
+    dense = dense or formula.dense
+    limit = dense / speed_up
 
     def keep(removed: int) -> list[int]:
         gone = removed_after[removed - 1] if removed else np.zeros(len(coupled))
@@ -105,12 +127,6 @@ def solve_budget(coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_
         return formula(_per_group(coupled, counts))
 
     low, high = 0, len(line)
-    if flops(keep(high)) > limit:
-        reachable = formula.dense / flops(keep(high))
-        raise ValueError(
-            f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
-            f"{reachable:.2f}. Lower speed_up, or lower round_to or raise max_sparsity."
-        )
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if flops(keep(middle)) <= limit else (middle + 1, high)

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Criteria: what each unit of a group is worth. The higher the score, the later the unit is removed."""
+"""Criteria: what each unit of a group is worth. The higher the score, the later the unit is removed.
+
+A criterion takes a group of n units and returns n scores, float64. Scores are compared between groups in global
+pruning; within a group only their order counts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import torch
 from torch import nn
@@ -27,7 +33,7 @@ def lamp(group: Group) -> torch.Tensor:
         group (Group): Group of n units.
 
     Returns:
-        (torch.Tensor): Scores of shape (n,), float64.
+        (torch.Tensor): Scores of shape (n,).
     """
     energy = squared_norms(group)
     ascending = energy.argsort(stable=True)
@@ -36,6 +42,84 @@ def lamp(group: Group) -> torch.Tensor:
     # a group of zeros has no largest unit: score 0, the first to go
     scores[ascending] = torch.where(remaining > 0, energy[ascending] / remaining, remaining)
     return scores
+
+
+def l1(group: Group) -> torch.Tensor:
+    """Score units by the L1 norm of their weights (Li et al., ICLR 2017, arXiv 1608.08710), over the group's mean.
+
+    The paper ranks within a layer. Dividing by the mean makes groups of different width and depth comparable, as
+    DepGraph does (arXiv 2301.12900, section 3.3).
+
+    Args:
+        group (Group): Group of n units.
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,).
+    """
+    return _over_mean(_sum_units(group, lambda layer: layer.weight.detach().abs()))
+
+
+def group_norm(group: Group) -> torch.Tensor:
+    """Score units by the squared L2 norm of their weights (DepGraph, Fang et al., CVPR 2023, arXiv 2301.12900).
+
+    DepGraph sums the squared norms of all parameters that go together and divides by the group's mean.
+
+    Args:
+        group (Group): Group of n units.
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,).
+    """
+    return _over_mean(squared_norms(group))
+
+
+def random(group: Group, seed: int) -> torch.Tensor:
+    """Score units at random, uniform in [0, 1): the baseline that every criterion must beat.
+
+    Args:
+        group (Group): Group of n units; its name enters the draw, so that the order of the groups does not matter.
+        seed (int): Seed.
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,), the same for the same seed and group.
+    """
+    generator = torch.Generator().manual_seed(crc32(f"{seed} {group.name}".encode()))
+    return torch.rand(group.size, generator=generator, dtype=torch.float64)
+
+
+def taylor(group: Group) -> torch.Tensor:
+    """Score units by the first-order Taylor estimate of the loss change (Molchanov et al., CVPR 2019).
+
+    With S the weights w that a unit holds in one layer and g their gradients, removing it changes the loss by about
+    sum_S g·w; the paper scores it by the square (arXiv 1906.10771, equation 8). A group's layers give one estimate
+    each of the same change, so their squares are averaged. Call it with gradients in place; scores of several batches
+    are averaged by the caller.
+
+    Args:
+        group (Group): Group of n units, whose layers' weights have `.grad`.
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,).
+    """
+    scores = torch.zeros(group.size, dtype=torch.float64)
+    for s in group.slices:
+        scores += _to_units(s, _loss_changes(s.layer), group.size).pow(2)
+    return scores / len(group.slices)
+
+
+def hessian(group: Group) -> torch.Tensor:
+    """Score units by optimal brain damage (LeCun, Denker & Solla, NeurIPS 1989): half the sum of h·w^2.
+
+    The diagonal h of the Hessian is estimated by the squared gradient of one sample's loss, averaged over samples by
+    the caller (the empirical Fisher information). A group's layers give one estimate each, which are averaged.
+
+    Args:
+        group (Group): Group of n units, whose layers' weights have `.grad` of a single sample's loss.
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,).
+    """
+    return _sum_units(group, lambda layer: _loss_changes(layer).pow(2) / 2) / len(group.slices)
 
 
 def squared_norms(group: Group) -> torch.Tensor:
@@ -47,17 +131,32 @@ def squared_norms(group: Group) -> torch.Tensor:
         group (Group): Group of n units.
 
     Returns:
-        (torch.Tensor): Squared norms of shape (n,), float64.
+        (torch.Tensor): Squared norms of shape (n,).
     """
-    norms = torch.zeros(group.size, dtype=torch.float64)
+    return _sum_units(group, lambda layer: layer.weight.detach().pow(2))
+
+
+def _sum_units(group: Group, measure: Callable[[nn.Module], torch.Tensor]) -> torch.Tensor:
+    """Add up a measure of every weight over the weights that each unit holds in all layers."""
+    total = torch.zeros(group.size, dtype=torch.float64)
     for s in group.slices:
-        norms.index_add_(0, s.units, _squared_channel_norms(s).cpu().double()[s.channels])
-    return norms
+        total += _to_units(s, measure(s.layer), group.size)
+    return total
 
 
-def _squared_channel_norms(s: Slice) -> torch.Tensor:
-    """Return the squared L2 norm of each channel of a layer along the slice's axis, shape (channels,)."""
-    weight = s.layer.weight.detach()
-    if isinstance(s.layer, nn.Conv2d):
-        return weight.pow(2).sum((1, 2, 3) if s.axis == "out" else (0, 2, 3))
-    return weight.pow(2)
+def _to_units(s: Slice, values: torch.Tensor, size: int) -> torch.Tensor:
+    """Sum values of the shape of a layer's weight over the units of a slice."""
+    dims = [d for d in range(values.dim()) if d != (0 if s.axis == "out" else 1)]
+    channels = values.sum(dims) if dims else values
+    return torch.zeros(size, dtype=torch.float64).index_add_(0, s.units, channels.cpu().double()[s.channels])
+
+
+def _loss_changes(layer: nn.Module) -> torch.Tensor:
+    """Return g·w for every weight of a layer; zero for a layer that the loss does not depend on."""
+    weight = layer.weight.detach()
+    return torch.zeros_like(weight) if layer.weight.grad is None else layer.weight.grad * weight
+
+
+def _over_mean(scores: torch.Tensor) -> torch.Tensor:
+    """Divide scores by their mean; scores that are all zero stay so."""
+    return scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)

@@ -4,30 +4,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from ultralytics.engine.pruning import criteria
-
-if TYPE_CHECKING:
-    from ultralytics.engine.pruning.groups import Group
 
 
 class Method(NamedTuple):
     """How a method ranks channels.
 
     Attributes:
-        score (Callable): Group of n units to scores of shape (n,).
+        criterion (Callable): Group of n units to scores of shape (n,).
         description (str): What the scores say.
         source (str): Paper that the criterion comes from.
+        needs_gradients (bool): The criterion reads gradients of the loss; its scores change as channels go.
+        per_sample (bool): Each of these gradients must be of a single image's loss.
+        needs_seed (bool): The criterion takes a seed.
     """
 
-    score: Callable[[Group], torch.Tensor]
+    criterion: Callable[..., torch.Tensor]
     description: str
     source: str
+    needs_gradients: bool = False
+    per_sample: bool = False
+    needs_seed: bool = False
 
 
 METHODS = {
     "lamp": Method(criteria.lamp, "layer-adaptive magnitude", "Lee et al. 2021, arXiv 2010.07611"),
+    "l1": Method(criteria.l1, "group L1 norm", "Li et al. 2017, arXiv 1608.08710"),
+    "random": Method(criteria.random, "seeded random", "baseline", needs_seed=True),
+    "group_norm": Method(criteria.group_norm, "group L2 norm", "Fang et al. 2023, arXiv 2301.12900"),
+    "group_taylor": Method(
+        criteria.taylor, "first-order Taylor, group", "Molchanov et al. 2019, arXiv 1906.10771", needs_gradients=True
+    ),
+    "group_hessian": Method(
+        criteria.hessian, "diagonal Hessian, group", "LeCun et al. 1989", needs_gradients=True, per_sample=True
+    ),
 }

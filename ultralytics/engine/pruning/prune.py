@@ -8,12 +8,14 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget import couple, solve_budget
-from ultralytics.engine.pruning.cut import Kept, channels_to_keep, cut
+from ultralytics.engine.pruning.budget import check_reachable, couple, solve_budget
+from ultralytics.engine.pruning.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.groups import Graph
+from ultralytics.engine.pruning.history import History
 from ultralytics.engine.pruning.methods import METHODS
-from ultralytics.nn.extra_modules import PRUNABLE_FORMS, to_prunable, to_stock
+from ultralytics.engine.pruning.scoring import Losses, score_groups
+from ultralytics.nn.extra_modules import same_width, to_prunable, to_stock
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -25,6 +27,9 @@ def prune_model(
     global_pruning: bool = True,
     round_to: int = 8,
     max_sparsity: float = 1.0,
+    losses: Losses | None = None,
+    iterative_steps: int = 1,
+    seed: int = 0,
 ) -> tuple[nn.Module, dict]:
     """Remove the least important channels of a network until its FLOPs meet a target.
 
@@ -35,6 +40,11 @@ def prune_model(
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
+        losses (Callable, optional): For methods that need gradients: takes the model, in train mode with frozen batch
+            norms, and yields scalar losses, one per batch (per image for 'group_hessian').
+        iterative_steps (int): Cuts on the way to the target, equal in their ratio, with new scores before each. Only
+            for methods that need gradients; a cut hardly changes the ranking of the others, so they make one.
+        seed (int): Seed of method 'random'.
 
     Returns:
         model (nn.Module): Pruned copy in evaluation mode, FP32, on the same device, of stock Ultralytics classes.
@@ -43,8 +53,8 @@ def prune_model(
             (layer name to reason).
 
     Raises:
-        ValueError: If the method is unknown, the model is fused or has no detection head, or the target is out of
-            reach.
+        ValueError: If the method is unknown or lacks losses, the model is fused or has no detection head, or the
+            target is out of reach.
 
     Examples:
         >>> from ultralytics import YOLO
@@ -53,25 +63,31 @@ def prune_model(
     """
     if method not in METHODS:
         raise ValueError(f"'method={method}' is unknown. Valid methods are {', '.join(METHODS)}.")
+    if METHODS[method].needs_gradients and losses is None:
+        raise ValueError(f"'method={method}' needs gradients: pass 'losses', which yields losses of the model.")
     if speed_up <= 1:
         raise ValueError(f"'speed_up={speed_up}' is an invalid value. 'speed_up' must be greater than 1.0.")
     if getattr(model, "is_fused", lambda: False)():
         raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
     device = next(model.parameters()).device
-    pruned = to_prunable(deepcopy(model).cpu().float().eval())
-    channels = next(m.in_channels for m in pruned.modules() if isinstance(m, nn.Conv2d))
-    side = 2 * int(pruned.stride.max())  # smallest image whose deepest map is not a single pixel; FLOPs scale with area
-    example = torch.zeros(1, channels, side, side)
-
-    graph = Graph(pruned, example)
-    scores = [METHODS[method].score(group) for group in graph.groups]
-    same_width = [t for m in pruned.modules() if isinstance(m, tuple(PRUNABLE_FORMS.values())) for t in m.same_width()]
-    coupled = couple(graph.groups, scores, same_width, global_pruning, round_to, max_sparsity)
-    counts = solve_budget(coupled, FlopsFormula(pruned, graph.groups, example), speed_up)
-    units = [s.topk(count).indices for s, count in zip(scores, counts)]
-    kept = channels_to_keep(pruned, graph.groups, units)
-    channels_kept = stock_channels(pruned, kept)
-    cut(kept)
+    pruned = to_prunable(deepcopy(model).float().eval())
+    history = History(pruned)
+    example = example_image(pruned)
+    steps = iterative_steps if METHODS[method].needs_gradients else 1
+    dense = None
+    for step in range(1, steps + 1):
+        graph = Graph(pruned, example)
+        formula = FlopsFormula(pruned, graph.groups, example)
+        dense = dense or formula.dense
+        scores = score_groups(pruned, graph.groups, METHODS[method], losses, seed)
+        least = [(1 - max_sparsity) * history.dense_size(group) for group in graph.groups]
+        coupled = couple(graph.groups, scores, same_width(pruned), least, global_pruning, round_to)
+        check_reachable(coupled, formula, speed_up, dense)
+        counts = solve_budget(coupled, formula, speed_up ** (step / steps), dense)
+        units = [s.topk(count).indices for s, count in zip(scores, counts)]
+        kept = channels_to_keep(pruned, graph.groups, units)
+        history.note(kept)
+        cut(kept)
     pruned = to_stock(pruned)
 
     dense_flops, pruned_flops = count_flops(model), count_flops(pruned)
@@ -85,7 +101,7 @@ def prune_model(
         "gflops": {"dense": dense_flops, "pruned": pruned_flops},
         "parameters": {"dense": get_num_params(model), "pruned": get_num_params(pruned)},
         "left_dense": graph.dense,
-        "channels": channels_kept,
+        "channels": history.channels(),
     }
     LOGGER.info(
         f"Pruned by {method}: {record['parameters']['dense']:,} to {record['parameters']['pruned']:,} parameters, "
@@ -94,27 +110,8 @@ def prune_model(
     return pruned.to(device), record
 
 
-def stock_channels(model: nn.Module, kept: Kept) -> dict[str, dict[str, list[int]]]:
-    """Name the kept channels of every convolution by the layers of the stock model.
-
-    Args:
-        model (nn.Module): Model in prunable form, not yet cut.
-        kept (dict[nn.Module, dict[str, torch.Tensor]]): Channels kept by each layer.
-
-    Returns:
-        (dict[str, dict[str, list[int]]]): Name in the stock model to indices kept on its 'out' and 'in' axes.
-    """
-    channels: dict[str, dict[str, list[int]]] = {}
-    blocks = {name: m for name, m in model.named_modules() if isinstance(m, tuple(PRUNABLE_FORMS.values()))}
-    for name, conv in model.named_modules():
-        if not isinstance(conv, nn.Conv2d):
-            continue
-        offset = 0
-        for prefix, block in blocks.items():
-            branch, _, rest = name.removeprefix(f"{prefix}.").partition(".")
-            if name.startswith(f"{prefix}.") and branch in block.STOCK_OUTPUTS:
-                layer, part = block.STOCK_OUTPUTS[branch]
-                name, offset = f"{prefix}.{layer}.{rest}", part * conv.out_channels
-        entry = channels.setdefault(name, {"out": [], "in": kept[conv]["in"].tolist()})
-        entry["out"] += (kept[conv]["out"] + offset).tolist()
-    return channels
+def example_image(model: nn.Module) -> torch.Tensor:
+    """Return the smallest image whose deepest feature map is not a single pixel; FLOPs scale with the image's area."""
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    side = 2 * int(model.stride.max())
+    return torch.zeros(1, first.in_channels, side, side, device=first.weight.device)

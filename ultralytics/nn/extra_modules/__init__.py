@@ -11,13 +11,15 @@ A prunable form is a module with two methods and one mapping:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 
 from .halves import PrunableC2, PrunableC2f
 
 PRUNABLE_FORMS = {form.STOCK: form for form in (PrunableC2, PrunableC2f)}
 
-__all__ = "PRUNABLE_FORMS", "PrunableC2", "PrunableC2f", "to_prunable", "to_stock"
+__all__ = "PRUNABLE_FORMS", "PrunableC2", "PrunableC2f", "same_width", "to_prunable", "to_stock"
 
 
 def to_prunable(model: nn.Module) -> nn.Module:
@@ -43,6 +45,20 @@ def to_stock(model: nn.Module) -> nn.Module:
     """
     forms = tuple(PRUNABLE_FORMS.values())
     return _replace(model, lambda m: m.to_block() if isinstance(m, forms) else None)
+
+
+def same_width(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
+    """Yield the convolutions of a model in prunable form that must keep equally many output channels.
+
+    Args:
+        model (nn.Module): Model that `to_prunable` returned.
+
+    Yields:
+        (tuple[nn.Conv2d, ...]): Convolutions of one block.
+    """
+    for m in model.modules():
+        if isinstance(m, tuple(PRUNABLE_FORMS.values())):
+            yield from m.same_width()
 
 
 def _replace(module: nn.Module, convert) -> nn.Module:

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Losses on training batches, for pruning methods that need gradients."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.scoring import Losses
+from ultralytics.utils import TQDM
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer
+
+
+def training_losses(trainer: BaseTrainer, model: nn.Module, per_sample: bool) -> Losses:
+    """Return what draws batches from the training loader and yields the model's own loss on each.
+
+    Args:
+        trainer (BaseTrainer): A stock trainer that has its data set and arguments; 'batch' images go into a loss and
+            'prune_batches' losses into a score. The state of all random generators is put back afterwards.
+        model (nn.Module): The dense model.
+        per_sample (bool): One image per loss instead, for as many images in all.
+
+    Returns:
+        (Callable): Model to an iterator of scalar losses.
+
+    Raises:
+        ValueError: If the model's classes are not those of the data set, whose labels it could not be judged by.
+    """
+    nc = model.model[-1].nc
+    if nc != trainer.data["nc"]:
+        raise ValueError(
+            f"'data={trainer.args.data}' has {trainer.data['nc']} classes and the model {nc}: prune_method="
+            f"{trainer.args.prune_method} needs the loss on labels of the model's own classes. Use the data set that "
+            "the model was trained on, or a method that needs no gradients, i.e. prune_method=lamp."
+        )
+    batch, count = trainer.args.batch, trainer.args.prune_batches
+    batch, count = (1, count * batch) if per_sample else (batch, count)
+    trainer.model = model  # Ultralytics' loaders ask it for its stride
+
+    def losses(pruned: nn.Module) -> Iterator[torch.Tensor]:
+        args, pruned.args, pruned.criterion = pruned.args, trainer.args, None
+        with random_state_kept():
+            loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
+            for data in TQDM(islice(loader, count), total=min(count, len(loader)), desc="Gradients"):
+                loss, _ = pruned(trainer.preprocess_batch(data))
+                yield loss.sum()
+        pruned.args, pruned.criterion = args, None
+
+    return losses
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Put the state of Python's, NumPy's and torch's random generators back when the block ends."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

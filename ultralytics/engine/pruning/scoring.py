@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Score all groups of a model by a method, with gradients where the method needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.groups import Group
+from ultralytics.engine.pruning.methods import Method
+
+Losses = Callable[[nn.Module], Iterable[torch.Tensor]]  # model to scalar losses, of one batch each
+
+
+def score_groups(
+    model: nn.Module, groups: Sequence[Group], method: Method, losses: Losses | None = None, seed: int = 0
+) -> list[torch.Tensor]:
+    """Return the scores of every group's units.
+
+    Args:
+        model (nn.Module): The model that the groups belong to; it is left as it was, without gradients.
+        groups (Sequence[Group]): Groups.
+        method (Method): A row of `METHODS`.
+        losses (Callable, optional): Yields losses of the model, for a method that needs gradients; scores are averaged
+            over them.
+        seed (int): Seed, for a method that needs one.
+
+    Returns:
+        (list[torch.Tensor]): Scores of each group, shape (units,), float64.
+    """
+    if not method.needs_gradients:
+        settings = {"seed": seed} if method.needs_seed else {}
+        return [method.criterion(group, **settings) for group in groups]
+    weights = {s.layer.weight for group in groups for s in group.slices}
+    wanted = {p: p.requires_grad for p in model.parameters()}
+    training = {m: m.training for m in model.modules()}
+    totals, count = [torch.zeros(group.size, dtype=torch.float64) for group in groups], 0
+    try:
+        for p in wanted:
+            p.requires_grad_(p in weights)
+        model.train()
+        for m in model.modules():
+            if isinstance(m, nn.modules.batchnorm._NormBase):
+                m.eval()  # statistics stay as they are, and a weight before a batch norm keeps its say
+        for loss in losses(model):
+            model.zero_grad(set_to_none=True)
+            loss.backward()
+            for total, group in zip(totals, groups):
+                total += method.criterion(group)
+            count += 1
+    finally:
+        model.zero_grad(set_to_none=True)
+        for p, flag in wanted.items():
+            p.requires_grad_(flag)
+        for m, flag in training.items():
+            m.training = flag
+    return [total / count for total in totals]
