@@ -119,7 +119,8 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the results as a Markdown table."""
     parts = [*PARTS, "scores and rest"]
     lines = [
-        f"| model | ours (s) | {' | '.join(parts)} | reached | torch-pruning (s) | steps | reached | ratio | CPU ratio |",
+        f"| model | ours (s) | {' | '.join(parts)} | reached "
+        "| torch-pruning (s) | steps | reached | ratio | CPU ratio |",
         "|---" * (len(parts) + 8) + "|",
     ]
     for name, result in results.items():

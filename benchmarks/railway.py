@@ -87,7 +87,8 @@ def check_in_stock(python: Path, weights: Path, safe_load: str) -> dict:
 def table(found: dict[str, dict]) -> str:
     """Return what stock Ultralytics found as a Markdown table."""
     lines = [
-        "| ULTRALYTICS_SAFE_LOAD | parameters | found in bus.jpg | largest score | ONNX: boxes | ONNX: scores | train |",
+        "| ULTRALYTICS_SAFE_LOAD | parameters | found in bus.jpg | largest score "
+        "| ONNX: boxes | ONNX: scores | train |",
         "|---|---|---|---|---|---|---|",
     ]
     for safe_load, f in found.items():

@@ -4,12 +4,12 @@
 import logging
 
 import pytest
+import ultralytics_compress_startup
 
 import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.cfg.compress import activation
-from ultralytics.cfg.compress.startup import ultralytics_compress_startup
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_KEYS, LOGGER, YAML
 
 
