@@ -32,10 +32,10 @@ from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.utils import LOGGER
 
 PARTS = {  # name in the table: functions that `prune_model` calls
-    "forms": ("to_prunable", "to_stock"),
+    "forms": ("prunable_copy", "to_stock"),
     "graph": ("Graph",),
-    "solver": ("FlopsFormula", "couple", "solve_budget"),
-    "cut": ("channels_to_keep", "stock_channels", "cut"),
+    "solver": ("FlopsFormula", "select_units"),
+    "cut": ("channels_to_keep", "cut"),
     "verify": ("count_flops",),
 }
 STEPS = 200

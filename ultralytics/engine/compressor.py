@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress a model: base training if it is a YAML, pruning, fine-tuning and a report, for every task alike.
+"""Compress a model, for every task alike: the stages, the run folder and how to resume.
 
-A task's classes are a few lines: `class DetectionCompressor(Compressor, DetectionTrainer)` and
-`class DetectionFinetune(Finetuner, DetectionTrainer)`. Both training stages are stock trainers.
+The stages are base training (if the model is a YAML), sparsity training (if the method needs it), pruning and
+fine-tuning. A task's classes are a few lines, i.e. `class DetectionCompressor(Compressor, DetectionTrainer)`; every
+training stage is a stock trainer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from ultralytics import YOLO
-from ultralytics.cfg import TASK2METRIC, cfg2dict
+from ultralytics.cfg import TASK2METRIC, cfg2dict, get_cfg
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
 from ultralytics.engine.gradient_batches import training_losses
 from ultralytics.engine.model import Model
@@ -25,6 +26,7 @@ from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build_report, save_report
+from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, checks, colorstr
 
@@ -38,6 +40,7 @@ class Compressor:
 
     Attributes:
         trainer (type): The task's stock trainer, for the base training of a YAML model.
+        sparsifier (type): The task's `Sparsifier`.
         finetuner (type): The task's `Finetuner`.
         save_dir (Path): Run folder: args.yaml, stages.yaml, report.json, weights/prune.pt.
         pruned (Path): The pruned weights.
@@ -45,6 +48,7 @@ class Compressor:
     """
 
     trainer: type
+    sparsifier: type
     finetuner: type
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
@@ -56,14 +60,16 @@ class Compressor:
             _callbacks (dict, optional): Callbacks; the training stages get them too.
 
         Raises:
-            ValueError: If 'model' or 'data' is missing or of the wrong kind.
-            FileNotFoundError: If 'resume' is set and there is no run to resume.
+            ValueError: If 'model' or 'data' is missing or of the wrong kind, or the method needs a sparsity training
+                that the other keys do not give it.
+            FileNotFoundError: If 'resume' is set and there is no run to resume, or a file is missing.
         """
         overrides = {**cfg2dict(cfg), **(overrides or {}), "mode": "compress"}
         if overrides.get("resume"):
             overrides = _resumed(overrides)
         overrides["data"] = find_data(overrides.get("data"))
         check_model(overrides.get("model"))
+        check_sparsity(get_cfg(cfg, overrides))
         super().__init__(cfg, overrides, _callbacks)
         self.pruned = self.wdir / "prune.pt"
         self.stages = Stages(self.save_dir)
@@ -76,11 +82,14 @@ class Compressor:
         """
         dense = Path(self.args.model)
         if is_yaml(dense):
-            dense = self._train("base", self.trainer, self.args.model)
+            dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+        files = {"dense": dense}
+        if needs_sparsity(self.args):
+            files["sparse"] = self._sparse(dense)
         if not self.stages.result("prune"):
-            self._prune(dense)
+            self._prune(list(files.values())[-1])
         if not self.stages.result("evaluate"):
-            files = {"dense": dense, "pruned": self.pruned}
+            files["pruned"] = self.pruned
             save_report(report_on(files, {}, self.args, self.device, self.save_dir), self.save_dir / REPORT_FILE)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
@@ -92,11 +101,19 @@ class Compressor:
         Returns:
             (Path): The fine-tuned weights.
         """
-        return self._train("finetune", self.finetuner, str(self.pruned))
+        return self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
 
-    def _prune(self, dense: Path) -> None:
-        """Cut the dense model and write the pruned weights."""
-        model, _ = load_checkpoint(dense, device=self.device)
+    def _sparse(self, dense: Path) -> Path:
+        """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
+        if self.args.sl_model:
+            return Path(self.args.sl_model)
+        own = {"epochs": self.args.sl_epochs, "distill_model": None}  # distillation belongs to the fine-tuning
+        args = {**self._training_args("sparsify", str(dense)), **sl_hyperparameters(self.args.sl_hyp), **own}
+        return self._train("sparsify", self.sparsifier, args)
+
+    def _prune(self, weights: Path) -> None:
+        """Cut the dense, or sparse, model and write the pruned weights."""
+        model, _ = load_checkpoint(weights, device=self.device)
         method = METHODS[self.args.prune_method]
         pruned, record = prune_model(
             model,
@@ -109,10 +126,10 @@ class Compressor:
             iterative_steps=self.args.iterative_steps,
             seed=self.args.seed,
         )
-        save_pruned(self.pruned, pruned, {**record, "run": str(self.save_dir)}, dense, vars(self.args))
+        save_pruned(self.pruned, pruned, {**record, "run": str(self.save_dir)}, weights, vars(self.args))
         self.stages.complete("prune", self.pruned)
 
-    def _train(self, stage: str, trainer: Callable, model: str) -> Path:
+    def _train(self, stage: str, trainer: Callable, args: dict[str, Any]) -> Path:
         """Run a training stage, or the rest of it, and return its best weights."""
         if result := self.stages.result(stage):
             LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
@@ -121,7 +138,7 @@ class Compressor:
         last = folder / "weights" / "last.pt" if folder else None
         if last is None or not last.exists():
             own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
-            run = trainer(overrides={**self._training_args(stage, model), **own}, _callbacks=self.callbacks)
+            run = trainer(overrides={**args, **own}, _callbacks=self.callbacks)
             self.stages.begin(stage, run.save_dir)
             run.train()
         elif load_checkpoint(last)[1]["epoch"] >= 0:  # Ultralytics sets -1 when training has ended

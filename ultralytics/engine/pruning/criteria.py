@@ -73,6 +73,41 @@ def group_norm(group: Group) -> torch.Tensor:
     return _over_mean(squared_norms(group))
 
 
+def bn_scale(group: Group) -> torch.Tensor:
+    """Score units by their batch norm scale (Network Slimming, Liu et al., ICCV 2017, arXiv 1708.06519).
+
+    The paper ranks |γ| of all layers together as it is. A unit with several batch norms scores their mean.
+
+    Args:
+        group (Group): Group of n units.
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,).
+
+    Raises:
+        ValueError: If the group has no batch norm.
+    """
+    return _mean_scale(group, torch.abs)
+
+
+def bn_group_scale(group: Group) -> torch.Tensor:
+    """Score units by the L2 norm of their batch norm scales over the root of their number.
+
+    This is the norm that the group lasso on batch norm scales shrinks (Friedman, Hastie & Tibshirani 2010, arXiv
+    1001.0736): where batch norms are coupled, a unit is small only if all of its scales are.
+
+    Args:
+        group (Group): Group of n units.
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,).
+
+    Raises:
+        ValueError: If the group has no batch norm.
+    """
+    return _mean_scale(group, torch.square).sqrt()
+
+
 def random(group: Group, seed: int) -> torch.Tensor:
     """Score units at random, uniform in [0, 1): the baseline that every criterion must beat.
 
@@ -134,6 +169,18 @@ def squared_norms(group: Group) -> torch.Tensor:
         (torch.Tensor): Squared norms of shape (n,).
     """
     return _sum_units(group, lambda layer: layer.weight.detach().pow(2))
+
+
+def _mean_scale(group: Group, measure: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Return the mean of a measure of the batch norm scales that each unit holds."""
+    norms = [s for s in group.slices if isinstance(s.layer, nn.BatchNorm2d)]
+    if not norms:
+        raise ValueError(
+            f"no batch norm belongs to the outputs of '{group.name}', and this prune_method ranks by batch norm "
+            "scales: choose another, i.e. prune_method=lamp."
+        )
+    totals = sum(_to_units(s, measure(s.layer.weight.detach()), group.size) for s in norms)
+    return totals / (sum(len(s.channels) for s in norms) / group.size)
 
 
 def _sum_units(group: Group, measure: Callable[[nn.Module], torch.Tensor]) -> torch.Tensor:

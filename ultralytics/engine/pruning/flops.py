@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Group, is_depthwise
+from ultralytics.engine.pruning.places import outputs
 from ultralytics.utils.torch_utils import get_flops
 
 BN_FLOPS = 8  # per element, as Ultralytics' counter has it: 4 operations, and it doubles operations to FLOPs
@@ -65,7 +66,7 @@ class FlopsFormula:
                 if s.layer in row:
                     per_unit[s.axis][row[s.layer], column] += len(s.channels) / group.size
         sizes = np.array([g.size for g in groups], dtype=float)
-        width = {"out": [_outputs(m) for m in layers], "in": [_inputs(m) for m in layers]}
+        width = {"out": [outputs(m) for m in layers], "in": [_inputs(m) for m in layers]}
         self._per_unit = per_unit
         self._fixed = {axis: np.array(width[axis]) - per_unit[axis] @ sizes for axis in ("out", "in")}
         self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in layers])
@@ -101,11 +102,6 @@ def _output_areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, in
         for hook in hooks:
             hook.remove()
     return area
-
-
-def _outputs(layer: nn.Module) -> int:
-    """Return the channels of the 'out' axis."""
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.num_features
 
 
 def _inputs(layer: nn.Module) -> int:

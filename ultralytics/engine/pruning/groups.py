@@ -265,3 +265,10 @@ def prediction_convs(model: nn.Module) -> list[nn.Conv2d]:
         )
     branches = (b for head in heads for child in head.children() if isinstance(child, nn.ModuleList) for b in child)
     return [[m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1] for branch in branches]
+
+
+def example_image(model: nn.Module) -> torch.Tensor:
+    """Return the smallest image whose deepest feature map is not a single pixel; FLOPs scale with the image's area."""
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    side = 2 * int(model.stride.max())
+    return torch.zeros(1, first.in_channels, side, side, device=first.weight.device)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.cut import Kept
 from ultralytics.engine.pruning.groups import Group
-from ultralytics.nn.extra_modules import PRUNABLE_FORMS
+from ultralytics.engine.pruning.places import stock_places
 
 
 class History:
@@ -20,7 +20,7 @@ class History:
         Args:
             model (nn.Module): Dense model in prunable form.
         """
-        self._places = stock_places(model)
+        self._places = {m: place for m, place in stock_places(model).items() if isinstance(m, nn.Conv2d)}
         self._left = {
             conv: {"out": torch.arange(conv.out_channels), "in": torch.arange(conv.in_channels)}
             for conv in self._places
@@ -49,28 +49,3 @@ class History:
             entry = channels.setdefault(name, {"out": [], "in": left["in"].tolist()})
             entry["out"] += (left["out"] + offset).tolist()
         return channels
-
-
-def stock_places(model: nn.Module) -> dict[nn.Conv2d, tuple[str, int]]:
-    """Return where the outputs of every convolution are in the stock model.
-
-    Args:
-        model (nn.Module): Dense model in prunable form.
-
-    Returns:
-        (dict[nn.Conv2d, tuple[str, int]]): Convolution to the name of the stock convolution and the first of its
-            outputs; the parts of one stock convolution follow each other.
-    """
-    blocks = {name: m for name, m in model.named_modules() if isinstance(m, tuple(PRUNABLE_FORMS.values()))}
-    places = {}
-    for name, conv in model.named_modules():
-        if not isinstance(conv, nn.Conv2d):
-            continue
-        offset = 0
-        for prefix, block in blocks.items():
-            branch, _, rest = name.removeprefix(f"{prefix}.").partition(".")
-            if name.startswith(f"{prefix}.") and branch in block.STOCK_OUTPUTS:
-                layer, part = block.STOCK_OUTPUTS[branch]
-                name, offset = f"{prefix}.{layer}.{rest}", part * conv.out_channels
-        places[conv] = name, offset
-    return places

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from ultralytics.engine.pruning import criteria
+from ultralytics.engine.pruning import criteria, regularisers
 
 
 class Method(NamedTuple):
@@ -21,6 +21,8 @@ class Method(NamedTuple):
         needs_gradients (bool): The criterion reads gradients of the loss; its scores change as channels go.
         per_sample (bool): Each of these gradients must be of a single image's loss.
         needs_seed (bool): The criterion takes a seed.
+        regulariser (type, optional): What the sparsity training before pruning adds to the loss, for methods that rank
+            what such a training has driven towards zero.
     """
 
     criterion: Callable[..., torch.Tensor]
@@ -29,6 +31,7 @@ class Method(NamedTuple):
     needs_gradients: bool = False
     per_sample: bool = False
     needs_seed: bool = False
+    regulariser: type[regularisers.Regulariser] | None = None
 
 
 METHODS = {
@@ -41,5 +44,29 @@ METHODS = {
     ),
     "group_hessian": Method(
         criteria.hessian, "diagonal Hessian, group", "LeCun et al. 1989", needs_gradients=True, per_sample=True
+    ),
+    "slim": Method(
+        criteria.bn_scale,
+        "BatchNorm scale",
+        "Liu et al. 2017, arXiv 1708.06519",
+        regulariser=regularisers.ScaleL1,
+    ),
+    "group_slim": Method(
+        criteria.bn_group_scale,
+        "BatchNorm scale, grouped",
+        "Friedman, Hastie & Tibshirani 2010, arXiv 1001.0736",
+        regulariser=regularisers.ScaleGroupLasso,
+    ),
+    "group_sl": Method(
+        criteria.group_norm,
+        "group L2 norm",
+        "Fang et al. 2023, arXiv 2301.12900",
+        regulariser=regularisers.GroupShrinkage,
+    ),
+    "growing_reg": Method(
+        criteria.group_norm,
+        "group L2 norm",
+        "Wang et al. 2021, arXiv 2012.09243",
+        regulariser=regularisers.GrowingL2,
     ),
 }

@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
-import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget import check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
-from ultralytics.engine.pruning.groups import Graph
+from ultralytics.engine.pruning.groups import Graph, example_image
 from ultralytics.engine.pruning.history import History
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.scoring import Losses, score_groups
-from ultralytics.nn.extra_modules import same_width, to_prunable, to_stock
+from ultralytics.engine.pruning.selection import Budget, select_units
+from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -67,24 +64,20 @@ def prune_model(
         raise ValueError(f"'method={method}' needs gradients: pass 'losses', which yields losses of the model.")
     if speed_up <= 1:
         raise ValueError(f"'speed_up={speed_up}' is an invalid value. 'speed_up' must be greater than 1.0.")
-    if getattr(model, "is_fused", lambda: False)():
-        raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
     device = next(model.parameters()).device
-    pruned = to_prunable(deepcopy(model).float().eval())
+    pruned = prunable_copy(model)
     history = History(pruned)
     example = example_image(pruned)
     steps = iterative_steps if METHODS[method].needs_gradients else 1
+    budget = Budget(speed_up, global_pruning, round_to, max_sparsity)
     dense = None
     for step in range(1, steps + 1):
         graph = Graph(pruned, example)
         formula = FlopsFormula(pruned, graph.groups, example)
         dense = dense or formula.dense
         scores = score_groups(pruned, graph.groups, METHODS[method], losses, seed)
-        least = [(1 - max_sparsity) * history.dense_size(group) for group in graph.groups]
-        coupled = couple(graph.groups, scores, same_width(pruned), least, global_pruning, round_to)
-        check_reachable(coupled, formula, speed_up, dense)
-        counts = solve_budget(coupled, formula, speed_up ** (step / steps), dense)
-        units = [s.topk(count).indices for s, count in zip(scores, counts)]
+        sizes = [history.dense_size(group) for group in graph.groups]
+        units = select_units(graph, formula, scores, budget, dense, sizes, step / steps)
         kept = channels_to_keep(pruned, graph.groups, units)
         history.note(kept)
         cut(kept)
@@ -108,10 +101,3 @@ def prune_model(
         f"{dense_flops:.2f} to {pruned_flops:.2f} GFLOPs, speed-up {record['reached']:.3f} (target {speed_up})"
     )
     return pruned.to(device), record
-
-
-def example_image(model: nn.Module) -> torch.Tensor:
-    """Return the smallest image whose deepest feature map is not a single pixel; FLOPs scale with the image's area."""
-    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    side = 2 * int(model.stride.max())
-    return torch.zeros(1, first.in_channels, side, side, device=first.weight.device)

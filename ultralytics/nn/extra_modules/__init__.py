@@ -12,6 +12,7 @@ A prunable form is a module with two methods and one mapping:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 from torch import nn
 
@@ -19,7 +20,24 @@ from .halves import PrunableC2, PrunableC2f
 
 PRUNABLE_FORMS = {form.STOCK: form for form in (PrunableC2, PrunableC2f)}
 
-__all__ = "PRUNABLE_FORMS", "PrunableC2", "PrunableC2f", "same_width", "to_prunable", "to_stock"
+__all__ = "PRUNABLE_FORMS", "PrunableC2", "PrunableC2f", "prunable_copy", "same_width", "to_prunable", "to_stock"
+
+
+def prunable_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a stock model in prunable form, FP32 and in evaluation mode.
+
+    Args:
+        model (nn.Module): Ultralytics model; it is left as it was.
+
+    Returns:
+        (nn.Module): Copy.
+
+    Raises:
+        ValueError: If the model is fused.
+    """
+    if getattr(model, "is_fused", lambda: False)():
+        raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
+    return to_prunable(deepcopy(model).float().eval())
 
 
 def to_prunable(model: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compressor import Compressor, Finetuner
+from ultralytics.engine.sparsifier import Sparsifier
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 
 activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing
@@ -17,6 +18,16 @@ class DetectionFinetune(Finetuner, DetectionTrainer):
     """
 
 
+class DetectionSparsifier(Sparsifier, DetectionTrainer):
+    """Train a detection model with a sparsity regulariser, so that it can be pruned at less loss.
+
+    Examples:
+        >>> from ultralytics.models.yolo.detect.compress import DetectionSparsifier
+        >>> overrides = {"model": "best.pt", "data": "coco8.yaml", "epochs": 100, "prune_method": "slim", "reg": 0.001}
+        >>> DetectionSparsifier(overrides=overrides).train()
+    """
+
+
 class DetectionCompressor(Compressor, DetectionTrainer):
     """Prune a detection model.
 
@@ -27,4 +38,5 @@ class DetectionCompressor(Compressor, DetectionTrainer):
     """
 
     trainer = DetectionTrainer
+    sparsifier = DetectionSparsifier
     finetuner = DetectionFinetune

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Choose the units that a budget leaves: scores in, units to keep out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ultralytics.engine.pruning.budget import check_reachable, couple, solve_budget
+from ultralytics.engine.pruning.flops import FlopsFormula
+from ultralytics.engine.pruning.groups import Graph
+from ultralytics.nn.extra_modules import same_width
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a pruned network may cost, and how channels are taken from its layers.
+
+    Attributes:
+        speed_up (float): Target: FLOPs of the dense model over FLOPs of the pruned one, greater than 1.
+        global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
+        round_to (int): Keep a multiple of this many channels per layer, or all of them.
+        max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
+    """
+
+    speed_up: float = 2.0
+    global_pruning: bool = True
+    round_to: int = 8
+    max_sparsity: float = 1.0
+
+
+def select_units(
+    graph: Graph,
+    formula: FlopsFormula,
+    scores: Sequence[torch.Tensor],
+    budget: Budget,
+    dense_flops: float,
+    dense_sizes: Sequence[float],
+    share: float = 1.0,
+) -> list[torch.Tensor]:
+    """Return the units of every group that are worth keeping.
+
+    Args:
+        graph (Graph): Groups of the network as it is.
+        formula (FlopsFormula): Its FLOPs.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+        budget (Budget): What it may cost.
+        dense_flops (float): FLOPs before the first cut, by the formula of that time.
+        dense_sizes (Sequence[float]): Units of each group before the first cut.
+        share (float): How far to go towards the target, as an exponent of its ratio.
+
+    Returns:
+        (list[torch.Tensor]): Indices of the units to keep, for each group.
+
+    Raises:
+        ValueError: If the target is out of reach.
+    """
+    least = [(1 - budget.max_sparsity) * size for size in dense_sizes]
+    coupled = couple(graph.groups, scores, same_width(graph.model), least, budget.global_pruning, budget.round_to)
+    check_reachable(coupled, formula, budget.speed_up, dense_flops)
+    counts = solve_budget(coupled, formula, budget.speed_up**share, dense_flops)
+    return [s.topk(count).indices for s, count in zip(scores, counts)]
