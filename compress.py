@@ -2,7 +2,6 @@
 """Prune a trained detection model and fine-tune it: edit the `param_dict` below and run `python compress.py`."""
 
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
-from ultralytics.utils import YAML
 
 
 def compress(param_dict):
@@ -14,8 +13,7 @@ def compress(param_dict):
     Returns:
         (str): Path of the pruned weights, <project>/<name>-prune/weights/prune.pt.
     """
-    hyp = YAML.load(param_dict["sl_hyp"]) if param_dict.get("sl_hyp") else {}
-    overrides = {**param_dict, **hyp, "name": f"{param_dict['name']}-prune"}
+    overrides = {**param_dict, "name": f"{param_dict['name']}-prune"}
     return DetectionCompressor(overrides=overrides).compress()
 
 
@@ -55,14 +53,14 @@ if __name__ == "__main__":
         "round_to": 8,  # channels per layer are a multiple of this
         "max_sparsity": 1.0,  # largest share of a layer's channels that may be removed
         "iterative_steps": 1,
-        # sparsity training, for methods that need it (lamp does not) -------------------------------------------------
-        "reg": 0.0005,
-        "reg_decay": 0.01,
-        "reg_decay_type": "linear",
-        "reg_decay_step": 10,
-        "delta_reg": 1e-4,
+        # sparsity training, for slim, group_slim, group_sl and growing_reg (lamp needs none) -------------------------
+        "reg": 0.0005,  # strength of the regulariser
+        "reg_decay": 0.01,  # what is left of it at the end (linear), or after each step (step)
+        "reg_decay_type": "linear",  # constant, linear, step
+        "reg_decay_step": 10,  # epochs
+        "delta_reg": 1e-4,  # growth per optimizer step, growing_reg alone
         "sl_epochs": 0,
-        "sl_hyp": None,  # "ultralytics/cfg/hyp.scratch.sl.yaml"
-        "sl_model": None,
+        "sl_hyp": None,  # None for ultralytics/cfg/hyp.scratch.sl.yaml, which holds in the sparsity training alone
+        "sl_model": None,  # a .pt of an earlier sparsity training, to skip it
     }
     finetune(param_dict, compress(param_dict))

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from copy import deepcopy
+from pathlib import Path
 
 CONFIG_DIR = tempfile.mkdtemp(prefix="ultralytics-compress-tests-")
 os.environ["YOLO_CONFIG_DIR"] = CONFIG_DIR  # before the first import of Ultralytics
@@ -15,10 +16,17 @@ import pytest
 import torch
 from torch import nn
 
+from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
 
+ROOT = Path(__file__).resolve().parents[1]
 YOLOV8 = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
+FAST = {"imgsz": 32, "epochs": 2, "batch": 4, "plots": False, "device": "cpu", "workers": 0, "speed_up": 2.0}
+
+
+class Interrupted(Exception):
+    """Stands for Ctrl+C or a power cut."""
 
 
 def pytest_sessionfinish():
@@ -86,3 +94,20 @@ def tiny_data(tmp_path_factory) -> str:
     data = {"path": str(root), "train": "images/train", "val": "images/val", "names": {0: "blue", 1: "yellow"}}
     YAML.save(root / "tiny.yaml", data)
     return str(root / "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def best_pt(tiny_data, tmp_path_factory):
+    """A dense checkpoint that Ultralytics has trained."""
+    project = tmp_path_factory.mktemp("dense")
+    model = YOLO("yolov8n.yaml")
+    model.train(
+        data=tiny_data, project=str(project), name="dense", **{k: v for k, v in FAST.items() if k != "speed_up"}
+    )
+    return str(project / "dense" / "weights" / "best.pt")
+
+
+@pytest.fixture
+def settings(best_pt, tiny_data, tmp_path):
+    """Arguments of a run in a folder of its own."""
+    return {**FAST, "model": best_pt, "data": tiny_data, "project": str(tmp_path)}

@@ -12,33 +12,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import build_model  # noqa: F401  (sets the configuration folder before Ultralytics is imported)
+from conftest import FAST, ROOT, Interrupted
 
 import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
-
-ROOT = Path(__file__).resolve().parents[1]
-FAST = {"imgsz": 32, "epochs": 2, "batch": 4, "plots": False, "device": "cpu", "workers": 0, "speed_up": 2.0}
-
-
-@pytest.fixture(scope="module")
-def best_pt(tiny_data, tmp_path_factory):
-    """A dense checkpoint that Ultralytics has trained."""
-    project = tmp_path_factory.mktemp("dense")
-    model = YOLO("yolov8n.yaml")
-    model.train(
-        data=tiny_data, project=str(project), name="dense", **{k: v for k, v in FAST.items() if k != "speed_up"}
-    )
-    return str(project / "dense" / "weights" / "best.pt")
-
-
-@pytest.fixture
-def settings(best_pt, tiny_data, tmp_path):
-    """Arguments of a run in a folder of its own."""
-    return {**FAST, "model": best_pt, "data": tiny_data, "project": str(tmp_path)}
 
 
 def parameters(file):
@@ -48,10 +28,6 @@ def parameters(file):
 def epochs_done(run):
     with open(run / "results.csv") as f:
         return [int(row["epoch"]) for row in csv.DictReader(f)]
-
-
-class Interrupted(Exception):
-    """Stands for Ctrl+C or a power cut."""
 
 
 def test_yaml_model_goes_through_every_stage(tiny_data, tmp_path):

@@ -5,7 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.criteria import group_norm, hessian, l1, lamp, random, squared_norms, taylor
+from ultralytics.engine.pruning.criteria import (
+    bn_group_scale,
+    bn_scale,
+    group_norm,
+    hessian,
+    l1,
+    lamp,
+    random,
+    squared_norms,
+    taylor,
+)
 from ultralytics.engine.pruning.groups import Group, Slice
 
 
@@ -86,3 +96,18 @@ def test_taylor_estimates_the_loss_change():
 
 def test_layer_without_influence_scores_zero():
     assert taylor(group_of(torch.ones(2, 2))).tolist() == hessian(group_of(torch.ones(2, 2))).tolist() == [0, 0]
+
+
+def test_batch_norm_scales_by_hand():
+    first, second = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    first.weight.data, second.weight.data = torch.tensor([3.0, -1.0]), torch.tensor([-4.0, 1.0])
+    units = torch.arange(2)
+    group = group_of(torch.ones(2, 1), Slice(first, "out", units, units), Slice(second, "out", units, units))
+    assert bn_scale(group).tolist() == [3.5, 1]
+    assert bn_group_scale(group).tolist() == pytest.approx([(25 / 2) ** 0.5, 1])
+
+
+@pytest.mark.parametrize("criterion", [bn_scale, bn_group_scale])
+def test_group_without_batch_norm_is_refused(criterion):
+    with pytest.raises(ValueError, match="no batch norm belongs to the outputs of 'conv'"):
+        criterion(group_of(torch.ones(2, 1)))
