@@ -11,20 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import cv2
 import numpy as np
+from experiment import METRICS, Experiment, spread
 from fetch import DEEPFOREST, fetch_railway, machine
 
-from ultralytics import YOLO
-from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
-from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.utils import LOGGER, YAML
 
 SCENES = {
@@ -34,7 +29,6 @@ SCENES = {
 TILE, STRIDE = 320, 240  # pixels
 VISIBLE = 0.4  # smallest share of a box's area inside a tile for the tile to keep it
 GREY = 114  # what Ultralytics pads images with
-METRICS = ("mAP50", "mAP50-95")
 
 Boxes = np.ndarray  # shape (N, 4): x1, y1, x2, y2 in pixels
 
@@ -100,63 +94,6 @@ def save_tile(root: Path, split: str, name: str, crop: np.ndarray, boxes: Boxes)
     (root / "labels" / split / f"{name}.txt").write_text("".join(rows), encoding="utf-8")
 
 
-class Experiment:
-    """The trainings, each kept in the results file when it is complete.
-
-    Attributes:
-        settings (dict[str, Any]): Training arguments that all of them share.
-        results (dict[str, Any]): What was measured so far.
-    """
-
-    def __init__(self, out: Path, settings: dict[str, Any], about: dict[str, Any]):
-        """Read the results of an earlier run of the same settings.
-
-        Args:
-            out (Path): Folder of the runs and the results file.
-            settings (dict[str, Any]): Training arguments that all trainings share.
-            about (dict[str, Any]): What the figures depend on.
-
-        Raises:
-            ValueError: If the folder holds results of other settings.
-        """
-        self.out, self.settings = out, settings
-        self.file = out / "results.json"
-        self.results = {"about": about, "runs": {}}
-        if self.file.exists():
-            self.results = json.loads(self.file.read_text(encoding="utf-8"))
-            if (found := self.results["about"]) != about:
-                raise ValueError(f"'{self.file}' was measured with {found}, not {about}; choose another --out")
-
-    def once(self, name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the result of a training, doing it unless that is done."""
-        if name not in self.results["runs"]:
-            begin = time.time()
-            result = run()
-            self.results["runs"][name] = {**result, "minutes": round((time.time() - begin) / 60, 2)}
-            self.file.write_text(json.dumps(self.results, indent=2), encoding="utf-8")
-            LOGGER.info(f"{name}: {self.results['runs'][name]}")
-        return self.results["runs"][name]
-
-    def train(self, name: str, model: Path | str, seed: int) -> dict[str, Any]:
-        """Train a dense model with Ultralytics' own trainer."""
-        trainer = DetectionTrainer(overrides={**self.settings, "model": str(model), "name": name, "seed": seed})
-        trainer.train()
-        result = YOLO(trainer.best).val(**{k: self.settings[k] for k in ("data", "imgsz", "batch", "device", "plots")})
-        return {"weights": str(trainer.best), "mAP50": float(result.box.map50), "mAP50-95": float(result.box.map)}
-
-    def prune_and_finetune(self, name: str, dense: str, seed: int) -> dict[str, Any]:
-        """Prune the dense model by LAMP to half its FLOPs and fine-tune it."""
-        overrides = {**self.settings, "prune_method": "lamp", "speed_up": 2.0, "round_to": 8, "seed": seed}
-        compressor = DetectionCompressor(overrides={**overrides, "model": dense, "name": f"{name}-prune"})
-        pruned = compressor.compress()
-        finetune = DetectionFinetune(overrides={**overrides, "model": pruned, "name": f"{name}-finetune"})
-        finetune.train()
-        report = json.loads((finetune.save_dir / "report.json").read_text(encoding="utf-8"))
-        rows, keys = report["rows"], (*METRICS, "parameters", "gflops", "latency_ms")
-        best = {"weights": str(finetune.best), "speed_up": report["speed_up"]}
-        return {**best, **{row: {k: rows[row][k] for k in keys} for row in ("dense", "pruned", "fine-tuned")}}
-
-
 def table(results: dict[str, Any], seeds: list[int]) -> str:
     """Return the results as a Markdown table: mean and range over the seeds."""
     runs = results["runs"]
@@ -176,11 +113,6 @@ def table(results: dict[str, Any], seeds: list[int]) -> str:
         if measured
     ]
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """Return the mean, with the range where there is more than one value."""
-    return f"{mean(values):.3f}" + (f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else "")
 
 
 def main() -> None:
@@ -216,7 +148,7 @@ def main() -> None:
     dense = experiment.once("dense", lambda: experiment.train("dense", railway, 0))["weights"]
     for seed in args.seeds:
         name = f"lamp-seed{seed}"
-        experiment.once(name, lambda: experiment.prune_and_finetune(name, dense, seed))
+        experiment.once(name, lambda: experiment.prune_and_finetune(name, dense, seed, round_to=8))
     for seed in args.seeds if args.control_seeds is None else args.control_seeds:
         name = f"control-seed{seed}"
         experiment.once(name, lambda: experiment.train(name, dense, seed))

@@ -70,14 +70,12 @@ def sl_hyperparameters(sl_hyp: Any) -> dict[str, Any]:
         file = SL_HYP
     if not file.is_file():
         raise FileNotFoundError(f"'sl_hyp={sl_hyp}' does not exist. 'sl_hyp' must be a YAML file of training keys.")
-    hyp = YAML.load(file)
-    if not isinstance(hyp, dict):
-        raise ValueError(f"'sl_hyp={sl_hyp}' is invalid. 'sl_hyp' must be a YAML file of training keys and values.")
     try:
+        hyp = YAML.load(file)
         check_dict_alignment(DEFAULT_CFG_DICT, hyp)
         check_cfg(hyp)
     except (SyntaxError, TypeError, ValueError) as error:
-        raise type(error)(f"'sl_hyp={file}': {error}") from error
+        raise type(error)(f"'sl_hyp={file}' is invalid: {error}") from error
     return hyp
 
 

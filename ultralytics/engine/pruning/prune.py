@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 from torch import nn
 
 from ultralytics.engine.pruning.cut import channels_to_keep, cut
@@ -46,7 +48,7 @@ def prune_model(
     Returns:
         model (nn.Module): Pruned copy in evaluation mode, FP32, on the same device, of stock Ultralytics classes.
         record (dict): What was done, of plain types: the arguments, 'reached', 'gflops' and 'parameters' of both
-            models, 'channels' (convolution name to the indices of the 'out' and 'in' channels kept) and 'left_dense'
+            models, 'seconds' (what pruning took, gradients included), 'channels' (convolution name to the indices of the 'out' and 'in' channels kept) and 'left_dense'
             (layer name to reason).
 
     Raises:
@@ -64,6 +66,7 @@ def prune_model(
         raise ValueError(f"'method={method}' needs gradients: pass 'losses', which yields losses of the model.")
     if speed_up <= 1:
         raise ValueError(f"'speed_up={speed_up}' is an invalid value. 'speed_up' must be greater than 1.0.")
+    begin = time.perf_counter()
     device = next(model.parameters()).device
     pruned = prunable_copy(model)
     history = History(pruned)
@@ -93,11 +96,12 @@ def prune_model(
         "reached": dense_flops / pruned_flops,
         "gflops": {"dense": dense_flops, "pruned": pruned_flops},
         "parameters": {"dense": get_num_params(model), "pruned": get_num_params(pruned)},
+        "seconds": time.perf_counter() - begin,
         "left_dense": graph.dense,
         "channels": history.channels(),
     }
     LOGGER.info(
         f"Pruned by {method}: {record['parameters']['dense']:,} to {record['parameters']['pruned']:,} parameters, "
-        f"{dense_flops:.2f} to {pruned_flops:.2f} GFLOPs, speed-up {record['reached']:.3f} (target {speed_up})"
+        f"{dense_flops:.2f} to {pruned_flops:.2f} GFLOPs, speed-up {record['reached']:.3f} (target {speed_up}), in {record['seconds']:.1f} s"
     )
     return pruned.to(device), record

@@ -77,9 +77,7 @@ def plot_sparsity(
     epochs, edges, shares = read_distribution(file)
     with open(results, newline="", encoding="utf-8") as f:
         rows = [{k.strip(): v for k, v in row.items()} for row in csv.DictReader(f)]
-    fig, (top, bottom) = plt.subplots(
-        2, 1, figsize=(9, 7), sharex=True, height_ratios=(3, 1), tight_layout=True, gridspec_kw={"hspace": 0.05}
-    )
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, height_ratios=(3, 1), layout="constrained")
     columns = np.append(epochs - 0.5, epochs[-1] + 0.5)
     mesh = top.pcolormesh(
         columns, np.append(0, edges), np.ma.masked_equal(shares.T, 0), norm=LogNorm(1e-4, 1), cmap="viridis"
@@ -97,7 +95,7 @@ def plot_sparsity(
     strength.plot(x, [float(row["sparsity/reg"]) for row in rows], color="tab:blue", linestyle=":")
     strength.set_ylabel("strength", color="tab:blue")
     strength.set_ylim(0)
-    fig.colorbar(mesh, ax=[top, bottom], label="share of units", pad=0.1)
+    fig.colorbar(mesh, ax=top, label="share of units")
     picture = file.with_suffix(".png")
     fig.savefig(picture, dpi=150)
     plt.close(fig)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Trainings whose results are kept one by one, so that an experiment of hours can be stopped and go on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
+from ultralytics.models.yolo.detect.train import DetectionTrainer
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER
+
+METRICS = ("mAP50", "mAP50-95")
+
+
+class Experiment:
+    """The trainings, each kept in the results file when it is complete.
+
+    Attributes:
+        settings (dict[str, Any]): Training arguments that all of them share.
+        results (dict[str, Any]): What was measured so far.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], about: dict[str, Any]):
+        """Read the results of an earlier run of the same settings.
+
+        Args:
+            out (Path): Folder of the runs and the results file.
+            settings (dict[str, Any]): Training arguments that all trainings share.
+            about (dict[str, Any]): What the figures depend on.
+
+        Raises:
+            ValueError: If the folder holds results of other settings.
+        """
+        self.out, self.settings = out, settings
+        self.file = out / "results.json"
+        self.results = {"about": about, "runs": {}}
+        if self.file.exists():
+            self.results = json.loads(self.file.read_text(encoding="utf-8"))
+            if (found := self.results["about"]) != about:
+                raise ValueError(f"'{self.file}' was measured with {found}, not {about}; choose another --out")
+
+    def once(self, name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the result of a training, doing it unless that is done."""
+        if name not in self.results["runs"]:
+            begin = time.time()
+            result = run()
+            self.results["runs"][name] = {**result, "minutes": round((time.time() - begin) / 60, 2)}
+            self.file.write_text(json.dumps(self.results, indent=2), encoding="utf-8")
+            LOGGER.info(f"{name}: {self.results['runs'][name]}")
+        return self.results["runs"][name]
+
+    def train(self, name: str, model: Path | str, seed: int) -> dict[str, Any]:
+        """Train a dense model with Ultralytics' own trainer."""
+        trainer = DetectionTrainer(overrides={**self.settings, "model": str(model), "name": name, "seed": seed})
+        trainer.train()
+        return {"weights": str(trainer.best), **self.validate(trainer.best)}
+
+    def validate(self, weights: Path | str) -> dict[str, float]:
+        """Return the metrics of a checkpoint."""
+        keys = ("data", "imgsz", "batch", "device", "plots")
+        box = YOLO(weights).val(**{k: self.settings[k] for k in keys}, workers=0).box
+        return dict(zip(METRICS, (float(box.map50), float(box.map))))
+
+    def prune_and_finetune(self, name: str, dense: str, seed: int, **keys: Any) -> dict[str, Any]:
+        """Prune the dense model, by LAMP to half its FLOPs unless the keys say otherwise, and fine-tune it."""
+        overrides = {**self.settings, "seed": seed, **keys}
+        compressor = DetectionCompressor(overrides={**overrides, "model": dense, "name": f"{name}-prune"})
+        pruned = compressor.compress()
+        finetune = DetectionFinetune(overrides={**overrides, "model": pruned, "name": f"{name}-finetune"})
+        finetune.train()
+        report = json.loads((finetune.save_dir / "report.json").read_text(encoding="utf-8"))
+        rows, keys = report["rows"], (*METRICS, "parameters", "gflops", "latency_ms")
+        seconds = load_checkpoint(pruned)[0].pruning["seconds"]
+        best = {"weights": str(finetune.best), "speed_up": report["speed_up"], "prune_seconds": seconds}
+        return {**best, **{row: {k: rows[row][k] for k in keys} for row in ("dense", "pruned", "fine-tuned")}}
+
+
+def spread(values: list[float]) -> str:
+    """Return the mean, with the range where there is more than one value."""
+    return f"{mean(values):.3f}" + (f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else "")
