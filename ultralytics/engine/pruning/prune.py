@@ -48,8 +48,8 @@ def prune_model(
     Returns:
         model (nn.Module): Pruned copy in evaluation mode, FP32, on the same device, of stock Ultralytics classes.
         record (dict): What was done, of plain types: the arguments, 'reached', 'gflops' and 'parameters' of both
-            models, 'seconds' (what pruning took, gradients included), 'channels' (convolution name to the indices of the 'out' and 'in' channels kept) and 'left_dense'
-            (layer name to reason).
+            models, 'seconds' (what pruning took, gradients included), 'channels' (convolution name to the indices of
+            the 'out' and 'in' channels kept) and 'left_dense' (layer name to reason).
 
     Raises:
         ValueError: If the method is unknown or lacks losses, the model is fused or has no detection head, or the
@@ -102,6 +102,7 @@ def prune_model(
     }
     LOGGER.info(
         f"Pruned by {method}: {record['parameters']['dense']:,} to {record['parameters']['pruned']:,} parameters, "
-        f"{dense_flops:.2f} to {pruned_flops:.2f} GFLOPs, speed-up {record['reached']:.3f} (target {speed_up}), in {record['seconds']:.1f} s"
+        f"{dense_flops:.2f} to {pruned_flops:.2f} GFLOPs, speed-up {record['reached']:.3f} (target {speed_up}), "
+        f"in {record['seconds']:.1f} s"
     )
     return pruned.to(device), record
