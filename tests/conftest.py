@@ -17,10 +17,23 @@ import torch
 from torch import nn
 
 from ultralytics import YOLO
+from ultralytics.engine.pruning.places import inputs, outputs
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
+FAMILIES = [  # the smallest of each family of detection models
+    "yolov3-tiny",
+    "yolov5n",
+    "yolov6n",
+    "yolov8n",
+    "yolov8n-ghost",
+    "yolov9t",
+    "yolov10n",
+    "yolo11n",
+    "yolo12n",
+    "yolo26n",
+]
 YOLOV8 = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
 FAST = {"imgsz": 32, "epochs": 2, "batch": 4, "plots": False, "device": "cpu", "workers": 0, "speed_up": 2.0}
 
@@ -35,17 +48,26 @@ def pytest_sessionfinish():
 
 
 def build_model(name: str, nc: int = 4) -> nn.Module:
-    """Return a model built from its YAML whose batch norms have statistics of their own, as in a trained one."""
+    """Return a model built from its YAML that is as alive as a trained one: every layer's statistics fit its input.
+
+    With PyTorch's initial weights and statistics the signal dies within some layers, the outputs are constants, and a
+    wrong cut could go unseen.
+    """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    model = DetectionModel(f"{name}.yaml", nc=nc, verbose=False).eval()
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.weight.data.uniform_(0.5, 1.5, generator=generator)
-            m.bias.data.uniform_(-0.5, 0.5, generator=generator)
-            m.running_mean.uniform_(-0.5, 0.5, generator=generator)
-            m.running_var.uniform_(0.5, 2.0, generator=generator)
-    return model
+    model = DetectionModel(f"{name}.yaml", nc=nc, verbose=False)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.weight.data.uniform_(0.5, 1.5, generator=generator)
+        m.bias.data.uniform_(-0.5, 0.5, generator=generator)
+        m.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model.predict(torch.rand(2, 3, 128, 128, generator=generator))
+    for m, momentum in zip(norms, momenta):
+        m.momentum = momentum
+    return model.eval()
 
 
 def masked(dense: nn.Module, record: dict) -> nn.Module:
@@ -54,20 +76,32 @@ def masked(dense: nn.Module, record: dict) -> nn.Module:
     layers = dict(model.named_modules())
 
     def hide(keep: list[int], channels: int):
-        mask = torch.zeros(1, channels, 1, 1)
-        mask[:, keep] = 1
-        return lambda _layer, args: (args[0] * mask,)
+        mask = torch.zeros(channels)
+        mask[keep] = 1
+        return lambda _layer, args: (args[0] * mask.view(-1, *[1] * (args[0].dim() - 2)),)
 
     for name, kept in record["channels"].items():
-        layers[name].register_forward_pre_hook(hide(kept["in"], layers[name].in_channels))
+        layers[name].register_forward_pre_hook(hide(kept["in"], inputs(layers[name])))
+        if name.endswith(".qkv.conv"):  # queries and keys are read by no layer
+            mask = torch.zeros(1, outputs(layers[name]), 1, 1)
+            mask[:, kept["out"]] = 1
+            layers[name.removesuffix(".conv")].register_forward_hook(lambda _block, _args, y, mask=mask: y * mask)
     return model
 
 
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the head's undecoded boxes and class logits."""
+    """Return what the head puts out before decoding, for every branch of it."""
     with torch.no_grad():
-        _, raw = model(image)
-    return {k: raw[k] for k in ("boxes", "scores")}
+        output = model(image)
+    return flatten(output[1] if isinstance(output, tuple) else output)
+
+
+def flatten(output, name: str = "") -> dict[str, torch.Tensor]:
+    """Return the tensors of a nested output by their path, less the features that go into the head."""
+    if isinstance(output, torch.Tensor):
+        return {name: output}
+    items = output.items() if isinstance(output, dict) else enumerate(output)
+    return {k: v for key, part in items if key != "feats" for k, v in flatten(part, f"{name}.{key}").items()}
 
 
 @pytest.fixture(scope="session")

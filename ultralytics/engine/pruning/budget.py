@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,17 +17,32 @@ from ultralytics.engine.pruning.groups import Group
 
 
 @dataclass(frozen=True)
-class CoupledGroups:
-    """Groups that must keep the same number of units, as ranks to remove from the bottom.
+class Row:
+    """Units of one group among which the lowest go first.
 
     Attributes:
-        members (list[int]): Indices of the groups.
-        scores (np.ndarray): Score of each rank, ascending, shape (n,): the mean over the members of the scores of
-            their units at that rank.
-        counts (list[int]): Numbers of units that may be kept, ascending.
+        group (int): Index of the group.
+        units (torch.Tensor): Its units, or one of the equal parts of them.
+        step (int): Units that go together with one unit of the narrowest row.
     """
 
-    members: list[int]
+    group: int
+    units: torch.Tensor
+    step: int
+
+
+@dataclass(frozen=True)
+class CoupledGroups:
+    """Rows of groups that must keep the same number of units, or the same multiple, as ranks to remove from the bottom.
+
+    Attributes:
+        rows (list[Row]): The rows.
+        scores (np.ndarray): Score of each rank, ascending, shape (n,): the mean over the rows of the scores of their
+            units at that rank.
+        counts (list[int]): Numbers of ranks that may be kept, ascending.
+    """
+
+    rows: list[Row]
     scores: np.ndarray
     counts: list[int]
 
@@ -38,6 +54,7 @@ def couple(
     least: Sequence[float],
     global_pruning: bool = True,
     round_to: int = 8,
+    equal_parts: Iterable[tuple[nn.Conv2d, int]] = (),
 ) -> list[CoupledGroups]:
     """Tie the groups of equally wide convolutions together and fix what each may keep.
 
@@ -48,31 +65,62 @@ def couple(
         least (Sequence[float]): Units that each group must keep at least.
         global_pruning (bool): Compare scores between groups; otherwise every group loses the same share of units.
         round_to (int): Keep a multiple of this many units, or all.
+        equal_parts (Iterable[tuple[nn.Conv2d, int]]): Convolutions whose outputs must shrink alike in so many equal
+            parts, i.e. heads.
 
     Returns:
-        (list[CoupledGroups]): Every group in exactly one of them.
+        (list[CoupledGroups]): Every unit in exactly one row of one of them.
 
     Raises:
         ValueError: If groups that must be equally wide differ in size, which no stock block does.
     """
-    index = {s.layer: i for i, group in enumerate(groups) for s in group.convs("out")}
+    owner = {s.layer: (i, s) for i, group in enumerate(groups) for s in group.convs("out")}
     cluster = list(range(len(groups)))
+    whole = set()  # groups that must be as wide as a layer that stays whole
     for convs in same_width:
-        ties = {cluster[index[conv]] for conv in convs}
+        members = {owner[conv][0] for conv in convs if conv in owner}
+        whole |= members if any(conv not in owner for conv in convs) else set()
+        ties = {cluster[i] for i in members}
         cluster = [min(ties) if c in ties else c for c in cluster]
-    coupled = []
-    for c in sorted(set(cluster)):
-        members = [i for i, other in enumerate(cluster) if other == c]
-        sizes = {groups[i].size for i in members}
-        if len(sizes) > 1:
-            raise ValueError(f"{[groups[i].name for i in members]} must be equally wide but have sizes {sizes}")
-        n = sizes.pop()
-        ranked = torch.stack([scores[i].sort().values for i in members]).mean(0).numpy()
-        ranked = ranked if global_pruning else (np.arange(n) + 1) / n
-        fewest = max(round_to, max(math.ceil(least[i] - 1e-9) for i in members))  # 1e-9: 0.5 * 16 may come out above 8
-        counts = [*(k for k in range(fewest, n) if k % round_to == 0), n]
-        coupled.append(CoupledGroups(members, ranked, counts))
-    return coupled
+    least = [group.size if i in whole else at_least for i, (group, at_least) in enumerate(zip(groups, least))]
+    parts = {}
+    for conv, count in equal_parts:
+        if conv in owner:
+            i, s = owner[conv]
+            parts[i] = s.units[s.channels.argsort()].view(count, -1)
+    return [
+        _couple(
+            [i for i, other in enumerate(cluster) if other == c], groups, scores, parts, least, global_pruning, round_to
+        )
+        for c in sorted(set(cluster))
+    ]
+
+
+def _couple(
+    members: list[int],
+    groups: Sequence[Group],
+    scores: Sequence[torch.Tensor],
+    parts: dict[int, torch.Tensor],
+    least: Sequence[float],
+    global_pruning: bool,
+    round_to: int,
+) -> CoupledGroups:
+    """Couple the given groups."""
+    if len({groups[i].size for i in members}) > 1:
+        sizes = {groups[i].name: groups[i].size for i in members}
+        raise ValueError(f"groups that must be equally wide have different sizes: {sizes}")
+    size = groups[members[0]].size
+    heads = max((len(parts[i]) for i in members if i in parts), default=1)
+    rows = []
+    for i in members:
+        whole = parts.get(i, torch.arange(size)[None])
+        rows += [Row(i, units, heads // len(whole)) for units in whole]
+    n = size // heads
+    ranked = torch.stack([scores[r.group][r.units].sort().values.view(n, r.step).mean(1) for r in rows]).mean(0).numpy()
+    ranked = ranked if global_pruning else (np.arange(n) + 1) / n
+    fewest = max(math.ceil(least[i] / heads - 1e-9) for i in members)  # 1e-9: 0.5 * 16 may come out above 8
+    counts = [*(k for k in range(max(round_to, fewest), n) if k % round_to == 0), n]
+    return CoupledGroups(rows, ranked, counts)
 
 
 def check_reachable(coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float, dense: float) -> None:
@@ -98,7 +146,7 @@ def check_reachable(coupled: Sequence[CoupledGroups], formula: FlopsFormula, spe
 def solve_budget(
     coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float, dense: float | None = None
 ) -> list[int]:
-    """Return how many units each group keeps, by score, so that the target is met and hardly exceeded.
+    """Return how many ranks the coupled groups keep, by score, so that the target is met and hardly exceeded.
 
     All ranks of all groups stand in one line, lowest score first. Bisection finds the shortest stretch of it whose
     removal, rounded to the counts allowed, meets the target; then groups take back what the rounding removed too
@@ -111,7 +159,7 @@ def solve_budget(
         dense (float, optional): Dense FLOPs, if the network has lost channels before.
 
     Returns:
-        (list[int]): Units kept in each group.
+        (list[int]): Ranks kept in each of the coupled groups.
     """
     owner = np.concatenate([np.full(len(c.scores), i) for i, c in enumerate(coupled)])
     line = owner[np.argsort(np.concatenate([c.scores for c in coupled]), kind="stable")]
@@ -130,7 +178,7 @@ def solve_budget(
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if flops(keep(middle)) <= limit else (middle + 1, high)
-    return _per_group(coupled, _take_back(coupled, keep(low), lambda counts: flops(counts) <= limit))
+    return _take_back(coupled, keep(low), lambda counts: flops(counts) <= limit)
 
 
 def _take_back(coupled: Sequence[CoupledGroups], counts: list[int], fits) -> list[int]:
@@ -155,6 +203,9 @@ def _nearest(counts: Sequence[int], wanted: float) -> int:
 
 
 def _per_group(coupled: Sequence[CoupledGroups], counts: Sequence[int]) -> list[int]:
-    """Spread the counts of coupled groups over their members, in the order of the groups."""
-    kept = {member: count for c, count in zip(coupled, counts) for member in c.members}
+    """Add up what the rows of each group keep, in the order of the groups."""
+    kept: dict[int, int] = defaultdict(int)
+    for c, count in zip(coupled, counts):
+        for row in c.rows:
+            kept[row.group] += count * row.step
     return [kept[i] for i in range(len(kept))]

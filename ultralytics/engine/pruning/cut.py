@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Group, is_depthwise
+from ultralytics.engine.pruning.places import inputs, outputs
+from ultralytics.nn.modules.conv import RepConv
 
 Kept = dict[nn.Module, dict[str, torch.Tensor]]  # layer: axis 'out' or 'in': indices of the channels kept
 
 
 def channels_to_keep(model: nn.Module, groups: Sequence[Group], units: Sequence[torch.Tensor]) -> Kept:
-    """Return the channels that every convolution and batch norm keeps.
+    """Return the channels that every layer keeps.
 
     Args:
         model (nn.Module): The model that the groups belong to.
@@ -27,10 +29,10 @@ def channels_to_keep(model: nn.Module, groups: Sequence[Group], units: Sequence[
     """
     masks: dict[nn.Module, dict[str, torch.Tensor]] = {}
     for m in model.modules():
-        if isinstance(m, nn.Conv2d):
-            masks[m] = {"out": torch.ones(m.out_channels, dtype=bool), "in": torch.ones(m.in_channels, dtype=bool)}
-        elif isinstance(m, nn.BatchNorm2d):
-            masks[m] = {"out": torch.ones(m.num_features, dtype=bool)}
+        if type(m) in SLICERS:
+            masks[m] = {"out": torch.ones(outputs(m), dtype=bool)}
+            if not isinstance(m, nn.BatchNorm2d):
+                masks[m]["in"] = torch.ones(inputs(m), dtype=bool)
     for group, kept in zip(groups, units):
         keep = torch.zeros(group.size, dtype=bool)
         keep[kept] = True
@@ -41,14 +43,18 @@ def channels_to_keep(model: nn.Module, groups: Sequence[Group], units: Sequence[
     return {m: {axis: mask.nonzero().flatten() for axis, mask in axes.items()} for m, axes in masks.items()}
 
 
-def cut(kept: Kept) -> None:
+def cut(model: nn.Module, kept: Kept) -> None:
     """Slice layers in place, so that only the given channels are left.
 
     Args:
+        model (nn.Module): The model that the layers belong to.
         kept (dict[nn.Module, dict[str, torch.Tensor]]): What `channels_to_keep` returned.
     """
     for layer, axes in kept.items():
         SLICERS[type(layer)](layer, **{f"{axis}_channels": index for axis, index in axes.items()})
+    for block in model.modules():
+        if type(block) in ATTRIBUTES:
+            ATTRIBUTES[type(block)](block)
 
 
 def slice_conv(conv: nn.Conv2d, out_channels: torch.Tensor, in_channels: torch.Tensor) -> None:
@@ -82,7 +88,47 @@ def slice_batch_norm(norm: nn.BatchNorm2d, out_channels: torch.Tensor) -> None:
     norm.num_features = len(out_channels)
 
 
-SLICERS = {nn.Conv2d: slice_conv, nn.BatchNorm2d: slice_batch_norm}
+def slice_conv_transpose(conv: nn.ConvTranspose2d, out_channels: torch.Tensor, in_channels: torch.Tensor) -> None:
+    """Keep some output and input channels of an ungrouped transposed convolution, whose weight has inputs first.
+
+    Args:
+        conv (nn.ConvTranspose2d): Transposed convolution.
+        out_channels (torch.Tensor): Output channels to keep.
+        in_channels (torch.Tensor): Input channels to keep.
+    """
+    conv.weight = _parameter(conv.weight[in_channels][:, out_channels], conv.weight)
+    if conv.bias is not None:
+        conv.bias = _parameter(conv.bias[out_channels], conv.bias)
+    conv.out_channels, conv.in_channels = len(out_channels), len(in_channels)
+
+
+def slice_linear(linear: nn.Linear, out_channels: torch.Tensor, in_channels: torch.Tensor) -> None:
+    """Keep some output and input features of a linear layer.
+
+    Args:
+        linear (nn.Linear): Linear layer.
+        out_channels (torch.Tensor): Output features to keep.
+        in_channels (torch.Tensor): Input features to keep.
+    """
+    linear.weight = _parameter(linear.weight[out_channels][:, in_channels], linear.weight)
+    if linear.bias is not None:
+        linear.bias = _parameter(linear.bias[out_channels], linear.bias)
+    linear.out_features, linear.in_features = len(out_channels), len(in_channels)
+
+
+def match_rep_conv(block: RepConv) -> None:
+    """Let the attributes by which a RepConv fuses say what its convolutions are."""
+    block.c1, block.c2 = block.conv1.conv.in_channels, block.conv1.conv.out_channels
+    block.g = block.conv1.conv.groups
+
+
+SLICERS = {
+    nn.Conv2d: slice_conv,
+    nn.ConvTranspose2d: slice_conv_transpose,
+    nn.Linear: slice_linear,
+    nn.BatchNorm2d: slice_batch_norm,
+}
+ATTRIBUTES = {RepConv: match_rep_conv}  # stock blocks that keep channel counts in attributes which they compute with
 
 
 def _parameter(values: torch.Tensor, like: nn.Parameter) -> nn.Parameter:

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Group, is_depthwise
-from ultralytics.engine.pruning.places import outputs
+from ultralytics.engine.pruning.places import SLICED, inputs, outputs
+from ultralytics.nn.extra_modules import products
 from ultralytics.utils.torch_utils import get_flops
 
+IMGSZ = 640  # pixels at which Ultralytics states GFLOPs
 BN_FLOPS = 8  # per element, as Ultralytics' counter has it: 4 operations, and it doubles operations to FLOPs
 
 
-def count_flops(model: nn.Module, imgsz: int = 640) -> float:
+def count_flops(model: nn.Module, imgsz: int = IMGSZ) -> float:
     """Return the GFLOPs that Ultralytics prints for a model, `get_flops`.
 
     Args:
@@ -39,25 +41,29 @@ def count_flops(model: nn.Module, imgsz: int = 640) -> float:
 
 
 class FlopsFormula:
-    """FLOPs of a network as a function of how many units each group keeps.
+    """FLOPs of a network at 640 pixels as a function of how many units each group keeps.
 
     With o and i the output and input channels of a layer, which are linear in the units kept n, a convolution costs
-    2·H·W·k²·o·i, a depthwise convolution 2·H·W·k²·o and a batch norm 8·H·W·o, H·W being the output's size. This is
-    what Ultralytics' counter (thop) adds up for the layers of a YOLO network.
+    2·H·W·k²·o·i (transposed: H·W of its input), a depthwise convolution 2·H·W·k²·o, a linear layer 2·o·i per pixel, a
+    batch norm 8·H·W·o, and an attention product over all pairs of pixels 2·(H·W)²·o. This is what Ultralytics' counter
+    (thop) adds up; what else it counts does not depend on n and is taken from its own figure.
 
     Attributes:
-        dense (float): FLOPs with every unit kept, at the traced image size.
+        dense (float): FLOPs with every unit kept.
+        rest (float): What Ultralytics counts beyond the layers and products above.
     """
 
-    def __init__(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor):
+    def __init__(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor, counted: float):
         """Measure every layer's output size with one forward pass and set up the formula.
 
         Args:
-            model (nn.Module): Model in evaluation mode.
+            model (nn.Module): Model in evaluation mode and prunable form.
             groups (Sequence[Group]): Groups of the model.
             example (torch.Tensor): Image of shape (1, C, H, W).
+            counted (float): GFLOPs of the model, `count_flops`.
         """
-        area = _output_areas(model, example)
+        scale = IMGSZ**2 / example.shape[2:].numel()
+        area = {layer: scale * pixels for layer, pixels in _areas(model, example).items()}
         layers = list(area)
         row = {layer: i for i, layer in enumerate(layers)}
         per_unit = {axis: np.zeros((len(layers), len(groups))) for axis in ("out", "in")}
@@ -66,15 +72,19 @@ class FlopsFormula:
                 if s.layer in row:
                     per_unit[s.axis][row[s.layer], column] += len(s.channels) / group.size
         sizes = np.array([g.size for g in groups], dtype=float)
-        width = {"out": [outputs(m) for m in layers], "in": [_inputs(m) for m in layers]}
+        width = {"out": [outputs(m) for m in layers], "in": [_paired_inputs(m) for m in layers]}
         self._per_unit = per_unit
         self._fixed = {axis: np.array(width[axis]) - per_unit[axis] @ sizes for axis in ("out", "in")}
         self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in layers])
         self._single = np.array([_cost_per_output(m) * area[m] for m in layers])
+        for conv, cost in products(model):
+            self._single[row[conv]] += cost * area[conv] ** 2
+        self.rest = 0.0
+        self.rest = counted * 1e9 - self(sizes)
         self.dense = self(sizes)
 
     def __call__(self, kept: Sequence[float]) -> float:
-        """Return the FLOPs at the traced image size.
+        """Return the FLOPs.
 
         Args:
             kept (Sequence[float]): Units kept in each group.
@@ -83,18 +93,21 @@ class FlopsFormula:
             (float): FLOPs.
         """
         out, inp = (self._per_unit[axis] @ np.asarray(kept, dtype=float) + self._fixed[axis] for axis in ("out", "in"))
-        return float(out @ (self._pairwise * inp + self._single))
+        return float(out @ (self._pairwise * inp + self._single)) + self.rest
 
 
-def _output_areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, int]:
-    """Return H·W of the output of every convolution and batch norm, summed over the calls of one forward pass."""
+def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, int]:
+    """Return for how many pixels every layer works, summed over the calls of one forward pass."""
     area: dict[nn.Module, int] = {}
 
-    def record(layer: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
-        area[layer] = area.get(layer, 0) + output.shape[2:].numel()
+    def record(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        if isinstance(layer, nn.Linear):
+            pixels = output.shape[:-1].numel()
+        else:
+            pixels = (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
+        area[layer] = area.get(layer, 0) + pixels
 
-    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
-    hooks = [m.register_forward_hook(record) for m in layers]
+    hooks = [m.register_forward_hook(record) for m in model.modules() if isinstance(m, SLICED)]
     try:
         with torch.no_grad():
             model(example)
@@ -104,20 +117,22 @@ def _output_areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, in
     return area
 
 
-def _inputs(layer: nn.Module) -> int:
+def _paired_inputs(layer: nn.Module) -> int:
     """Return the channels of the 'in' axis; batch norms and depthwise convolutions have none."""
-    return layer.in_channels if isinstance(layer, nn.Conv2d) and not is_depthwise(layer) else 0
+    return 0 if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer) else inputs(layer)
 
 
 def _cost_per_pair(layer: nn.Module) -> float:
-    """Return the FLOPs per output pixel, output channel and input channel."""
-    if not isinstance(layer, nn.Conv2d) or is_depthwise(layer):
+    """Return the FLOPs per pixel, output channel and input channel."""
+    if isinstance(layer, nn.Linear):
+        return 2
+    if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer):
         return 0
     return 2 * np.prod(layer.kernel_size) / layer.groups
 
 
 def _cost_per_output(layer: nn.Module) -> float:
-    """Return the FLOPs per output pixel and output channel."""
+    """Return the FLOPs per pixel and output channel."""
     if isinstance(layer, nn.BatchNorm2d):
         return BN_FLOPS
     return 2 * np.prod(layer.kernel_size) if is_depthwise(layer) else 0

@@ -11,10 +11,14 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
+from ultralytics.engine.pruning.places import outputs
+from ultralytics.nn.extra_modules import forms
+from ultralytics.nn.extra_modules.attention import Pairing, PrunableAttention
 from ultralytics.nn.modules.head import Detect
 
 # Layers that `cut` can slice; a group that reaches any other layer with parameters stays dense.
-SLICEABLE = (nn.Conv2d, nn.BatchNorm2d)
+ROOTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+SLICEABLE = (*ROOTS, nn.BatchNorm2d)
 # Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
 # forms that do not, and what reaches them in any other block stays dense.
 OPTYPE = tp.ops.OPTYPE
@@ -60,8 +64,8 @@ class Group:
     slices: list[Slice]
 
     def convs(self, axis: str) -> Iterable[Slice]:
-        """Yield the slices of convolutions on one axis."""
-        return (s for s in self.slices if s.axis == axis and isinstance(s.layer, nn.Conv2d))
+        """Yield the slices of convolutions and linear layers on one axis."""
+        return (s for s in self.slices if s.axis == axis and isinstance(s.layer, ROOTS))
 
 
 class Graph:
@@ -92,7 +96,9 @@ class Graph:
     def _trace(self, example: torch.Tensor) -> tp.DependencyGraph:
         """Let torch-pruning trace from the prediction convolutions back to the image."""
         outputs: list[torch.Tensor] = []
-        hooks = [m.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for m in self.protected]
+        ends = [*self.protected, *(m for m in self.model.modules() if isinstance(m, Pairing))]
+        hooks = [m.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for m in ends]
+        attention = [m for m in forms(self.model) if isinstance(m, PrunableAttention)]
         frozen = [p for p in self.model.parameters() if not p.requires_grad]
 
         def forward(model, x):
@@ -102,6 +108,8 @@ class Graph:
         try:
             for p in frozen:
                 p.requires_grad_(True)  # the trace follows autograd's graph
+            for m in attention:
+                m.tracing = True
             with torch.enable_grad():
                 # fresh dict and lists: torch-pruning 1.6.1 writes into default arguments
                 return tp.DependencyGraph().build_dependency(
@@ -116,6 +124,8 @@ class Graph:
         finally:
             for p in frozen:
                 p.requires_grad_(False)
+            for m in attention:
+                m.tracing = False
             for hook in hooks:
                 hook.remove()
 
@@ -123,9 +133,9 @@ class Graph:
         """Walk from every convolution whose outputs no earlier walk has reached."""
         reached: dict[nn.Module, set[int]] = defaultdict(set)
         for conv in list(self._graph.module2node):
-            if not isinstance(conv, nn.Conv2d) or is_depthwise(conv):
+            if type(conv) not in ROOTS or is_depthwise(conv):
                 continue
-            roots = [c for c in range(conv.out_channels) if c not in reached[conv]]
+            roots = [c for c in range(outputs(conv)) if c not in reached[conv]]
             if not roots:
                 continue
             touched, obstacle = self._walk(conv, roots)
@@ -134,8 +144,8 @@ class Graph:
                     reached[layer].update(channel for channel, _ in pairs)
             group, obstacle = (None, obstacle) if obstacle else self._build(conv, touched)
             if obstacle:
-                outputs = (m for m, axis in touched if axis == "out" and isinstance(m, nn.Conv2d))
-                self.dense.update({self.names[m]: obstacle for m in outputs if self.names[m] not in self.dense})
+                makers = (m for m, axis in touched if axis == "out" and isinstance(m, ROOTS))
+                self.dense.update({self.names[m]: obstacle for m in makers if self.names[m] not in self.dense})
             else:
                 self.groups.append(group)
 
@@ -189,9 +199,9 @@ class Graph:
         for layer, axis in touched:
             if layer in self.protected and axis == "out":
                 return None, "its outputs are added to the predictions"
-            if not isinstance(layer, SLICEABLE):
+            if type(layer) not in SLICEABLE:
                 return None, f"its channels reach a {type(layer).__name__} layer, which cannot be sliced"
-            if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not is_depthwise(layer):
+            if getattr(layer, "groups", 1) > 1 and not is_depthwise(layer):
                 return None, f"its channels reach a grouped convolution ({self.names[layer]})"
 
         units = _units(pairs for pairs in touched.values())

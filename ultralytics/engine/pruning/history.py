@@ -8,11 +8,11 @@ from torch import nn
 
 from ultralytics.engine.pruning.cut import Kept
 from ultralytics.engine.pruning.groups import Group
-from ultralytics.engine.pruning.places import stock_places
+from ultralytics.engine.pruning.places import inputs, outputs, stock_places
 
 
 class History:
-    """Follows the channels of every convolution through the cuts."""
+    """Follows the channels of every convolution and linear layer through the cuts."""
 
     def __init__(self, model: nn.Module):
         """Begin with all channels.
@@ -20,32 +20,31 @@ class History:
         Args:
             model (nn.Module): Dense model in prunable form.
         """
-        self._places = {m: place for m, place in stock_places(model).items() if isinstance(m, nn.Conv2d)}
+        self._places = {m: p for m, p in stock_places(model).items() if not isinstance(m, nn.BatchNorm2d)}
         self._left = {
-            conv: {"out": torch.arange(conv.out_channels), "in": torch.arange(conv.in_channels)}
-            for conv in self._places
+            layer: {"out": torch.arange(outputs(layer)), "in": torch.arange(inputs(layer))} for layer in self._places
         }
-        self._dense_outputs = {conv: conv.out_channels for conv in self._places}
+        self._dense_outputs = {layer: outputs(layer) for layer in self._places}
 
     def note(self, kept: Kept) -> None:
         """Take down a cut that is about to be made."""
-        for conv, axes in self._left.items():
-            self._left[conv] = {axis: index[kept[conv][axis]] for axis, index in axes.items()}
+        for layer, axes in self._left.items():
+            self._left[layer] = {axis: index[kept[layer][axis]] for axis, index in axes.items()}
 
     def dense_size(self, group: Group) -> float:
         """Return how many units a group had before the first cut."""
-        conv = next(s.layer for s in group.convs("out"))
-        return group.size * self._dense_outputs[conv] / conv.out_channels
+        layer = next(s.layer for s in group.slices if s.axis == "out" and s.layer in self._places)
+        return group.size * self._dense_outputs[layer] / outputs(layer)
 
     def channels(self) -> dict[str, dict[str, list[int]]]:
         """Return the channels left, as indices into the dense stock model.
 
         Returns:
-            (dict[str, dict[str, list[int]]]): Convolution to indices kept on its 'out' and 'in' axes, ascending.
+            (dict[str, dict[str, list[int]]]): Layer to indices kept on its 'out' and 'in' axes, ascending.
         """
         channels: dict[str, dict[str, list[int]]] = {}
-        for conv, (name, offset) in self._places.items():
-            left = self._left[conv]
+        for layer, (name, index) in self._places.items():
+            left = self._left[layer]
             entry = channels.setdefault(name, {"out": [], "in": left["in"].tolist()})
-            entry["out"] += (left["out"] + offset).tolist()
+            entry["out"] = sorted(entry["out"] + index[left["out"]].tolist())
         return channels

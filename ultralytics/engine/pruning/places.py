@@ -3,36 +3,46 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
-from ultralytics.nn.extra_modules import PRUNABLE_FORMS
+from ultralytics.nn.extra_modules import PrunableForm
+
+SLICED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)  # layers whose channels can be removed
+OUT_DIM = {nn.ConvTranspose2d: 1}  # dimension of the weight that counts outputs, where it is not 0
 
 
-def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, int]]:
-    """Return where the outputs of every convolution and batch norm are in the stock model.
+def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, torch.Tensor]]:
+    """Return where the outputs of every layer with channels are in the stock model.
 
     Args:
         model (nn.Module): Dense model in prunable form.
 
     Returns:
-        (dict[nn.Module, tuple[str, int]]): Layer to the name of the stock layer and the first of its outputs; the
-            parts of one stock layer follow each other.
+        (dict[nn.Module, tuple[str, torch.Tensor]]): Layer to the name of the stock layer and the indices of its
+            outputs that the layer makes.
     """
-    blocks = {name: m for name, m in model.named_modules() if isinstance(m, tuple(PRUNABLE_FORMS.values()))}
+    branches = {}
+    for prefix, form in model.named_modules():
+        if isinstance(form, PrunableForm):
+            for branch, (stock, index) in form.stock_outputs().items():
+                branches[f"{prefix}.{branch}"] = f"{prefix}.{stock}", index
     places = {}
     for name, layer in model.named_modules():
-        if not isinstance(layer, (nn.Conv2d, nn.BatchNorm2d)):
-            continue
-        offset = 0
-        for prefix, block in blocks.items():
-            branch, _, rest = name.removeprefix(f"{prefix}.").partition(".")
-            if name.startswith(f"{prefix}.") and branch in block.STOCK_OUTPUTS:
-                stock, part = block.STOCK_OUTPUTS[branch]
-                name, offset = f"{prefix}.{stock}.{rest}", part * outputs(layer)
-        places[layer] = name, offset
+        if isinstance(layer, SLICED):
+            branch = next((b for b in branches if name == b or name.startswith(f"{b}.")), None)
+            stock, index = branches.get(branch, (branch, torch.arange(outputs(layer))))
+            places[layer] = (name if branch is None else stock + name.removeprefix(branch)), index
     return places
 
 
 def outputs(layer: nn.Module) -> int:
-    """Return the output channels of a convolution or batch norm."""
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.num_features
+    """Return the output channels of a layer."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer.num_features
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+
+
+def inputs(layer: nn.Module) -> int:
+    """Return the input channels of a convolution or linear layer."""
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels

@@ -76,14 +76,14 @@ def prune_model(
     dense = None
     for step in range(1, steps + 1):
         graph = Graph(pruned, example)
-        formula = FlopsFormula(pruned, graph.groups, example)
+        formula = FlopsFormula(pruned, graph.groups, example, count_flops(pruned))
         dense = dense or formula.dense
         scores = score_groups(pruned, graph.groups, METHODS[method], losses, seed)
         sizes = [history.dense_size(group) for group in graph.groups]
         units = select_units(graph, formula, scores, budget, dense, sizes, step / steps)
         kept = channels_to_keep(pruned, graph.groups, units)
         history.note(kept)
-        cut(kept)
+        cut(pruned, kept)
     pruned = to_stock(pruned)
 
     dense_flops, pruned_flops = count_flops(model), count_flops(pruned)

@@ -11,7 +11,7 @@ import torch
 from ultralytics.engine.pruning.budget import check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula
 from ultralytics.engine.pruning.groups import Graph
-from ultralytics.nn.extra_modules import same_width
+from ultralytics.nn.extra_modules import equal_parts, same_width
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,20 @@ def select_units(
         ValueError: If the target is out of reach.
     """
     least = [(1 - budget.max_sparsity) * size for size in dense_sizes]
-    coupled = couple(graph.groups, scores, same_width(graph.model), least, budget.global_pruning, budget.round_to)
+    coupled = couple(
+        graph.groups,
+        scores,
+        same_width(graph.model),
+        least,
+        budget.global_pruning,
+        budget.round_to,
+        equal_parts(graph.model),
+    )
     check_reachable(coupled, formula, budget.speed_up, dense_flops)
     counts = solve_budget(coupled, formula, budget.speed_up**share, dense_flops)
-    return [s.topk(count).indices for s, count in zip(scores, counts)]
+    kept: list[list[torch.Tensor]] = [[] for _ in graph.groups]
+    for c, count in zip(coupled, counts):
+        for row in c.rows:
+            best = scores[row.group][row.units].topk(count * row.step).indices
+            kept[row.group].append(row.units[best])
+    return [torch.cat(units) for units in kept]

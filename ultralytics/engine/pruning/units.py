@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Graph, Group
-from ultralytics.engine.pruning.places import stock_places
+from ultralytics.engine.pruning.places import OUT_DIM, inputs, stock_places
 
 
 @dataclass(frozen=True)
@@ -136,25 +136,28 @@ def _stock_channels(model: nn.Module, groups: Sequence[Group]) -> dict[tuple[str
             of its weight to the unit of each channel.
     """
     places = stock_places(model)
-    total = sum(group.size for group in groups)
-    pieces: dict[tuple[str, bool, int], list[tuple[int, torch.Tensor, torch.Tensor]]] = {}
+    pieces: dict[tuple[str, bool, int], list[tuple[torch.Tensor, torch.Tensor]]] = {}
     widths: dict[tuple[str, bool, int], int] = {}
-    for layer, (name, offset) in places.items():
-        for dim in range(min(2, layer.weight.dim())):
-            key = name, isinstance(layer, nn.BatchNorm2d), dim
-            widths[key] = layer.weight.shape[dim] + (offset if dim == 0 else 0)
+
+    def locate(layer: nn.Module, axis: str) -> tuple[tuple[str, bool, int], torch.Tensor]:
+        name, index = places[layer]
+        dim = OUT_DIM.get(type(layer), 0) if axis == "out" else 1 - OUT_DIM.get(type(layer), 0)
+        return (name, isinstance(layer, nn.BatchNorm2d), dim), index if axis == "out" else torch.arange(inputs(layer))
+
+    for layer in places:
+        for axis in ("out",) if isinstance(layer, nn.BatchNorm2d) else ("out", "in"):
+            key, index = locate(layer, axis)
+            widths[key] = max(widths.get(key, 0), int(index.max()) + 1)
     first = 0
     for group in groups:
         for s in group.slices:
-            name, offset = places[s.layer]
-            dim = 0 if s.axis == "out" else 1
-            key = name, isinstance(s.layer, nn.BatchNorm2d), dim
+            key, index = locate(s.layer, s.axis)
             # the parts of one stock layer read the same input, and so say the same of its channels
-            pieces.setdefault(key, []).append((s.channels + (offset if dim == 0 else 0), s.units + first))
+            pieces.setdefault(key, []).append((index[s.channels], s.units + first))
         first += group.size
     channels = {}
     for key, parts in pieces.items():
-        channels[key] = torch.full((widths[key],), total)
+        channels[key] = torch.full((widths[key],), first)
         for index, unit in parts:
             channels[key][index] = unit
     return channels

@@ -1,13 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Prunable forms: exact stand-ins for blocks whose stock form hides its channels from the dependency graph.
-
-A prunable form is a module with two methods and one mapping:
-
-- `from_block(block)` builds it from the stock block, `to_block()` builds the stock block back; outputs stay the same.
-- `same_width()` yields tuples of convolutions that must keep the same *number* of output channels, because the stock
-  block cuts one tensor into equal parts; which channels each keeps is free.
-- `STOCK_OUTPUTS` names, for each branch, the stock block's layer and the part of its output that the branch makes.
-"""
+"""Prunable forms: exact stand-ins for blocks whose stock form hides its channels from the dependency graph."""
 
 from __future__ import annotations
 
@@ -16,11 +8,35 @@ from copy import deepcopy
 
 from torch import nn
 
-from .halves import PrunableC2, PrunableC2f
+from .attention import PrunableAAttn, PrunableAttention
+from .form import PrunableForm
+from .halves import PrunableC2, PrunableC2f, PrunableC2PSA, PrunableELAN, PrunablePSA
+from .splits import PrunableCBLinear
 
-PRUNABLE_FORMS = {form.STOCK: form for form in (PrunableC2, PrunableC2f)}
+FORMS = (
+    PrunableC2,
+    PrunableC2f,
+    PrunableC2PSA,
+    PrunableELAN,
+    PrunablePSA,
+    PrunableAttention,
+    PrunableAAttn,
+    PrunableCBLinear,
+)
+PRUNABLE_FORMS = {stock: form for form in FORMS for stock in form.STOCKS}
 
-__all__ = "PRUNABLE_FORMS", "PrunableC2", "PrunableC2f", "prunable_copy", "same_width", "to_prunable", "to_stock"
+__all__ = (
+    "FORMS",
+    "PRUNABLE_FORMS",
+    "PrunableForm",
+    "equal_parts",
+    "forms",
+    "products",
+    "prunable_copy",
+    "same_width",
+    "to_prunable",
+    "to_stock",
+)
 
 
 def prunable_copy(model: nn.Module) -> nn.Module:
@@ -61,22 +77,30 @@ def to_stock(model: nn.Module) -> nn.Module:
     Returns:
         (nn.Module): The same model object, which holds no class of ours any more.
     """
-    forms = tuple(PRUNABLE_FORMS.values())
-    return _replace(model, lambda m: m.to_block() if isinstance(m, forms) else None)
+    return _replace(model, lambda m: m.to_block() if isinstance(m, PrunableForm) else None)
 
 
 def same_width(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
-    """Yield the convolutions of a model in prunable form that must keep equally many output channels.
+    """Yield the convolutions of a model in prunable form that must keep equally many output channels."""
+    for form in forms(model):
+        yield from form.same_width()
 
-    Args:
-        model (nn.Module): Model that `to_prunable` returned.
 
-    Yields:
-        (tuple[nn.Conv2d, ...]): Convolutions of one block.
-    """
-    for m in model.modules():
-        if isinstance(m, tuple(PRUNABLE_FORMS.values())):
-            yield from m.same_width()
+def equal_parts(model: nn.Module) -> Iterator[tuple[nn.Conv2d, int]]:
+    """Yield the convolutions of a model in prunable form whose outputs must shrink alike in that many equal parts."""
+    for form in forms(model):
+        yield from form.equal_parts()
+
+
+def products(model: nn.Module) -> Iterator[tuple[nn.Conv2d, float]]:
+    """Yield the convolutions of a model in prunable form that feed a product over pairs of pixels, with its FLOPs."""
+    for form in forms(model):
+        yield from form.products()
+
+
+def forms(model: nn.Module) -> Iterator[PrunableForm]:
+    """Yield the prunable forms in a model."""
+    return (m for m in model.modules() if isinstance(m, PrunableForm))
 
 
 def _replace(module: nn.Module, convert) -> nn.Module:

@@ -1,53 +1,66 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Cut an Ultralytics `Conv` (convolution, batch norm, activation) along its output channels, and join the parts."""
+"""Take an Ultralytics `Conv`, or a plain convolution, apart along its output channels, and join the parts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
 from torch import nn
 
-from ultralytics.nn.modules.conv import Conv
-
 BN_TENSORS = ("weight", "bias", "running_mean", "running_var")
 LAYER_MARKS = ("i", "f", "type", "np")  # what Ultralytics' parse_model notes on the layers of a model
 
 
-def split_conv(conv: Conv, sizes: tuple[int, ...]) -> list[Conv]:
-    """Return one `Conv` per part of the output channels.
+def split_conv(conv: nn.Module, parts: Sequence[torch.Tensor]) -> list[nn.Module]:
+    """Return a convolution for each part of the output channels.
 
     Args:
-        conv (Conv): Unfused, ungrouped block with sum(sizes) output channels.
-        sizes (tuple[int, ...]): Output channels of the parts.
+        conv (nn.Module): Unfused `Conv` or `nn.Conv2d`, ungrouped.
+        parts (Sequence[torch.Tensor]): Indices of the outputs of each part.
 
     Returns:
-        (list[Conv]): Parts whose concatenated outputs equal the output of `conv`.
+        (list[nn.Module]): Convolutions whose outputs are those of `conv` at the given indices.
 
     Raises:
         ValueError: If the block is fused or grouped.
     """
-    if not hasattr(conv, "bn"):
+    plain = isinstance(conv, nn.Conv2d)
+    if not plain and not hasattr(conv, "bn"):
         raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
-    if conv.conv.groups != 1:
-        raise ValueError(f"a grouped convolution (groups={conv.conv.groups}) cannot be split into branches")
-    parts, start = [], 0
-    for size in sizes:
-        part = _with_outputs(conv, size)
-        rows = slice(start, start + size)
-        for dst, src in zip(_output_tensors(part), _output_tensors(conv)):
-            dst.data = src.data[rows].clone()
-        parts.append(part)
-        start += size
-    return parts
+    groups = (conv if plain else conv.conv).groups
+    if groups != 1:
+        raise ValueError(f"a grouped convolution (groups={groups}) cannot be split into branches")
+    split = []
+    for part in parts:
+        new = _with_outputs(conv, len(part))
+        for dst, src in zip(_output_tensors(new), _output_tensors(conv)):
+            dst.data = src.data[part.to(src.device)].clone()
+        split.append(new)
+    return split
 
 
-def join_convs(parts: list[Conv]) -> Conv:
-    """Return the `Conv` whose output is the concatenation of the outputs of `parts`, which share their input."""
-    conv = _with_outputs(parts[0], sum(part.conv.out_channels for part in parts))
-    for dst, *src in zip(_output_tensors(conv), *map(_output_tensors, parts)):
-        dst.data = torch.cat([t.data for t in src])
-    return conv
+def join_convs(convs: Sequence[nn.Module], parts: Sequence[torch.Tensor]) -> nn.Module:
+    """Return the convolution that `split_conv` takes apart into these.
+
+    Args:
+        convs (Sequence[nn.Module]): Convolutions that share their input.
+        parts (Sequence[torch.Tensor]): Indices of the outputs of each in the joint convolution.
+
+    Returns:
+        (nn.Module): Joint convolution.
+    """
+    joint = _with_outputs(convs[0], sum(map(len, parts)))
+    order = torch.cat(list(parts)).argsort()
+    for dst, *src in zip(_output_tensors(joint), *map(_output_tensors, convs)):
+        dst.data = torch.cat([t.data for t in src])[order.to(dst.device)]
+    return joint
+
+
+def consecutive(*sizes: int) -> list[torch.Tensor]:
+    """Return indices of parts that follow each other."""
+    return list(torch.arange(sum(sizes)).split(list(sizes)))
 
 
 def copy_marks(src: nn.Module, dst: nn.Module) -> nn.Module:
@@ -59,15 +72,19 @@ def copy_marks(src: nn.Module, dst: nn.Module) -> nn.Module:
     return dst
 
 
-def _with_outputs(conv: Conv, channels: int) -> Conv:
+def _with_outputs(conv: nn.Module, channels: int) -> nn.Module:
     """Return a copy of the block that declares `channels` outputs; its tensors are set by the caller."""
     new = deepcopy(conv)
-    new.act = conv.act  # Ultralytics shares one activation module among all blocks
-    new.conv.out_channels = new.bn.num_features = channels
+    if isinstance(new, nn.Conv2d):
+        new.out_channels = channels
+    else:
+        new.act = conv.act  # Ultralytics shares one activation module among all blocks
+        new.conv.out_channels = new.bn.num_features = channels
     return new
 
 
-def _output_tensors(conv: Conv) -> list[torch.Tensor]:
+def _output_tensors(conv: nn.Module) -> list[torch.Tensor]:
     """Return every tensor of the block whose first dimension is the output channel."""
-    bias = [] if conv.conv.bias is None else [conv.conv.bias]
-    return [conv.conv.weight, *bias, *(getattr(conv.bn, name) for name in BN_TENSORS)]
+    plain = conv if isinstance(conv, nn.Conv2d) else conv.conv
+    tensors = [plain.weight] if plain.bias is None else [plain.weight, plain.bias]
+    return tensors if plain is conv else [*tensors, *(getattr(conv.bn, name) for name in BN_TENSORS)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Prunable forms of the blocks that halve the output of their first convolution: C2 and C2f."""
+"""Prunable forms of the blocks that halve the output of their first convolution."""
 
 from __future__ import annotations
 
@@ -8,50 +8,48 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ultralytics.nn.modules.block import C2, C2f
+from ultralytics.nn.modules.block import C2, C2PSA, ELAN1, PSA, C2f, C2fCIB, C2fPSA, C3k2, RepNCSPELAN4
 
-from .branches import copy_marks, join_convs, split_conv
+from .branches import consecutive, copy_marks, join_convs, split_conv
+from .form import Outputs, PrunableForm, blank
 
 
-class PrunableHalves(nn.Module):
+class PrunableHalves(PrunableForm):
     """A branch of its own for each half of the tensor that the stock block halves.
 
     Attributes:
-        STOCK (type): The stock block.
-        STOCK_OUTPUTS (dict): Branch to stock layer and the part of its output that the branch makes.
+        STOCKS (tuple[type, ...]): Stock blocks that it can stand for.
+        REST (tuple[str, ...]): Names of the stock block's other layers, which are the same objects here.
         cv0 (Conv): Makes the first half of stock `cv1`'s output.
         cv1 (Conv): Makes the second half.
-        cv2 (Conv): The stock block's output convolution, the same object.
-        m (nn.Module): The stock block's bottlenecks, the same objects.
     """
 
-    STOCK: type[nn.Module]
-    STOCK_OUTPUTS = {"cv0": ("cv1", 0), "cv1": ("cv1", 1)}
-
-    def __init__(self, cv0: nn.Module, cv1: nn.Module, cv2: nn.Module, m: nn.Module):
-        """Assemble the block from its parts.
-
-        Args:
-            cv0 (Conv): Branch of the first half.
-            cv1 (Conv): Branch of the second half.
-            cv2 (Conv): Output convolution.
-            m (nn.Module): Bottlenecks.
-        """
-        super().__init__()
-        self.cv0, self.cv1, self.cv2, self.m = cv0, cv1, cv2, m
+    STOCKS: tuple[type[nn.Module], ...]
+    REST: tuple[str, ...]
 
     @classmethod
     def from_block(cls, block: nn.Module) -> PrunableHalves:
-        """Build the prunable form of an unfused stock block, reusing `cv2` and `m`."""
-        return copy_marks(block, cls(*split_conv(block.cv1, (block.c, block.c)), block.cv2, block.m))
+        """Build the prunable form of an unfused stock block, reusing all layers but `cv1`."""
+        new = cls()
+        new.stock = type(block)
+        new.cv0, new.cv1 = split_conv(block.cv1, consecutive(block.c, block.c))
+        for name in cls.REST:
+            setattr(new, name, getattr(block, name))
+        return copy_marks(block, new)
 
     def to_block(self) -> nn.Module:
         """Build the stock block that computes the same; both branches must be equally wide."""
-        block = self.STOCK.__new__(self.STOCK)  # its own __init__ would initialise weights that are replaced at once
-        nn.Module.__init__(block)
+        block = blank(self.stock)
         block.c = self.cv1.conv.out_channels
-        block.cv1, block.cv2, block.m = join_convs([self.cv0, self.cv1]), self.cv2, self.m
+        block.cv1 = join_convs([self.cv0, self.cv1], [part for _, part in self.stock_outputs().values()])
+        for name in self.REST:
+            setattr(block, name, getattr(self, name))
         return copy_marks(self, block)
+
+    def stock_outputs(self) -> Outputs:
+        """Return where the outputs of both branches are in the stock block."""
+        first, second = consecutive(self.cv0.conv.out_channels, self.cv1.conv.out_channels)
+        return {"cv0": ("cv1", first), "cv1": ("cv1", second)}
 
     def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
         """Yield the convolutions that must stay equally wide."""
@@ -59,12 +57,13 @@ class PrunableHalves(nn.Module):
 
 
 class PrunableC2f(PrunableHalves):
-    """C2f: the second half feeds a chain of bottlenecks, and every stage of it is concatenated."""
+    """C2f and its children: the second half feeds a chain of blocks, and every stage of it is concatenated."""
 
-    STOCK = C2f
+    STOCKS = (C2f, C3k2, C2fCIB, C2fPSA)
+    REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run both branches, the bottlenecks and the output convolution.
+        """Run both branches, the chain and the output convolution.
 
         Args:
             x (torch.Tensor): Input of shape (B, C, H, W).
@@ -73,15 +72,16 @@ class PrunableC2f(PrunableHalves):
             (torch.Tensor): Output of shape (B, C2, H, W).
         """
         y = [self.cv0(x), self.cv1(x)]
-        for bottleneck in self.m:
-            y.append(bottleneck(y[-1]))
+        for m in self.m:
+            y.append(m(y[-1]))
         return self.cv2(torch.cat(y, 1))
 
 
 class PrunableC2(PrunableHalves):
     """C2: the first half goes through the bottlenecks and is concatenated with the second."""
 
-    STOCK = C2
+    STOCKS = (C2,)
+    REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run both branches, the bottlenecks and the output convolution.
@@ -93,3 +93,63 @@ class PrunableC2(PrunableHalves):
             (torch.Tensor): Output of shape (B, C2, H, W).
         """
         return self.cv2(torch.cat((self.m(self.cv0(x)), self.cv1(x)), 1))
+
+
+class PrunableELAN(PrunableHalves):
+    """RepNCSPELAN4 and ELAN1: the second half feeds two stages, and everything is concatenated."""
+
+    STOCKS = (RepNCSPELAN4, ELAN1)
+    REST = ("cv2", "cv3", "cv4")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run both branches, the two stages and the output convolution.
+
+        Args:
+            x (torch.Tensor): Input of shape (B, C, H, W).
+
+        Returns:
+            (torch.Tensor): Output of shape (B, C2, H, W).
+        """
+        y = [self.cv0(x), self.cv1(x)]
+        for m in (self.cv2, self.cv3):
+            y.append(m(y[-1]))
+        return self.cv4(torch.cat(y, 1))
+
+
+class PrunableC2PSA(PrunableHalves):
+    """C2PSA: the second half goes through attention blocks and is concatenated with the first."""
+
+    STOCKS = (C2PSA,)
+    REST = ("cv2", "m")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run both branches, the attention blocks and the output convolution.
+
+        Args:
+            x (torch.Tensor): Input of shape (B, C, H, W).
+
+        Returns:
+            (torch.Tensor): Output of the same shape.
+        """
+        return self.cv2(torch.cat((self.cv0(x), self.m(self.cv1(x))), 1))
+
+
+class PrunablePSA(PrunableHalves):
+    """PSA: the second half goes through one attention block, written out, and is concatenated with the first."""
+
+    STOCKS = (PSA,)
+    REST = ("cv2", "attn", "ffn")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run both branches, attention, feed-forward and the output convolution.
+
+        Args:
+            x (torch.Tensor): Input of shape (B, C, H, W).
+
+        Returns:
+            (torch.Tensor): Output of the same shape.
+        """
+        b = self.cv1(x)
+        b = b + self.attn(b)
+        b = b + self.ffn(b)
+        return self.cv2(torch.cat((self.cv0(x), b), 1))

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What every prunable form offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+Outputs = dict[str, tuple[str, torch.Tensor]]
+
+
+class PrunableForm(nn.Module):
+    """An exact stand-in for a stock block that hides its channels from the dependency graph.
+
+    Attributes:
+        stock (type): Class of the stock block that it stands for.
+    """
+
+    stock: type[nn.Module]
+
+    @classmethod
+    def from_block(cls, block: nn.Module) -> PrunableForm:
+        """Build the prunable form of an unfused stock block, reusing what needs no other form."""
+        raise NotImplementedError
+
+    def to_block(self) -> nn.Module:
+        """Build the stock block that computes the same."""
+        raise NotImplementedError
+
+    def stock_outputs(self) -> Outputs:
+        """Return where the outputs of new branches are in the stock block.
+
+        Returns:
+            (dict[str, tuple[str, torch.Tensor]]): Branch to the stock block's layer and the indices of the layer's
+                outputs that the branch makes, ascending.
+        """
+        raise NotImplementedError
+
+    def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
+        """Yield convolutions that must keep the same number of output channels, whichever these are."""
+        return iter(())
+
+    def equal_parts(self) -> Iterator[tuple[nn.Conv2d, int]]:
+        """Yield convolutions with the number of equal parts of their outputs that must keep equally many each."""
+        return iter(())
+
+    def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
+        """Yield convolutions whose outputs enter a product over all pairs of pixels, with the product's FLOPs.
+
+        Yields:
+            (tuple[nn.Conv2d, float]): Convolution and the FLOPs per output channel, to be multiplied by (H·W)².
+        """
+        return iter(())
+
+
+def blank(stock: type[nn.Module]) -> nn.Module:
+    """Return a stock block without layers; its own constructor would initialise weights that are replaced at once."""
+    block = stock.__new__(stock)
+    nn.Module.__init__(block)
+    return block
