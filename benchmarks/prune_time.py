@@ -27,7 +27,7 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.engine.pruning import prune
 from ultralytics.engine.pruning.flops import count_flops
-from ultralytics.engine.pruning.groups import prediction_convs
+from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.utils import LOGGER
 
@@ -84,7 +84,7 @@ def time_peer(model: nn.Module, speed_up: float, imgsz: int) -> dict[str, float]
         global_pruning=True,
         pruning_ratio=1.0,
         iterative_steps=STEPS,
-        ignored_layers=prediction_convs(pruned),
+        ignored_layers=find_ends(pruned).predictions,
         # fresh dicts: torch-pruning 1.6.1 writes into its default arguments
         in_channel_groups={},
         out_channel_groups={},

@@ -18,10 +18,31 @@ from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.places import inputs, outputs
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import (
+    ClassificationModel,
+    DepthModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    RTDETRDetectionModel,
+    SegmentationModel,
+    SemanticSegmentationModel,
+    guess_model_task,
+    yaml_model_load,
+)
 from ultralytics.utils import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
+MODELS = {
+    "detect": DetectionModel,
+    "segment": SegmentationModel,
+    "pose": PoseModel,
+    "obb": OBBModel,
+    "classify": ClassificationModel,
+    "semantic": SemanticSegmentationModel,
+    "depth": DepthModel,
+    "rtdetr": RTDETRDetectionModel,
+}
 FAMILIES = [  # the smallest of each family of detection models
     "yolov3-tiny",
     "yolov5n",
@@ -55,7 +76,8 @@ def build_model(name: str, nc: int = 4) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    model = DetectionModel(f"{name}.yaml", nc=nc, verbose=False)
+    task = "rtdetr" if "rtdetr" in name else guess_model_task(yaml_model_load(f"{name}.yaml"))
+    model = MODELS[task](f"{name}.yaml", nc=nc, verbose=False)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for m in norms:
@@ -64,7 +86,7 @@ def build_model(name: str, nc: int = 4) -> nn.Module:
         m.momentum = 1.0
     model.train()
     with torch.no_grad():
-        model.predict(torch.rand(2, 3, 128, 128, generator=generator))
+        model.predict(torch.rand(2, 3, 160, 160, generator=generator))
     for m, momentum in zip(norms, momenta):
         m.momentum = momentum
     return model.eval()

@@ -7,7 +7,8 @@ import torch
 from conftest import build_model, masked, raw_outputs
 from torch import nn
 
-from ultralytics.engine.pruning.groups import Graph, is_depthwise, prediction_convs
+from ultralytics.engine.pruning.groups import Graph, is_depthwise
+from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.nn.modules.block import C2f
@@ -54,7 +55,7 @@ def test_ghost_halves_meet_in_one_unit():
 
 def test_predictions_are_protected(yolov8n):
     head = yolov8n.model[-1]
-    assert prediction_convs(yolov8n) == [b[-1] for branches in (head.cv2, head.cv3) for b in branches]
+    assert find_ends(yolov8n).predictions == [b[-1] for branches in (head.cv2, head.cv3) for b in branches]
     graph = trace(yolov8n)
     assert set(graph.dense.values()) == {"its outputs are the predictions"}
     assert len(graph.dense) == 6

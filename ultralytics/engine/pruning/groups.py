@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch_pruning as tp
 from torch import nn
 
+from ultralytics.engine.pruning.heads import SideBranch, find_ends
 from ultralytics.engine.pruning.places import outputs
 from ultralytics.nn.extra_modules import forms
 from ultralytics.nn.extra_modules.attention import Pairing, PrunableAttention
-from ultralytics.nn.modules.head import Detect
 
 # Layers that `cut` can slice; a group that reaches any other layer with parameters stays dense.
 ROOTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -73,7 +73,7 @@ class Graph:
 
     Attributes:
         model (nn.Module): The traced model, in prunable form.
-        protected (list[nn.Conv2d]): Convolutions whose outputs are the network's predictions.
+        protected (list[nn.Module]): Layers whose outputs are the network's predictions.
         groups (list[Group]): Groups that can be pruned.
         dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
     """
@@ -86,7 +86,7 @@ class Graph:
             example (torch.Tensor): Input image of shape (1, C, H, W).
         """
         self.model = model
-        self.protected = prediction_convs(model)
+        self.protected, self._side_branches, _ = find_ends(model)
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
         self.dense: dict[str, str] = {self.names[m]: "its outputs are the predictions" for m in self.protected}
@@ -94,16 +94,17 @@ class Graph:
         self._find_groups()
 
     def _trace(self, example: torch.Tensor) -> tp.DependencyGraph:
-        """Let torch-pruning trace from the prediction convolutions back to the image."""
-        outputs: list[torch.Tensor] = []
+        """Let torch-pruning trace from the predictions back to the image."""
+        traced: list[torch.Tensor] = []
         ends = [*self.protected, *(m for m in self.model.modules() if isinstance(m, Pairing))]
-        hooks = [m.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for m in ends]
+        hooks = [m.register_forward_hook(lambda _m, _x, y: traced.append(y)) for m in ends]
+        hooks += [s.source.register_forward_hook(run_side_branch(s)) for s in self._side_branches]
         attention = [m for m in forms(self.model) if isinstance(m, PrunableAttention)]
         frozen = [p for p in self.model.parameters() if not p.requires_grad]
 
         def forward(model, x):
             model(x)
-            return outputs
+            return traced
 
         try:
             for p in frozen:
@@ -217,6 +218,15 @@ class Graph:
         return group, ""
 
 
+def run_side_branch(side: SideBranch) -> Callable:
+    """Return a forward hook that runs layers of training only; their own hooks do the rest."""
+
+    def run(_module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        side.branch(side.take(args, output))
+
+    return run
+
+
 def _units(pair_sets: Iterable[set[tuple[int, int]]]) -> dict[int, int]:
     """Number the classes of root channels that meet in some channel of some layer.
 
@@ -256,29 +266,19 @@ def has_parameters(module: object) -> bool:
     return isinstance(module, nn.Module) and next(module.parameters(), None) is not None
 
 
-def prediction_convs(model: nn.Module) -> list[nn.Conv2d]:
-    """Return the last convolution of every branch of every detection head.
+def example_image(model: nn.Module) -> torch.Tensor:
+    """Return the smallest image whose deepest feature map is not a single pixel, and whose cells are enough.
 
     Args:
         model (nn.Module): An Ultralytics model.
 
     Returns:
-        (list[nn.Conv2d]): Convolutions whose outputs are predictions.
-
-    Raises:
-        ValueError: If the model has no detection head.
+        (torch.Tensor): Zeros of shape (1, C, H, W), on the model's device.
     """
-    heads = [m for m in model.modules() if isinstance(m, Detect)]
-    if not heads:
-        raise ValueError(
-            f"{type(model).__name__} has no detection head: only models of task 'detect' can be pruned so far."
-        )
-    branches = (b for head in heads for child in head.children() if isinstance(child, nn.ModuleList) for b in child)
-    return [[m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1] for branch in branches]
-
-
-def example_image(model: nn.Module) -> torch.Tensor:
-    """Return the smallest image whose deepest feature map is not a single pixel; FLOPs scale with the image's area."""
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    side = 2 * int(model.stride.max())
+    stride = max(int(model.stride.max()), 32)
+    cells = 2  # a side
+    while cells**2 * (1 + 4 + 16) < find_ends(model).anchors:
+        cells += 1
+    side = cells * stride
     return torch.zeros(1, first.in_channels, side, side, device=first.weight.device)
