@@ -100,7 +100,7 @@ def masked(dense: nn.Module, record: dict) -> nn.Module:
     def hide(keep: list[int], channels: int):
         mask = torch.zeros(channels)
         mask[keep] = 1
-        return lambda _layer, args: (args[0] * mask.view(-1, *[1] * (args[0].dim() - 2)),)
+        return lambda layer, args: (args[0] * (mask if isinstance(layer, nn.Linear) else mask[:, None, None]),)
 
     for name, kept in record["channels"].items():
         layers[name].register_forward_pre_hook(hide(kept["in"], inputs(layers[name])))
@@ -122,7 +122,7 @@ def flatten(output, name: str = "") -> dict[str, torch.Tensor]:
     """Return the tensors of a nested output by their path, less the features that go into the head."""
     if isinstance(output, torch.Tensor):
         return {name: output}
-    items = output.items() if isinstance(output, dict) else enumerate(output)
+    items = output.items() if isinstance(output, dict) else enumerate(output or ())
     return {k: v for key, part in items if key != "feats" for k, v in flatten(part, f"{name}.{key}").items()}
 
 

@@ -107,7 +107,7 @@ def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, int]:
             pixels = (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
         area[layer] = area.get(layer, 0) + pixels
 
-    hooks = [m.register_forward_hook(record) for m in model.modules() if isinstance(m, SLICED)]
+    hooks = [m.register_forward_hook(record) for m in model.modules() if type(m) in SLICED]
     try:
         with torch.no_grad():
             model(example)

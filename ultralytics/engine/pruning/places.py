@@ -29,7 +29,7 @@ def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, torch.Tensor]]:
                 branches[f"{prefix}.{branch}"] = f"{prefix}.{stock}", index
     places = {}
     for name, layer in model.named_modules():
-        if isinstance(layer, SLICED):
+        if type(layer) in SLICED:
             branch = next((b for b in branches if name == b or name.startswith(f"{b}.")), None)
             stock, index = branches.get(branch, (branch, torch.arange(outputs(layer))))
             places[layer] = (name if branch is None else stock + name.removeprefix(branch)), index
