@@ -89,6 +89,7 @@ def test_cli_refuses_before_any_work(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_unsupported_task_is_named(tmp_path):
-    with pytest.raises(ValueError, match="'task=classify' is not supported by compress. Supported tasks: detect"):
-        YOLO("yolov8n-cls.yaml").compress(data="imagenet10", project=str(tmp_path))
+@pytest.mark.parametrize("name", ["yolov8s-worldv2", "yoloe-26s"])
+def test_unsupported_model_is_refused_with_the_reason(tmp_path, name):
+    with pytest.raises(ValueError, match="is not supported, because its classes are compared with text embeddings"):
+        YOLO(f"{name}.yaml").compress(data="coco8.yaml", project=str(tmp_path))

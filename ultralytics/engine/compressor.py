@@ -17,12 +17,13 @@ from typing import Any
 import torch
 
 from ultralytics import YOLO
-from ultralytics.cfg import TASK2METRIC, cfg2dict, get_cfg
+from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
 from ultralytics.engine.gradient_batches import training_losses
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.checkpoint import save_pruned
+from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build_report, save_report
@@ -32,6 +33,15 @@ from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, checks, col
 
 REPORT_FILE = "report.json"
 DATASETS = Path(__file__).resolve().parents[1] / "cfg" / "datasets"  # where this package's own data sets are
+TASK_METRICS = {  # task: name in the report: name in a validation's results
+    "detect": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
+    "segment": {"mAP50": "metrics/mAP50(M)", "mAP50-95": "metrics/mAP50-95(M)"},
+    "pose": {"mAP50": "metrics/mAP50(P)", "mAP50-95": "metrics/mAP50-95(P)"},
+    "obb": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
+    "classify": {"top1": "metrics/accuracy_top1", "top5": "metrics/accuracy_top5"},
+    "semantic": {"mIoU": "metrics/mIoU", "pixel acc": "metrics/pixel_acc"},
+    "depth": {"delta1": "metrics/delta1", "abs rel": "metrics/abs_rel"},
+}
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
 
@@ -207,7 +217,7 @@ class Finetuner:
         if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
             LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
             return
-        metrics = {name: {k: row[k] for k in ("mAP50", "mAP50-95")} for name, row in rows.items()}
+        metrics = {name: {k: row[k] for k in TASK_METRICS[self.args.task]} for name, row in rows.items()}
         files["fine-tuned"] = best
         save_report(report_on(files, metrics, self.args, self.device, self.save_dir), self.save_dir / REPORT_FILE)
 
@@ -224,16 +234,17 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         (dict): The report.
 
     Raises:
-        ValueError: If models of this task cannot be pruned.
+        ValueError: If such models cannot be pruned.
     """
     yolo._check_is_pytorch_model()
-    supported = [task for task, classes in yolo.task_map.items() if "compressor" in classes]
-    if compressor is None and yolo.task not in supported:
-        raise ValueError(f"'task={yolo.task}' is not supported by compress. Supported tasks: {', '.join(supported)}.")
+    find_ends(yolo.model)
+    compressor = compressor or yolo.task_map[yolo.task].get("compressor")
+    if compressor is None:
+        raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.")
     args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
     args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
     args["name"] = f"{args.get('name') or 'compress'}-prune"
-    run = (compressor or yolo.task_map[yolo.task]["compressor"])(overrides=args, _callbacks=yolo.callbacks)
+    run = compressor(overrides=args, _callbacks=yolo.callbacks)
     run.compress()
     best = run.finetune()
     yolo.model, yolo.ckpt = load_checkpoint(best)
@@ -267,8 +278,7 @@ def report_on(
     for name in files.keys() - metrics.keys():
         LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
         result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
-        main = TASK2METRIC[args.task]
-        metrics[name] = {"mAP50": result[main.replace("mAP50-95", "mAP50")], "mAP50-95": result[main]}
+        metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
     return build_report(models, files, metrics, args.imgsz, device)
 
@@ -284,13 +294,13 @@ def is_yaml(model: str | Path) -> bool:
 
 
 def check_model(model: Any) -> None:
-    """Check that a model can be compressed: a YAML that can be found, or a checkpoint that can be loaded.
+    """Check that a model can be compressed: a YAML that can be found, or a checkpoint with a head that is supported.
 
     Args:
         model (Any): Value of 'model'.
 
     Raises:
-        ValueError: If it is missing or neither a .pt nor a YAML file.
+        ValueError: If it is missing, neither a .pt nor a YAML file, or has a head that cannot be pruned.
         FileNotFoundError: If there is no such file.
     """
     if not isinstance(model, (str, Path)) or not (is_yaml(model) or str(model).lower().endswith(".pt")):
@@ -298,7 +308,7 @@ def check_model(model: Any) -> None:
     if is_yaml(model):
         yaml_model_load(model)
     else:
-        load_checkpoint(model)
+        find_ends(load_checkpoint(model)[0])
 
 
 def find_data(data: Any) -> str:

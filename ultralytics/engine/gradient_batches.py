@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.classes import class_count
 from ultralytics.engine.pruning.scoring import Losses
 from ultralytics.utils import TQDM
 
@@ -35,8 +36,8 @@ def training_losses(trainer: BaseTrainer, model: nn.Module, per_sample: bool) ->
     Raises:
         ValueError: If the model's classes are not those of the data set, whose labels it could not be judged by.
     """
-    nc = model.model[-1].nc
-    if nc != trainer.data["nc"]:
+    nc = class_count(model)
+    if nc not in {None, trainer.data["nc"]}:
         raise ValueError(
             f"'data={trainer.args.data}' has {trainer.data['nc']} classes and the model {nc}: prune_method="
             f"{trainer.args.prune_method} needs the loss on labels of the model's own classes. Use the data set that "

@@ -89,26 +89,37 @@ def patch_model(module: ModuleType) -> None:
     module.Model.compress = compress
 
 
-def patch_task_map(module: ModuleType) -> None:
-    """Add the compressors to the task map of `YOLO`."""
-    task_map = module.YOLO.task_map.fget
+def patch_task_map(family: str, module: ModuleType) -> None:
+    """Add the compressors to the task map of a model class.
+
+    Args:
+        family (str): Name of the class, a key of `COMPRESSORS`.
+        module (ModuleType): The module that has it.
+    """
+    model = getattr(module, family)
+    task_map = model.task_map.fget
     if hasattr(task_map, "__wrapped__"):
         return
 
     @functools.wraps(task_map)
     def with_compressors(self):
-        from ultralytics.models.yolo.detect.compress import DetectionCompressor
-
         tasks = task_map(self)
-        tasks["detect"]["compressor"] = DetectionCompressor
+        for task, (name, compressor) in COMPRESSORS[family].items():
+            tasks[task]["compressor"] = getattr(importlib.import_module(name), compressor)
         return tasks
 
-    module.YOLO.task_map = property(with_compressors)
+    model.task_map = property(with_compressors)
 
 
-def patch_detection_trainer(module: ModuleType) -> None:
-    """Let the stock detection trainer keep a pruned architecture instead of rebuilding the dense one from its YAML."""
-    get_model = module.DetectionTrainer.get_model
+def patch_trainer(name: str, module: ModuleType) -> None:
+    """Let a stock trainer keep a pruned architecture instead of rebuilding the dense one from its YAML.
+
+    Args:
+        name (str): Name of the trainer.
+        module (ModuleType): The module that has it.
+    """
+    trainer = getattr(module, name)
+    get_model = trainer.get_model
     if hasattr(get_model, "__wrapped__"):
         return
 
@@ -125,14 +136,37 @@ def patch_detection_trainer(module: ModuleType) -> None:
             )
         return get_model(self, cfg, weights, verbose)
 
-    module.DetectionTrainer.get_model = get_model_or_keep_pruned
+    trainer.get_model = get_model_or_keep_pruned
 
 
+COMPRESSORS = {  # model class: task: module and class
+    "YOLO": {
+        "detect": ("ultralytics.models.yolo.detect.compress", "DetectionCompressor"),
+        "segment": ("ultralytics.models.yolo.segment.compress", "SegmentationCompressor"),
+        "pose": ("ultralytics.models.yolo.pose.compress", "PoseCompressor"),
+        "obb": ("ultralytics.models.yolo.obb.compress", "OBBCompressor"),
+        "classify": ("ultralytics.models.yolo.classify.compress", "ClassificationCompressor"),
+        "semantic": ("ultralytics.models.yolo.semantic.compress", "SemanticSegmentationCompressor"),
+        "depth": ("ultralytics.models.yolo.depth.compress", "DepthCompressor"),
+    },
+    "RTDETR": {"detect": ("ultralytics.models.rtdetr.compress", "RTDETRCompressor")},
+}
+TRAINERS = {  # module: trainer
+    "ultralytics.models.yolo.detect.train": "DetectionTrainer",
+    "ultralytics.models.yolo.segment.train": "SegmentationTrainer",
+    "ultralytics.models.yolo.pose.train": "PoseTrainer",
+    "ultralytics.models.yolo.obb.train": "OBBTrainer",
+    "ultralytics.models.yolo.classify.train": "ClassificationTrainer",
+    "ultralytics.models.yolo.semantic.train": "SemanticSegmentationTrainer",
+    "ultralytics.models.yolo.depth.train": "DepthTrainer",
+    "ultralytics.models.rtdetr.train": "RTDETRTrainer",
+}
 PATCHES = {
     "ultralytics.cfg": patch_cfg,
     "ultralytics.engine.model": patch_model,
-    "ultralytics.models.yolo.model": patch_task_map,
-    "ultralytics.models.yolo.detect.train": patch_detection_trainer,
+    "ultralytics.models.yolo.model": functools.partial(patch_task_map, "YOLO"),
+    "ultralytics.models.rtdetr.model": functools.partial(patch_task_map, "RTDETR"),
+    **{module: functools.partial(patch_trainer, trainer) for module, trainer in TRAINERS.items()},
 }
 
 

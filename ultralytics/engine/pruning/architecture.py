@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from ultralytics.engine.pruning.checkpoint import NOT_FROM_YAML, RECORD
+from ultralytics.engine.pruning.classes import class_count, renew_classes
+from ultralytics.nn.modules.head import Pose
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import get_num_params
@@ -46,13 +47,19 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
     model = deepcopy(weights).float().requires_grad_(True)
     model.criterion = None
     image_channels = model.yaml.get("channels", 3)
-    if data["channels"] != image_channels:
+    if data.get("channels", 3) != image_channels:
         raise ValueError(
             f"the data set's images have channels={data['channels']} but the pruned model takes {image_channels}: "
             "train the dense model on this data set and prune that."
         )
-    if data["nc"] != model.model[-1].nc:
-        _renew_class_head(model, data["nc"])
+    head = model.model[-1]
+    if isinstance(head, Pose) and list(data["kpt_shape"]) != list(head.kpt_shape):
+        raise ValueError(
+            f"the data set has kpt_shape={data['kpt_shape']} but the pruned model predicts {head.kpt_shape}: train the "
+            "dense model on this data set and prune that."
+        )
+    if class_count(model) not in {None, data["nc"]}:
+        renew_classes(model, data["nc"])
     if args.cls_remap:
         model.names = data["names"]
         model._remap_cls_by_names(weights.float().state_dict(), weights, verbose=RANK in {-1, 0})
@@ -62,16 +69,3 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
             f"speed-up {getattr(model, RECORD)['reached']:.2f} in FLOPs over the dense model"
         )
     return model
-
-
-def _renew_class_head(model: nn.Module, nc: int) -> None:
-    """Put in new last convolutions of the class branches, for `nc` classes at their present input width."""
-    head = model.model[-1]
-    for branches in (head.cv3, getattr(head, "one2one_cv3", None) or ()):
-        for branch, stride in zip(branches, head.stride.tolist()):
-            branch[-1] = nn.Conv2d(branch[-1].in_channels, nc, 1)
-            # Ultralytics' start for class biases: about 5 objects in an image of 640 pixels
-            nn.init.constant_(branch[-1].bias, math.log(5 / nc / (640 / stride) ** 2))
-    head.no += nc - head.nc
-    head.nc = model.yaml["nc"] = nc
-    model.names = {i: f"{i}" for i in range(nc)}

@@ -18,8 +18,6 @@ from ultralytics.utils.torch_utils import get_num_params
 COLUMNS = {  # key of a row: heading, format
     "parameters": ("parameters", "{:,}"),
     "gflops": ("GFLOPs", "{:.2f}"),
-    "mAP50": ("mAP50", "{:.4f}"),
-    "mAP50-95": ("mAP50-95", "{:.4f}"),
     "size_mb": ("size (MB)", "{:.2f}"),
     "latency_ms": ("latency (ms)", "{:.2f}"),
 }
@@ -37,13 +35,13 @@ def build_report(
     Args:
         models (dict[str, nn.Module]): Name of the row to model, unfused: 'dense', 'pruned' and others.
         files (dict[str, str | Path]): Name of the row to checkpoint.
-        metrics (dict[str, dict[str, float]]): Name of the row to validation metrics, 'mAP50' and 'mAP50-95'.
+        metrics (dict[str, dict[str, float]]): Name of the row to its validation metrics.
         imgsz (int): Image size in pixels for the latency.
         device (torch.device): Where the latency is measured.
 
     Returns:
         (dict): 'rows' (name to figures and file), 'speed_up' and 'latency_speed_up' (dense over the last row),
-            'method', 'target', 'imgsz', 'device' and 'threads'.
+            'metrics' (their names), 'method', 'target', 'imgsz', 'device' and 'threads'.
     """
     latency = measure_latency(models, imgsz, device)
     rows = {
@@ -60,6 +58,7 @@ def build_report(
     dense, last = rows["dense"], list(rows.values())[-1]
     return {
         "rows": rows,
+        "metrics": list(metrics["dense"]),
         "method": models["pruned"].pruning["method"],
         "target": models["pruned"].pruning["target"],
         "speed_up": dense["gflops"] / last["gflops"],
@@ -79,9 +78,10 @@ def save_report(report: dict, file: str | Path) -> None:
 
 def format_report(report: dict) -> str:
     """Return the report as a table, one line per model."""
-    lines = [f"{'':>12}" + "".join(f"{heading:>15}" for heading, _ in COLUMNS.values())]
+    columns = {**COLUMNS, **{metric: (metric, "{:.4f}") for metric in report["metrics"]}}
+    lines = [f"{'':>12}" + "".join(f"{heading:>15}" for heading, _ in columns.values())]
     for name, row in report["rows"].items():
-        cells = (form.format(row[key]) for key, (_, form) in COLUMNS.items())
+        cells = (form.format(row[key]) for key, (_, form) in columns.items())
         lines.append(f"{name:>12}" + "".join(f"{cell:>15}" for cell in cells))
     lines.append(
         f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs (target {report['target']}), "

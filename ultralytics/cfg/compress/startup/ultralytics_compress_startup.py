@@ -13,6 +13,14 @@ WATCHED = (
     "ultralytics.engine.model",
     "ultralytics.models.yolo.model",
     "ultralytics.models.yolo.detect.train",
+    "ultralytics.models.yolo.segment.train",
+    "ultralytics.models.yolo.pose.train",
+    "ultralytics.models.yolo.obb.train",
+    "ultralytics.models.yolo.classify.train",
+    "ultralytics.models.yolo.semantic.train",
+    "ultralytics.models.yolo.depth.train",
+    "ultralytics.models.rtdetr.model",
+    "ultralytics.models.rtdetr.train",
 )
 
 

@@ -14,7 +14,8 @@ class DetectionFinetune(Finetuner, DetectionTrainer):
 
     Examples:
         >>> from ultralytics.models.yolo.detect.compress import DetectionFinetune
-        >>> DetectionFinetune(overrides={"model": "prune.pt", "data": "coco8.yaml", "epochs": 100}).train()
+        >>> overrides = {"model": "prune.pt", "data": "coco8.yaml", "epochs": 100}
+        >>> DetectionFinetune(overrides=overrides).train()
     """
 
 
@@ -33,7 +34,8 @@ class DetectionCompressor(Compressor, DetectionTrainer):
 
     Examples:
         >>> from ultralytics.models.yolo.detect.compress import DetectionCompressor
-        >>> DetectionCompressor(overrides={"model": "best.pt", "data": "coco8.yaml", "speed_up": 2.0}).compress()
+        >>> overrides = {"model": "best.pt", "data": "coco8.yaml", "speed_up": 2.0}
+        >>> DetectionCompressor(overrides=overrides).compress()
         'runs/detect/compress/weights/prune.pt'
     """
 

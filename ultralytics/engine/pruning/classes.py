@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The number of classes of a pruned model, whose head cannot be built anew from a YAML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from ultralytics.nn.modules.block import Proto26
+from ultralytics.nn.modules.head import Classify, Depth, Detect, RTDETRDecoder, Segment, SemanticSegment
+
+
+def class_count(model: nn.Module) -> int | None:
+    """Return how many classes a model predicts, None for one without classes."""
+    head = model.model[-1]
+    if isinstance(head, Depth):
+        return None
+    return head.linear.out_features if isinstance(head, Classify) else head.nc
+
+
+def renew_classes(model: nn.Module, nc: int) -> None:
+    """Put in new last layers of the class branches, at their present input width.
+
+    Args:
+        model (nn.Module): Pruned model.
+        nc (int): Number of classes.
+    """
+    head = model.model[-1]
+    next(renew for kind, renew in RENEW.items() if isinstance(head, kind))(head, nc)
+    model.yaml["nc"] = nc
+    model.names = {i: f"{i}" for i in range(nc)}
+
+
+def renew_detect(head: Detect, nc: int) -> None:
+    """Renew the class branches of a detection head."""
+    for branches in (head.cv3, getattr(head, "one2one_cv3", None) or ()):
+        for branch, stride in zip(branches, head.stride.tolist()):
+            branch[-1] = nn.Conv2d(branch[-1].in_channels, nc, 1)
+            # Ultralytics' start for class biases: about 5 objects in an image of 640 pixels
+            nn.init.constant_(branch[-1].bias, math.log(5 / nc / (640 / stride) ** 2))
+    if isinstance(head, Segment) and isinstance(head.proto, Proto26):
+        head.proto.semseg[-1] = nn.Conv2d(head.proto.semseg[-1].in_channels, nc, 1)
+    head.no += nc - head.nc
+    head.nc = nc
+
+
+def renew_classify(head: Classify, nc: int) -> None:
+    """Renew the linear layer of a classification head."""
+    head.linear = nn.Linear(head.linear.in_features, nc)
+
+
+def renew_semantic(head: SemanticSegment, nc: int) -> None:
+    """Renew the classifiers of a semantic segmentation head."""
+    for branch in (head.classifier, head.aux_head):
+        if branch is not None:
+            branch[-1] = nn.Conv2d(branch[-1].in_channels, nc, 1)
+    head.nc = nc
+
+
+def renew_decoder(head: RTDETRDecoder, nc: int) -> None:
+    """Renew the scores of a decoder and the classes that its denoising embeds."""
+    width = head.hidden_dim
+    head.enc_score_head = nn.Linear(width, nc)
+    head.dec_score_head = nn.ModuleList(nn.Linear(width, nc) for _ in head.dec_score_head)
+    head.denoising_class_embed = nn.Embedding(nc, width)
+    bias = -math.log((1 - 0.01) / 0.01) / 80 * nc  # Ultralytics' start for the decoder's scores
+    for layer in (head.enc_score_head, *head.dec_score_head):
+        nn.init.constant_(layer.bias, bias)
+    head.nc = nc
+
+
+RENEW: dict[type, Callable[[nn.Module, int], None]] = {
+    Detect: renew_detect,
+    Classify: renew_classify,
+    SemanticSegment: renew_semantic,
+    RTDETRDecoder: renew_decoder,
+}

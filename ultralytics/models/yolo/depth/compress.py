@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Compress depth estimation models."""
+
+from ultralytics.cfg.compress.activation import activate
+from ultralytics.engine.compressor import Compressor, Finetuner
+from ultralytics.engine.sparsifier import Sparsifier
+from ultralytics.models.yolo.depth.train import DepthTrainer
+
+activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing
+
+
+class DepthFinetune(Finetuner, DepthTrainer):
+    """Fine-tune a pruned depth estimation model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.depth.compress import DepthFinetune
+        >>> overrides = {"model": "prune.pt", "data": "depth8.yaml", "epochs": 100}
+        >>> DepthFinetune(overrides=overrides).train()
+    """
+
+
+class DepthSparsifier(Sparsifier, DepthTrainer):
+    """Train a depth estimation model with a sparsity regulariser, so that it can be pruned at less loss.
+
+    Examples:
+        >>> from ultralytics.models.yolo.depth.compress import DepthSparsifier
+        >>> overrides = {"model": "best-depth.pt", "data": "depth8.yaml", "prune_method": "slim"}
+        >>> DepthSparsifier(overrides=overrides).train()
+    """
+
+
+class DepthCompressor(Compressor, DepthTrainer):
+    """Prune a depth estimation model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.depth.compress import DepthCompressor
+        >>> overrides = {"model": "best-depth.pt", "data": "depth8.yaml", "speed_up": 2.0}
+        >>> DepthCompressor(overrides=overrides).compress()
+    """
+
+    trainer = DepthTrainer
+    sparsifier = DepthSparsifier
+    finetuner = DepthFinetune

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Compress pose estimation models."""
+
+from ultralytics.cfg.compress.activation import activate
+from ultralytics.engine.compressor import Compressor, Finetuner
+from ultralytics.engine.sparsifier import Sparsifier
+from ultralytics.models.yolo.pose.train import PoseTrainer
+
+activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing
+
+
+class PoseFinetune(Finetuner, PoseTrainer):
+    """Fine-tune a pruned pose estimation model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.pose.compress import PoseFinetune
+        >>> overrides = {"model": "prune.pt", "data": "coco8-pose.yaml", "epochs": 100}
+        >>> PoseFinetune(overrides=overrides).train()
+    """
+
+
+class PoseSparsifier(Sparsifier, PoseTrainer):
+    """Train a pose estimation model with a sparsity regulariser, so that it can be pruned at less loss.
+
+    Examples:
+        >>> from ultralytics.models.yolo.pose.compress import PoseSparsifier
+        >>> overrides = {"model": "best-pose.pt", "data": "coco8-pose.yaml", "prune_method": "slim"}
+        >>> PoseSparsifier(overrides=overrides).train()
+    """
+
+
+class PoseCompressor(Compressor, PoseTrainer):
+    """Prune a pose estimation model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.pose.compress import PoseCompressor
+        >>> overrides = {"model": "best-pose.pt", "data": "coco8-pose.yaml", "speed_up": 2.0}
+        >>> PoseCompressor(overrides=overrides).compress()
+    """
+
+    trainer = PoseTrainer
+    sparsifier = PoseSparsifier
+    finetuner = PoseFinetune

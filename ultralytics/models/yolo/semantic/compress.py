@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Compress semantic segmentation models."""
+
+from ultralytics.cfg.compress.activation import activate
+from ultralytics.engine.compressor import Compressor, Finetuner
+from ultralytics.engine.sparsifier import Sparsifier
+from ultralytics.models.yolo.semantic.train import SemanticSegmentationTrainer
+
+activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing
+
+
+class SemanticSegmentationFinetune(Finetuner, SemanticSegmentationTrainer):
+    """Fine-tune a pruned semantic segmentation model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.semantic.compress import SemanticSegmentationFinetune
+        >>> overrides = {"model": "prune.pt", "data": "cityscapes8.yaml", "epochs": 100}
+        >>> SemanticSegmentationFinetune(overrides=overrides).train()
+    """
+
+
+class SemanticSegmentationSparsifier(Sparsifier, SemanticSegmentationTrainer):
+    """Train a semantic segmentation model with a sparsity regulariser, so that it can be pruned at less loss.
+
+    Examples:
+        >>> from ultralytics.models.yolo.semantic.compress import SemanticSegmentationSparsifier
+        >>> overrides = {"model": "best-sem.pt", "data": "cityscapes8.yaml", "prune_method": "slim"}
+        >>> SemanticSegmentationSparsifier(overrides=overrides).train()
+    """
+
+
+class SemanticSegmentationCompressor(Compressor, SemanticSegmentationTrainer):
+    """Prune a semantic segmentation model.
+
+    Examples:
+        >>> from ultralytics.models.yolo.semantic.compress import SemanticSegmentationCompressor
+        >>> overrides = {"model": "best-sem.pt", "data": "cityscapes8.yaml", "speed_up": 2.0}
+        >>> SemanticSegmentationCompressor(overrides=overrides).compress()
+    """
+
+    trainer = SemanticSegmentationTrainer
+    sparsifier = SemanticSegmentationSparsifier
+    finetuner = SemanticSegmentationFinetune
