@@ -55,6 +55,23 @@ FAMILIES = [  # the smallest of each family of detection models
     "yolo12n",
     "yolo26n",
 ]
+TASKS = [
+    "yolo26n-seg",
+    "yolo26n-pose",
+    "yolo26n-obb",
+    "yolo26n-cls",
+    "yolo26n-sem",
+    "yolo26n-depth",
+    "yolo11n-seg",
+    "yolo11n-pose",
+    "yolo11n-obb",
+    "yolo11n-cls",
+    "yolo12n-seg",
+    "yolov8n-seg",
+    "yolov8n-pose",
+    "yolov8n-obb",
+    "yolov8n-cls",
+]
 YOLOV8 = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
 FAST = {"imgsz": 32, "epochs": 2, "batch": 4, "plots": False, "device": "cpu", "workers": 0, "speed_up": 2.0}
 
@@ -123,7 +140,9 @@ def flatten(output, name: str = "") -> dict[str, torch.Tensor]:
     if isinstance(output, torch.Tensor):
         return {name: output}
     items = output.items() if isinstance(output, dict) else enumerate(output or ())
-    return {k: v for key, part in items if key != "feats" for k, v in flatten(part, f"{name}.{key}").items()}
+    return {
+        k: v for key, part in items if key != "feats" for k, v in flatten(part, f"{name}.{key}".lstrip(".")).items()
+    }
 
 
 @pytest.fixture(scope="session")
