@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Real models, real data and the masking oracle that the tests share."""
+"""Real models and real data that the tests share."""
 
 import os
 import shutil
 import tempfile
-from copy import deepcopy
 from pathlib import Path
 
 CONFIG_DIR = tempfile.mkdtemp(prefix="ultralytics-compress-tests-")
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.engine.pruning.places import inputs, outputs
+from ultralytics.engine.pruning.oracle import enliven
 from ultralytics.nn.tasks import (
     ClassificationModel,
     DepthModel,
@@ -86,63 +85,11 @@ def pytest_sessionfinish():
 
 
 def build_model(name: str, nc: int = 4) -> nn.Module:
-    """Return a model built from its YAML that is as alive as a trained one: every layer's statistics fit its input.
-
-    With PyTorch's initial weights and statistics the signal dies within some layers, the outputs are constants, and a
-    wrong cut could go unseen.
-    """
-    generator = torch.Generator().manual_seed(0)
+    """Return a model built from its YAML that is as alive as a trained one."""
     torch.manual_seed(0)
     task = "rtdetr" if "rtdetr" in name else guess_model_task(yaml_model_load(f"{name}.yaml"))
     model = MODELS[task](f"{name}.yaml", nc=nc, verbose=False)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [m.momentum for m in norms]
-    for m in norms:
-        m.weight.data.uniform_(0.5, 1.5, generator=generator)
-        m.bias.data.uniform_(-0.5, 0.5, generator=generator)
-        m.momentum = 1.0
-    model.train()
-    with torch.no_grad():
-        model.predict(torch.rand(2, 3, 160, 160, generator=generator))
-    for m, momentum in zip(norms, momenta):
-        m.momentum = momentum
-    return model.eval()
-
-
-def masked(dense: nn.Module, record: dict) -> nn.Module:
-    """Return the dense network with the pruned channels' activations masked to zero where a convolution reads them."""
-    model = deepcopy(dense)
-    layers = dict(model.named_modules())
-
-    def hide(keep: list[int], channels: int):
-        mask = torch.zeros(channels)
-        mask[keep] = 1
-        return lambda layer, args: (args[0] * (mask if isinstance(layer, nn.Linear) else mask[:, None, None]),)
-
-    for name, kept in record["channels"].items():
-        layers[name].register_forward_pre_hook(hide(kept["in"], inputs(layers[name])))
-        if name.endswith(".qkv.conv"):  # queries and keys are read by no layer
-            mask = torch.zeros(1, outputs(layers[name]), 1, 1)
-            mask[:, kept["out"]] = 1
-            layers[name.removesuffix(".conv")].register_forward_hook(lambda _block, _args, y, mask=mask: y * mask)
-    return model
-
-
-def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return what the head puts out before decoding, for every branch of it."""
-    with torch.no_grad():
-        output = model(image)
-    return flatten(output[1] if isinstance(output, tuple) else output)
-
-
-def flatten(output, name: str = "") -> dict[str, torch.Tensor]:
-    """Return the tensors of a nested output by their path, less the features that go into the head."""
-    if isinstance(output, torch.Tensor):
-        return {name: output}
-    items = output.items() if isinstance(output, dict) else enumerate(output or ())
-    return {
-        k: v for key, part in items if key != "feats" for k, v in flatten(part, f"{name}.{key}".lstrip(".")).items()
-    }
+    return enliven(model, model.predict)
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import build_model, raw_outputs
+from conftest import build_model
 
 from ultralytics import ASSETS, YOLO
 from ultralytics.engine.pruning.architecture import has_pruned_yaml, is_pruned, keep_architecture
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.files import sha256, written_whole
+from ultralytics.engine.pruning.oracle import raw_outputs
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load

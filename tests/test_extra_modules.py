@@ -5,10 +5,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import FAMILIES, build_model, raw_outputs
+from conftest import FAMILIES, build_model
 from torch import nn
 
 from ultralytics.engine.pruning.cut import slice_batch_norm, slice_conv
+from ultralytics.engine.pruning.oracle import raw_outputs
 from ultralytics.nn.extra_modules import PRUNABLE_FORMS, to_prunable, to_stock
 from ultralytics.nn.modules.block import (
     C2,

@@ -5,12 +5,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import FAMILIES, TASKS, build_model, flatten, masked, raw_outputs
+from conftest import FAMILIES, TASKS, build_model
 from torch import nn
 
 from ultralytics.engine.pruning.flops import count_flops
 from ultralytics.engine.pruning.groups import Graph, example_image
 from ultralytics.engine.pruning.heads import find_ends
+from ultralytics.engine.pruning.oracle import flatten, masked, raw_outputs
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import prunable_copy
 

@@ -4,11 +4,12 @@
 from copy import deepcopy
 
 import torch
-from conftest import build_model, masked, raw_outputs
+from conftest import build_model
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Graph, is_depthwise
 from ultralytics.engine.pruning.heads import find_ends
+from ultralytics.engine.pruning.oracle import masked, raw_outputs
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.nn.modules.block import C2f

@@ -5,10 +5,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import YOLOV8, build_model, masked, raw_outputs
+from conftest import YOLOV8, build_model
 from torch import nn
 
 from ultralytics.engine.pruning.methods import METHODS
+from ultralytics.engine.pruning.oracle import masked, raw_outputs
 from ultralytics.engine.pruning.prune import prune_model
 
 
