@@ -15,7 +15,7 @@ from ultralytics.engine.pruning.oracle import flatten, masked, raw_outputs
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import prunable_copy
 
-IMAGE = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
 TARGETS = {"yolov8n-rtdetr": 1.3}  # its decoder, which stays, is most of its FLOPs
 
 

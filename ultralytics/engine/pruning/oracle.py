@@ -98,7 +98,7 @@ def enliven(model: nn.Module, run: Callable[[torch.Tensor], Any], seed: int = 0)
         m.momentum = 1.0
     model.train()
     with torch.no_grad():
-        run(torch.rand(2, 3, 160, 160, generator=generator))
+        run(torch.rand(2, 3, 192, 192, generator=generator))
     for m, momentum in zip(norms, momenta):
         m.momentum = momentum
     return model.eval()
