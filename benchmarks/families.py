@@ -72,7 +72,7 @@ def measure(name: str, speed_up: float, out: Path) -> dict:
     graph_seconds = time.perf_counter() - begin
     pruned, record = prune_model(dense, speed_up)
     image = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
-    weights = out / f"{name}.pt"
+    weights = out / f"{name}-pruned.pt"
     yolo.save(out / "dense.pt")
     save_pruned(weights, pruned, record, out / "dense.pt", {"task": yolo.task, "imgsz": 192})
     return {
@@ -129,7 +129,7 @@ def difference(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 def check_stock(results: dict[str, dict], out: Path) -> None:
     """Load every checkpoint in an environment with stock Ultralytics alone."""
-    files = {str(out / f"{name}.pt"): name for name, row in results.items() if "error" not in row}
+    files = {str(out / f"{name}-pruned.pt"): name for name, row in results.items() if "error" not in row}
     result = out / "stock.json"
     subprocess.run([stock_environment(out / "stock"), "-I", "-c", STOCK_LOAD, result, *files], check=True, cwd=out)
     for file, parameters in json.loads(result.read_text(encoding="utf-8")).items():
