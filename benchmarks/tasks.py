@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""One run of the whole pipeline per task, on the sets that draw themselves: base training, 1.5x, fine-tuning, report.
+
+    python benchmarks/tasks.py --out runs/tasks --epochs 15
+
+The model is yolo26n of each task. Results are written after each task, and a second run of the command goes on behind
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from fetch import machine
+
+from ultralytics import YOLO
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.engine.compressor import find_data
+from ultralytics.utils import LOGGER
+
+TASKS = {  # model: data
+    "yolo26n-cls": "shapes-cls.yaml",
+    "yolo26n-sem": "shapes-sem.yaml",
+    "yolo26n-pose": "shapes-pose.yaml",
+    "yolo26n-obb": "shapes-obb.yaml",
+    "yolo26n-seg": "shapes-seg.yaml",
+    "yolo26n-depth": "shapes-depth.yaml",
+    "yolo26n": "shapes.yaml",
+}
+
+
+def compress(name: str, data: str, args: argparse.Namespace, out: Path) -> dict:
+    """Run the pipeline for one task and return its report."""
+    source = find_data(data)
+    if name.endswith("-cls"):  # Ultralytics takes a folder for classification
+        source = str(check_det_dataset(source)["path"])
+    return YOLO(f"{name}.yaml").compress(
+        data=source,
+        speed_up=args.speed_up,
+        epochs=args.epochs,
+        imgsz=128,
+        batch=8,
+        nbs=8,
+        lr0=0.002,
+        optimizer="AdamW",
+        mosaic=0.0,
+        workers=2,
+        plots=False,
+        device=args.device,
+        project=str(out),
+        name=name,
+        exist_ok=True,
+    )
+
+
+def table(results: dict[str, dict]) -> str:
+    """Return the results as a Markdown table."""
+    lines = [
+        "| model | metric | dense | after the cut | fine-tuned | FLOPs ratio | parameters ratio | latency ratio |",
+        "|---" * 8 + "|",
+    ]
+    for name, report in results.items():
+        rows = report["rows"]
+        dense, last = rows["dense"], rows["fine-tuned"]
+        metric = next(m for m in ("mAP50-95", *report["metrics"]) if m in report["metrics"])
+        cells = [name, metric, *(f"{rows[row][metric]:.3f}" for row in ("dense", "pruned", "fine-tuned"))]
+        cells += [f"{report['speed_up']:.3f}", f"{dense['parameters'] / last['parameters']:.2f}"]
+        cells.append(f"{report['latency_speed_up']:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run every task, and write results.json and results.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
+    parser.add_argument("--only", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--epochs", type=int, default=15, help="of the base training and of the fine-tuning")
+    parser.add_argument("--speed-up", type=float, default=1.5)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "results.json"
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name in args.only:
+        if name not in results:
+            results[name] = compress(name, TASKS[name], args, out)
+            file.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    (out / "results.md").write_text(f"{table(results)}\n", encoding="utf-8")
+    LOGGER.info(f"\n{json.dumps(machine())}\n\n{table(results)}")
+
+
+if __name__ == "__main__":
+    main()
