@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.places import inputs, outputs
+from ultralytics.nn.modules.head import RTDETRDecoder
 
 
 def largest_difference(dense: nn.Module, pruned: nn.Module, record: dict, image: torch.Tensor) -> float:
@@ -60,9 +61,25 @@ def masked(dense: nn.Module, record: dict) -> nn.Module:
 
 
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return what the head puts out before decoding, for every branch of it."""
-    with torch.no_grad():
-        output = model(image)
+    """Return what the head puts out before decoding, for every branch of it.
+
+    An RT-DETR decoder is judged by the features that it gets: it begins by choosing the best of them, and rounding can
+    swap near ties, and everything behind with them.
+    """
+    features: dict[str, torch.Tensor] = {}
+    head = model.model[-1]
+    hooks = []
+    if isinstance(head, RTDETRDecoder):
+        for i, proj in enumerate(head.input_proj):
+            hooks.append(proj.register_forward_hook(lambda _m, _x, y, i=i: features.update({f"input_proj.{i}": y})))
+    try:
+        with torch.no_grad():
+            output = model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if features:
+        return features
     return flatten(output[1] if isinstance(output, tuple) else output)
 
 
