@@ -2,6 +2,8 @@
 """The compress mode is a mode like any other of Ultralytics, and its keys are keys like any others."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import ultralytics_compress_startup
@@ -41,6 +43,17 @@ def test_activating_again_changes_nothing():
     activation.activate()
     assert (dict(vars(ultralytics.cfg)), YOLO.compress, YOLO.task_map) == before
     assert ultralytics.cfg.MODES.count("compress") == 1
+
+
+def test_models_that_are_not_pruned_do_not_wait_for_torch_pruning():
+    code = (
+        "import sys; from ultralytics import YOLO; from ultralytics.cfg import get_cfg; model = YOLO('yolov8n.yaml'); "
+        "get_cfg(overrides={'prune_method': 'lamp'}); assert model._smart_load('trainer'); "
+        "assert 'torch_pruning' not in sys.modules; "
+        "assert model._smart_load('compressor').__name__ == 'DetectionCompressor'"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_startup_watches_what_activation_patches():

@@ -238,9 +238,10 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     """
     yolo._check_is_pytorch_model()
     find_ends(yolo.model)
-    compressor = compressor or yolo.task_map[yolo.task].get("compressor")
-    if compressor is None:
-        raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.")
+    try:
+        compressor = compressor or yolo.task_map[yolo.task]["compressor"]
+    except KeyError:
+        raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.") from None
     args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
     args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
     args["name"] = f"{args.get('name') or 'compress'}-prune"

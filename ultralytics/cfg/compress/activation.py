@@ -89,6 +89,28 @@ def patch_model(module: ModuleType) -> None:
     module.Model.compress = compress
 
 
+class LazyTask(dict):
+    """A task's row of the task map, which imports its compressor when it is asked for: most runs prune nothing."""
+
+    def __init__(self, row: dict, module: str, name: str):
+        """Take over a row.
+
+        Args:
+            row (dict): Ultralytics' row of the task: 'model', 'trainer', 'validator' and 'predictor'.
+            module (str): Module of the compressor.
+            name (str): Its class.
+        """
+        super().__init__(row)
+        self._compressor = module, name
+
+    def __missing__(self, key: str) -> type:
+        """Return the class of 'compressor'."""
+        if key != "compressor":
+            raise KeyError(key)
+        module, name = self._compressor
+        return getattr(importlib.import_module(module), name)
+
+
 def patch_task_map(family: str, module: ModuleType) -> None:
     """Add the compressors to the task map of a model class.
 
@@ -104,9 +126,7 @@ def patch_task_map(family: str, module: ModuleType) -> None:
     @functools.wraps(task_map)
     def with_compressors(self):
         tasks = task_map(self)
-        for task, (name, compressor) in COMPRESSORS[family].items():
-            tasks[task]["compressor"] = getattr(importlib.import_module(name), compressor)
-        return tasks
+        return tasks | {task: LazyTask(tasks[task], *place) for task, place in COMPRESSORS[family].items()}
 
     model.task_map = property(with_compressors)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.groups import Graph, Group
 from ultralytics.engine.pruning.places import OUT_DIM, inputs, stock_places
+
+if TYPE_CHECKING:
+    from ultralytics.engine.pruning.groups import Graph, Group
 
 
 @dataclass(frozen=True)
