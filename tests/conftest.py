@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Real models and real data that the tests share."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -29,7 +30,7 @@ from ultralytics.nn.tasks import (
     guess_model_task,
     yaml_model_load,
 )
-from ultralytics.utils import YAML
+from ultralytics.utils import LOGGER, YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
@@ -133,3 +134,12 @@ def best_pt(tiny_data, tmp_path_factory):
 def settings(best_pt, tiny_data, tmp_path):
     """Arguments of a run in a folder of its own."""
     return {**FAST, "model": best_pt, "data": tiny_data, "project": str(tmp_path)}
+
+
+@pytest.fixture
+def log(caplog):
+    """Ultralytics' log, which does not propagate by itself."""
+    LOGGER.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO, logger=LOGGER.name)
+    yield caplog
+    LOGGER.removeHandler(caplog.handler)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The compress mode is a mode like any other of Ultralytics, and its keys are keys like any others."""
 
-import logging
 import subprocess
 import sys
 
@@ -12,16 +11,7 @@ import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.cfg.compress import activation
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_KEYS, LOGGER, YAML
-
-
-@pytest.fixture
-def log(caplog):
-    """Ultralytics' log, which does not propagate by itself."""
-    LOGGER.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO, logger=LOGGER.name)
-    yield caplog
-    LOGGER.removeHandler(caplog.handler)
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_KEYS, YAML
 
 
 def test_keys_are_in_every_table():

@@ -15,19 +15,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
-from ultralytics.engine.gradient_batches import training_losses
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.checkpoint import save_pruned
+from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.recalibration import recalibrate
 from ultralytics.engine.pruning.report import build_report, save_report
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
+from ultralytics.engine.training_batches import training_images, training_losses
+from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, checks, colorstr
 
@@ -136,7 +140,10 @@ class Compressor:
             iterative_steps=self.args.iterative_steps,
             seed=self.args.seed,
         )
-        save_pruned(self.pruned, pruned, {**record, "run": str(self.save_dir)}, weights, vars(self.args))
+        if self.args.recalibrate:
+            recalibrate(pruned, training_images(self, pruned))
+        record = {**record, "recalibrated": self.args.recalibrate, "run": str(self.save_dir)}
+        save_pruned(self.pruned, pruned, record, weights, vars(self.args))
         self.stages.complete("prune", self.pruned)
 
     def _train(self, stage: str, trainer: Callable, args: dict[str, Any]) -> Path:
@@ -187,19 +194,22 @@ class Finetuner:
         Raises:
             ValueError: If 'model' is not a pruned checkpoint.
         """
-        overrides = {**cfg2dict(cfg), **(overrides or {})}
-        if overrides.get("resume") is True:
-            run = find_run(overrides, "weights/last.pt")
+        args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {})}
+        overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
+        if args["resume"] is True:
+            run = find_run(args, "weights/last.pt")
             overrides["resume"] = str(run / "weights" / "last.pt") if run else False
-        if not overrides.get("resume"):
-            overrides["data"] = find_data(overrides.get("data"))
-            model = overrides.get("model")
+        if not overrides.get("resume", args["resume"]):
+            overrides["data"] = find_data(args["data"])
+            model = args["model"]
             check_model(model)
-            if is_yaml(model) or not is_pruned(load_checkpoint(model)[0]):
+            if is_yaml(model) or not is_pruned(pruned := load_checkpoint(model)[0]):
                 raise ValueError(
                     f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
                     "it is with 'yolo train'."
                 )
+            if args["distill"] and not args["distill_model"]:
+                overrides["distill_model"] = find_teacher(pruned)
         super().__init__(cfg, overrides, _callbacks)
 
     def train(self) -> None:
@@ -328,6 +338,28 @@ def find_data(data: Any) -> str:
         raise ValueError(f"'data={data}' is invalid. 'data' must name a data set, i.e. 'data=coco8.yaml'.")
     own = DATASETS / Path(data).name
     return str(own) if str(data) == own.name and own.exists() else str(data)
+
+
+def find_teacher(pruned: nn.Module) -> str | None:
+    """Return the checkpoint that a model was cut from, to distil it into that model while fine-tuning.
+
+    Args:
+        pruned (nn.Module): Pruned model.
+
+    Returns:
+        (str | None): Its path; None if the model has a head whose features Ultralytics cannot distil, or the file is
+            gone or another one by now, which is logged.
+    """
+    if not isinstance(pruned.model[-1], Detect):
+        return None
+    source = pruned.pruning["source"]
+    if not Path(source["path"]).exists() or sha256(source["path"]) != source["sha256"]:
+        LOGGER.warning(
+            f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
+            "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."
+        )
+        return None
+    return source["path"]
 
 
 def _resumed(overrides: dict[str, Any]) -> dict[str, Any]:

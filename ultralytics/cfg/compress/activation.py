@@ -14,7 +14,7 @@ PRUNE_CFG_PATH = Path(__file__).with_name("default.yaml")
 FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg"})
 FRACTION_KEYS = frozenset({"max_sparsity"})
 INT_KEYS = frozenset(INT_MIN)
-BOOL_KEYS = frozenset({"global_pruning"})
+BOOL_KEYS = frozenset({"global_pruning", "recalibrate", "distill"})
 STR_KEYS = frozenset({"prune_method", "reg_decay_type"})
 CLI_EXAMPLE = """
     Make a trained model smaller and faster by structured pruning, then fine-tune it:

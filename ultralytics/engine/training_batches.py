@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Losses on training batches, for pruning methods that need gradients."""
+"""Batches of a run's training loader, for what is measured on them: gradients and batch norm statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def training_losses(trainer: BaseTrainer, model: nn.Module, per_sample: bool) ->
 
     Args:
         trainer (BaseTrainer): A stock trainer that has its data set and arguments; 'batch' images go into a loss and
-            'prune_batches' losses into a score. The state of all random generators is put back afterwards.
+            'prune_batches' losses into a score.
         model (nn.Module): The dense model.
         per_sample (bool): One image per loss instead, for as many images in all.
 
@@ -45,18 +45,52 @@ def training_losses(trainer: BaseTrainer, model: nn.Module, per_sample: bool) ->
         )
     batch, count = trainer.args.batch, trainer.args.prune_batches
     batch, count = (1, count * batch) if per_sample else (batch, count)
-    trainer.model = model  # Ultralytics' loaders ask it for its stride
 
     def losses(pruned: nn.Module) -> Iterator[torch.Tensor]:
         args, pruned.args, pruned.criterion = pruned.args, trainer.args, None
-        with random_state_kept():
-            loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
-            for data in TQDM(islice(loader, count), total=min(count, len(loader)), desc="Gradients"):
-                loss, _ = pruned(trainer.preprocess_batch(data))
-                yield loss.sum()
+        for data in training_batches(trainer, pruned, batch, count, "Gradients"):
+            loss, _ = pruned(data)
+            yield loss.sum()
         pruned.args, pruned.criterion = args, None
 
     return losses
+
+
+def training_images(trainer: BaseTrainer, model: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield the images of 'prune_batches' training batches, augmented as for training.
+
+    Args:
+        trainer (BaseTrainer): A stock trainer that has its data set and arguments.
+        model (nn.Module): The model that they are for.
+
+    Yields:
+        (torch.Tensor): Images of shape (batch, C, H, W).
+    """
+    args = trainer.args
+    for data in training_batches(trainer, model, args.batch, args.prune_batches, "Batch norms"):
+        yield data["img"]
+
+
+def training_batches(
+    trainer: BaseTrainer, model: nn.Module, batch: int, count: int, description: str
+) -> Iterator[dict[str, Any]]:
+    """Yield batches of the training loader; the state of all random generators is put back afterwards.
+
+    Args:
+        trainer (BaseTrainer): A stock trainer that has its data set and arguments.
+        model (nn.Module): The model that they are for; Ultralytics' loaders ask the trainer's model for its stride.
+        batch (int): Images in a batch.
+        count (int): Batches, or all if the data set has fewer.
+        description (str): What the progress bar says.
+
+    Yields:
+        (dict): Batch on the trainer's device.
+    """
+    trainer.model = model
+    with random_state_kept():
+        loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
+        for data in TQDM(islice(loader, count), total=min(count, len(loader)), desc=description):
+            yield trainer.preprocess_batch(data)
 
 
 @contextmanager
