@@ -8,6 +8,7 @@ training stage is a stock trainer.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +29,13 @@ from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.recalibration import recalibrate
-from ultralytics.engine.pruning.report import build_report, save_report
+from ultralytics.engine.pruning.report import REPORT_FILE, build_report, save_report
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, checks, colorstr
 
-REPORT_FILE = "report.json"
 DATASETS = Path(__file__).resolve().parents[1] / "cfg" / "datasets"  # where this package's own data sets are
 TASK_METRICS = {  # task: name in the report: name in a validation's results
     "detect": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
@@ -45,6 +45,12 @@ TASK_METRICS = {  # task: name in the report: name in a validation's results
     "classify": {"top1": "metrics/accuracy_top1", "top5": "metrics/accuracy_top5"},
     "semantic": {"mIoU": "metrics/mIoU", "pixel acc": "metrics/pixel_acc"},
     "depth": {"delta1": "metrics/delta1", "abs rel": "metrics/abs_rel"},
+}
+MAIN_METRIC = {  # task: the metric that models are compared by, higher is better
+    **dict.fromkeys(("detect", "segment", "pose", "obb"), "mAP50-95"),
+    "classify": "top1",
+    "semantic": "mIoU",
+    "depth": "delta1",
 }
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
@@ -104,7 +110,8 @@ class Compressor:
             self._prune(list(files.values())[-1])
         if not self.stages.result("evaluate"):
             files["pruned"] = self.pruned
-            save_report(report_on(files, {}, self.args, self.device, self.save_dir), self.save_dir / REPORT_FILE)
+            report = report_on(files, {}, self.args, self.device, self.save_dir)
+            save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
         return str(self.pruned)
@@ -229,7 +236,8 @@ class Finetuner:
             return
         metrics = {name: {k: row[k] for k in TASK_METRICS[self.args.task]} for name, row in rows.items()}
         files["fine-tuned"] = best
-        save_report(report_on(files, metrics, self.args, self.device, self.save_dir), self.save_dir / REPORT_FILE)
+        report = report_on(files, metrics, self.args, self.device, self.save_dir)
+        save_report(report, self.save_dir, self.args.plots, self.on_plot)
 
 
 def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kwargs: Any) -> dict:
@@ -291,7 +299,27 @@ def report_on(
         result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
         metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
-    return build_report(models, files, metrics, args.imgsz, device)
+    return build_report(models, files, metrics, args.imgsz, device, read_curve(folder / "results.csv", args.task))
+
+
+def read_curve(results: Path, task: str) -> dict[str, Any] | None:
+    """Return the accuracy in every epoch of a training.
+
+    Args:
+        results (Path): Ultralytics' results.csv.
+        task (str): Task, whose main metric is read.
+
+    Returns:
+        (dict[str, Any] | None): Name of the 'metric', 'epochs' and 'values'; None if there was no training.
+    """
+    if not results.exists():
+        return None
+    metric = MAIN_METRIC[task]
+    with results.open(encoding="utf-8", newline="") as f:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(f)]
+    measured = [row for row in rows if row[TASK_METRICS[task][metric]].strip()]  # val=False leaves gaps
+    values = [float(row[TASK_METRICS[task][metric]]) for row in measured]
+    return {"metric": metric, "epochs": [int(row["epoch"]) for row in measured], "values": values}
 
 
 def device_name(device: torch.device) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.groups import Group, is_depthwise
+from ultralytics.engine.pruning.groups import Group, example_image, is_depthwise
 from ultralytics.engine.pruning.places import SLICED, inputs, outputs
 from ultralytics.nn.extra_modules import products
 from ultralytics.utils.torch_utils import get_flops
@@ -62,8 +62,7 @@ class FlopsFormula:
             example (torch.Tensor): Image of shape (1, C, H, W).
             counted (float): GFLOPs of the model, `count_flops`.
         """
-        scale = IMGSZ**2 / example.shape[2:].numel()
-        area = {layer: scale * pixels for layer, pixels in _areas(model, example).items()}
+        area = _areas(model, example)
         layers = list(area)
         row = {layer: i for i, layer in enumerate(layers)}
         per_unit = {axis: np.zeros((len(layers), len(groups))) for axis in ("out", "in")}
@@ -96,15 +95,33 @@ class FlopsFormula:
         return float(out @ (self._pairwise * inp + self._single)) + self.rest
 
 
-def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, int]:
-    """Return for how many pixels every layer works, summed over the calls of one forward pass."""
-    area: dict[nn.Module, int] = {}
+def layer_flops(model: nn.Module) -> dict[str, float]:
+    """Return the FLOPs of every convolution, linear layer and batch norm of one forward pass at 640 pixels.
+
+    Args:
+        model (nn.Module): An Ultralytics model, in evaluation mode.
+
+    Returns:
+        (dict[str, float]): Layer name to FLOPs, in the order of the forward pass.
+    """
+    example = example_image(model)
+    names = {m: name for name, m in model.named_modules()}
+    return {
+        names[m]: float(pixels * outputs(m) * (_cost_per_pair(m) * _paired_inputs(m) + _cost_per_output(m)))
+        for m, pixels in _areas(model, example).items()
+    }
+
+
+def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
+    """Return for how many pixels every layer works in an image of 640, summed over the calls of one forward pass."""
+    area: dict[nn.Module, float] = {}
+    scale = IMGSZ**2 / example.shape[2:].numel()
 
     def record(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         if isinstance(layer, nn.Linear):
-            pixels = output.shape[:-1].numel()
+            pixels = output.shape[:-1].numel() * (scale if output.dim() > 2 else 1)  # 2: pooled features
         else:
-            pixels = (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
+            pixels = scale * (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
         area[layer] = area.get(layer, 0) + pixels
 
     hooks = [m.register_forward_hook(record) for m in model.modules() if type(m) in SLICED]

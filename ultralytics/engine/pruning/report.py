@@ -4,23 +4,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.flops import count_flops
-from ultralytics.engine.pruning.latency import measure_latency
+from ultralytics.engine.pruning.latency import block_latency, missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.layers import compare_layers
+from ultralytics.engine.pruning.report_page import report_page
+from ultralytics.engine.pruning.report_plots import draw_report
+from ultralytics.engine.pruning.report_table import format_report
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import get_num_params
 
-COLUMNS = {  # key of a row: heading, format
-    "parameters": ("parameters", "{:,}"),
-    "gflops": ("GFLOPs", "{:.2f}"),
-    "size_mb": ("size (MB)", "{:.2f}"),
-    "latency_ms": ("latency (ms)", "{:.2f}"),
-}
+REPORT_FILE = "report.json"
 
 
 def build_report(
@@ -29,6 +31,7 @@ def build_report(
     metrics: dict[str, dict[str, float]],
     imgsz: int,
     device: torch.device,
+    curve: dict[str, Any] | None = None,
 ) -> dict:
     """Measure models and put them side by side.
 
@@ -38,55 +41,62 @@ def build_report(
         metrics (dict[str, dict[str, float]]): Name of the row to its validation metrics.
         imgsz (int): Image size in pixels for the latency.
         device (torch.device): Where the latency is measured.
+        curve (dict, optional): Accuracy while fine-tuning: name of the 'metric', 'epochs' and 'values'.
 
     Returns:
-        (dict): 'rows' (name to figures and file), 'speed_up' and 'latency_speed_up' (dense over the last row),
-            'metrics' (their names), 'method', 'target', 'imgsz', 'device' and 'threads'.
+        (dict): 'rows' (name to figures and file; latencies in milliseconds, the spread as 10th and 90th percentile),
+            'speed_up', 'latency_speed_up' and 'onnx_latency_speed_up' (dense over the last row), 'metrics' (their
+            names), 'method', 'target', 'imgsz', 'device', 'threads', 'onnx' (version, or why not measured), 'layers'
+            (see `compare_layers`), 'blocks' (see `block_latency`) and 'curve'.
     """
-    latency = measure_latency(models, imgsz, device)
+    missing = missing_for_onnx()
+    latency = {"latency": pytorch_latency(models, imgsz, device)}
+    if not missing:
+        latency["onnx_latency"] = onnx_latency(files, imgsz)
     rows = {
         name: {
             "parameters": get_num_params(model),
             "gflops": count_flops(model),
             **metrics[name],
             "size_mb": Path(files[name]).stat().st_size / 1e6,
-            "latency_ms": latency[name],
+            **{f"{kind}_ms": timings[name].median for kind, timings in latency.items()},
+            **{f"{kind}_spread_ms": [timings[name].low, timings[name].high] for kind, timings in latency.items()},
             "weights": str(files[name]),
         }
         for name, model in models.items()
     }
     dense, last = rows["dense"], list(rows.values())[-1]
+    ends = {name: models[name] for name in ("dense", list(models)[-1])}
     return {
         "rows": rows,
         "metrics": list(metrics["dense"]),
         "method": models["pruned"].pruning["method"],
         "target": models["pruned"].pruning["target"],
         "speed_up": dense["gflops"] / last["gflops"],
-        "latency_speed_up": dense["latency_ms"] / last["latency_ms"],
+        **{f"{kind}_speed_up": dense[f"{kind}_ms"] / last[f"{kind}_ms"] for kind in latency},
         "imgsz": imgsz,
         "device": str(device),
         "threads": torch.get_num_threads(),
+        "onnx": f"not measured, not installed: {', '.join(missing)}" if missing else version("onnxruntime"),
+        "layers": compare_layers(*ends.values()),
+        "blocks": block_latency(ends, imgsz, device),
+        "curve": curve,
     }
 
 
-def save_report(report: dict, file: str | Path) -> None:
-    """Write the report as JSON and log it as a table."""
-    with written_whole(file) as temporary:
-        temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    LOGGER.info(f"\n{format_report(report)}\nReport saved to {colorstr('bold', file)}")
+def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callable[[Path], None] | None = None) -> None:
+    """Write the report as JSON, pictures and a page, and log it as a table.
 
-
-def format_report(report: dict) -> str:
-    """Return the report as a table, one line per model."""
-    columns = {**COLUMNS, **{metric: (metric, "{:.4f}") for metric in report["metrics"]}}
-    lines = [f"{'':>12}" + "".join(f"{heading:>15}" for heading, _ in columns.values())]
-    for name, row in report["rows"].items():
-        cells = (form.format(row[key]) for key, (_, form) in columns.items())
-        lines.append(f"{name:>12}" + "".join(f"{cell:>15}" for cell in cells))
-    lines.append(
-        f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs (target {report['target']}), "
-        f"{report['latency_speed_up']:.2f}x in latency. GFLOPs at 640 pixels; latency: median PyTorch forward pass, "
-        f"batch 1, {report['imgsz']} pixels, FP32, {report['device']}, {report['threads']} CPU threads; size of the "
-        "checkpoint file as it is."
-    )
-    return "\n".join(lines)
+    Args:
+        report (dict): What `build_report` returned.
+        folder (Path): Where report.json, report.html and the pictures go.
+        plots (bool): Draw the pictures; without them the page has the tables alone.
+        on_plot (Callable, optional): Is told the path of each picture.
+    """
+    pictures = draw_report(report, folder) if plots else {}
+    for picture in pictures.values() if on_plot else ():
+        on_plot(picture)
+    for name, text in ((REPORT_FILE, json.dumps(report, indent=2)), ("report.html", report_page(report, pictures))):
+        with written_whole(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    LOGGER.info(f"\n{format_report(report)}\nReport saved to {colorstr('bold', folder / 'report.html')}")

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The report's pictures: layers, accuracy while fine-tuning, and where the latency went."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.utils import plt_settings
+
+DENSE, PRUNED = "#b8bfca", "#0b6bcb"
+PANELS = {"channels": "channels", "gflops": "GFLOPs at 640 pixels", "parameters": "parameters"}  # key: label
+PART_SHADES = {"backbone": "#ffffff", "neck": "#f3f6fa", "head": "#e8edf4"}
+DPI = 150
+
+
+def draw_report(report: dict[str, Any], folder: Path) -> dict[str, Path]:
+    """Draw every picture that the report has data for.
+
+    Args:
+        report (dict): What `build_report` returned.
+        folder (Path): Where the pictures go.
+
+    Returns:
+        (dict[str, Path]): Title to PNG file.
+    """
+    pictures = {
+        "Layers": (draw_layers, "layers.png"),
+        "Latency of blocks": (draw_blocks, "latency.png"),
+        **({"Fine-tuning": (draw_curve, "finetuning.png")} if report["curve"] else {}),
+    }
+    for draw, name in pictures.values():
+        draw(report, folder / name)
+    return {title: folder / name for title, (_, name) in pictures.items()}
+
+
+@plt_settings()
+def draw_layers(report: dict[str, Any], file: Path) -> None:
+    """Draw channels, FLOPs and parameters of every layer as bars, the dense model's behind."""
+    import matplotlib.pyplot as plt
+
+    layers = report["layers"]
+    fig, axes = plt.subplots(len(PANELS), 1, figsize=(max(12, 0.13 * len(layers)), 11), sharex=True)
+    for axis, (key, label) in zip(axes, PANELS.items()):
+        dense, pruned = zip(*(row[key] for row in layers))
+        axis.bar(range(len(layers)), dense, width=0.9, color=DENSE, label="dense")
+        axis.bar(range(len(layers)), pruned, width=0.9, color=PRUNED, label="pruned")
+        axis.set_ylabel(label)
+        axis.spines[["top", "right"]].set_visible(False)
+        shade_parts(axis, layers)
+    axes[0].legend(loc="upper left", ncols=2, frameon=False)
+    starts = [list(rows)[0] for _, rows in groupby(range(len(layers)), key=lambda i: layers[i]["block"])]
+    axes[-1].set_xticks(starts, [layers[i]["block"] for i in starts], rotation=90, fontsize=8)
+    axes[-1].set_xlim(-1, len(layers))
+    axes[-1].set_xlabel("convolutions and linear layers, by block")
+    _save(fig, file)
+
+
+def shade_parts(axis: Any, layers: list[dict[str, Any]]) -> None:
+    """Colour the background of backbone, neck and head, and name them."""
+    first = 0
+    for part, rows in groupby(layers, key=lambda row: row["part"]):
+        last = first + len(list(rows))
+        axis.axvspan(first - 0.5, last - 0.5, color=PART_SHADES[part], zorder=0)
+        axis.text((first + last - 1) / 2, 1.01, part, transform=axis.get_xaxis_transform(), ha="center", fontsize=9)
+        first = last
+
+
+@plt_settings()
+def draw_blocks(report: dict[str, Any], file: Path) -> None:
+    """Draw the time of every top-level block, dense and pruned."""
+    import matplotlib.pyplot as plt
+
+    names, (dense, pruned) = list(report["blocks"]), report["blocks"].values()
+    rows = list(range(len(dense)))
+    fig, axis = plt.subplots(figsize=(9, 1.2 + 0.3 * len(rows)))
+    axis.barh([r - 0.2 for r in rows], dense.values(), height=0.4, color=DENSE, label=names[0])
+    axis.barh([r + 0.2 for r in rows], pruned.values(), height=0.4, color=PRUNED, label=names[1])
+    axis.set_yticks(rows, dense, fontsize=9)
+    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlabel(f"ms in PyTorch, batch 1, {report['imgsz']} pixels, {report['device']}")
+    axis.legend(loc="lower right", frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(fig, file)
+
+
+@plt_settings()
+def draw_curve(report: dict[str, Any], file: Path) -> None:
+    """Draw the accuracy against the epochs of fine-tuning, from the cut on, with the dense model's as a line."""
+    import matplotlib.pyplot as plt
+
+    metric, epochs, values = (report["curve"][key] for key in ("metric", "epochs", "values"))
+    fig, axis = plt.subplots(figsize=(9, 4.5))
+    axis.axhline(report["rows"]["dense"][metric], color="#333333", linestyle="--", linewidth=1, label="dense")
+    axis.plot([0, *epochs], [report["rows"]["pruned"][metric], *values], color=PRUNED, marker=".", label="pruned")
+    axis.set(xlabel="epoch of fine-tuning (0: after the cut)", ylabel=metric)
+    axis.set_ylim(bottom=0)
+    axis.legend(loc="lower right", frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(fig, file)
+
+
+def _save(figure: Any, file: Path) -> None:
+    """Write a figure, at once or not at all."""
+    import matplotlib.pyplot as plt
+
+    figure.tight_layout()
+    with written_whole(file) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")
+    plt.close(figure)
