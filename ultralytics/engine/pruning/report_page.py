@@ -16,7 +16,7 @@ body { margin: 2rem auto; max-width: 70rem; padding: 0 1rem; font: 1rem/1.5 syst
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #d9dee7; white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
-img { max-width: 100% }
+img { max-width: 100%; min-width: 42rem }
 summary { cursor: pointer; margin: 1.5rem 0 .5rem }
 p.small { color: #5a6475; font-size: .875rem }
 """
@@ -70,4 +70,5 @@ def _table(lines: list[list[str]]) -> str:
 
 def _image(title: str, file: Path) -> str:
     """Return a picture inside the page."""
-    return f'<img alt="{escape(title)}" src="data:image/png;base64,{b64encode(file.read_bytes()).decode()}">'
+    data = b64encode(file.read_bytes()).decode()
+    return f'<div class="wide"><img alt="{escape(title)}" src="data:image/png;base64,{data}"></div>'

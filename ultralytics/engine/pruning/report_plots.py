@@ -42,7 +42,7 @@ def draw_layers(report: dict[str, Any], file: Path) -> None:
     import matplotlib.pyplot as plt
 
     layers = report["layers"]
-    fig, axes = plt.subplots(len(PANELS), 1, figsize=(max(12, 0.13 * len(layers)), 11), sharex=True)
+    fig, axes = plt.subplots(len(PANELS), 1, figsize=(max(12, 0.17 * len(layers)), 11), sharex=True)
     for axis, (key, label) in zip(axes, PANELS.items()):
         dense, pruned = zip(*(row[key] for row in layers))
         axis.bar(range(len(layers)), dense, width=0.9, color=DENSE, label="dense")
@@ -52,7 +52,7 @@ def draw_layers(report: dict[str, Any], file: Path) -> None:
         shade_parts(axis, layers)
     axes[0].legend(loc="upper left", ncols=2, frameon=False)
     starts = [list(rows)[0] for _, rows in groupby(range(len(layers)), key=lambda i: layers[i]["block"])]
-    axes[-1].set_xticks(starts, [layers[i]["block"] for i in starts], rotation=90, fontsize=8)
+    axes[-1].set_xticks(starts, [layers[i]["block"] for i in starts], rotation=90, fontsize=7)
     axes[-1].set_xlim(-1, len(layers))
     axes[-1].set_xlabel("convolutions and linear layers, by block")
     _save(fig, file)
@@ -82,7 +82,7 @@ def draw_blocks(report: dict[str, Any], file: Path) -> None:
     axis.invert_yaxis()
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel(f"ms in PyTorch, batch 1, {report['imgsz']} pixels, {report['device']}")
-    axis.legend(loc="lower right", frameon=False)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     _save(fig, file)
 

@@ -42,7 +42,7 @@ def summary_of(report: dict[str, Any]) -> str:
     return (
         f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs (target {report['target']}), "
         f"{report['latency_speed_up']:.2f}x in latency in PyTorch"
-        + (f", {onnx:.2f}x in ONNX Runtime on the CPU." if onnx else f". ONNX Runtime: {report['onnx']}.")
+        + (f", {onnx:.2f}x in ONNX Runtime on the CPU." if onnx else ".")
     )
 
 
@@ -50,8 +50,8 @@ def conditions_of(report: dict[str, Any]) -> str:
     """Return how the figures were measured."""
     return (
         f"GFLOPs at 640 pixels. Latency: median of a forward pass, batch 1, {report['imgsz']} pixels, FP32, "
-        f"{report['threads']} CPU threads, the models taking turns; PyTorch on {report['device']}, ONNX Runtime "
-        f"({report['onnx']}) on the CPU. Size of the checkpoint file as it is."
+        f"{report['threads']} CPU threads, the models taking turns; PyTorch on {report['device']}; "
+        f"ONNX Runtime on the CPU: {report['onnx']}. Size of the checkpoint file as it is."
     )
 
 
