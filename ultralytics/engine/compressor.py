@@ -20,8 +20,8 @@ from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.cfg import cfg2dict, get_cfg
+from ultralytics.cfg.compress.checks import is_sweep
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
-from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.files import sha256
@@ -34,7 +34,7 @@ from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity,
 from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, checks, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, colorstr
 
 DATASETS = Path(__file__).resolve().parents[1] / "cfg" / "datasets"  # where this package's own data sets are
 TASK_METRICS = {  # task: name in the report: name in a validation's results
@@ -65,6 +65,7 @@ class Compressor:
         save_dir (Path): Run folder: args.yaml, stages.yaml, report.json, weights/prune.pt.
         pruned (Path): The pruned weights.
         stages (Stages): Which stages are complete.
+        metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
     """
 
     trainer: type
@@ -90,7 +91,13 @@ class Compressor:
         overrides["data"] = find_data(overrides.get("data"))
         check_model(overrides.get("model"))
         check_sparsity(get_cfg(cfg, overrides))
+        if is_sweep(overrides.get("speed_up")):
+            raise ValueError(
+                f"'speed_up={overrides['speed_up']}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
+                "Give a compressor one speed_up."
+            )
         super().__init__(cfg, overrides, _callbacks)
+        self.metrics: dict[str, dict[str, float]] = {}
         self.pruned = self.wdir / "prune.pt"
         self.stages = Stages(self.save_dir)
 
@@ -110,7 +117,7 @@ class Compressor:
             self._prune(list(files.values())[-1])
         if not self.stages.result("evaluate"):
             files["pruned"] = self.pruned
-            report = report_on(files, {}, self.args, self.device, self.save_dir)
+            report = report_on(files, dict(self.metrics), self.args, self.device, self.save_dir)
             save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
@@ -238,39 +245,6 @@ class Finetuner:
         files["fine-tuned"] = best
         report = report_on(files, metrics, self.args, self.device, self.save_dir)
         save_report(report, self.save_dir, self.args.plots, self.on_plot)
-
-
-def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kwargs: Any) -> dict:
-    """Compress the model of a `YOLO` object: what `YOLO.compress` and `yolo compress` do.
-
-    Args:
-        yolo (Model): Object with a .pt or .yaml model; it holds the fine-tuned model afterwards.
-        compressor (type, optional): Compressor class, by default the one of the model's task.
-        **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
-
-    Returns:
-        (dict): The report.
-
-    Raises:
-        ValueError: If such models cannot be pruned.
-    """
-    yolo._check_is_pytorch_model()
-    find_ends(yolo.model)
-    try:
-        compressor = compressor or yolo.task_map[yolo.task]["compressor"]
-    except KeyError:
-        raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.") from None
-    args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
-    args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
-    args["name"] = f"{args.get('name') or 'compress'}-prune"
-    run = compressor(overrides=args, _callbacks=yolo.callbacks)
-    run.compress()
-    best = run.finetune()
-    yolo.model, yolo.ckpt = load_checkpoint(best)
-    yolo.ckpt_path, yolo.predictor = str(best), None
-    yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
-    report = best.parents[1] / REPORT_FILE
-    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
 
 
 def report_on(

@@ -8,7 +8,7 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from ultralytics.cfg.compress.checks import INT_MIN, check_prune_cfg
+from ultralytics.cfg.compress.checks import INT_MIN, check_prune_cfg, sweep_targets
 
 PRUNE_CFG_PATH = Path(__file__).with_name("default.yaml")
 FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg"})
@@ -46,8 +46,15 @@ def patch_cfg(cfg: ModuleType) -> None:
 
     @functools.wraps(check_cfg)
     def check_cfg_and_prune_keys(cfg: dict, hard: bool = True) -> None:
-        check_cfg(cfg, hard)
-        check_prune_cfg(cfg)
+        targets = sweep_targets(cfg)
+        for target in targets:
+            check_cfg({"speed_up": target}, hard)
+            check_prune_cfg({"speed_up": target})
+        single = {k: v for k, v in cfg.items() if not (targets and k == "speed_up")}
+        check_cfg(single, hard)
+        check_prune_cfg(single)
+        if not hard:  # it converts values in place
+            cfg.update(single)
 
     cfg.check_cfg = check_cfg_and_prune_keys
 
@@ -82,7 +89,7 @@ def patch_model(module: ModuleType) -> None:
             >>> model = YOLO("best.pt")
             >>> model.compress(data="coco8.yaml", speed_up=2.0, epochs=100)
         """
-        from ultralytics.engine.compressor import compress_model
+        from ultralytics.engine.compress_model import compress_model
 
         return compress_model(self, compressor, **kwargs)
 

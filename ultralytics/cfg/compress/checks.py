@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Bound(NamedTuple):
@@ -18,6 +18,31 @@ RANGES = {"speed_up": Bound(1.0), "max_sparsity": Bound(0.0, 1.0)}
 INT_MIN = {"round_to": 1, "iterative_steps": 1, "prune_batches": 1, "sl_epochs": 0, "reg_decay_step": 1}
 NOT_NEGATIVE = ("reg", "reg_decay", "delta_reg")
 CHOICES = {"reg_decay_type": ("constant", "linear", "step")}
+
+
+def is_sweep(speed_up: Any) -> bool:
+    """Return True for a list of targets."""
+    return isinstance(speed_up, (list, tuple))
+
+
+def sweep_targets(cfg: dict) -> list:
+    """Return the targets if 'speed_up' is a list of them, else an empty list.
+
+    Args:
+        cfg (dict): Configuration.
+
+    Returns:
+        (list): Targets, unchecked.
+
+    Raises:
+        ValueError: If the list is empty, or has a target twice.
+    """
+    targets = cfg.get("speed_up")
+    if not is_sweep(targets):
+        return []
+    if not targets or len(set(map(str, targets))) < len(targets):
+        raise ValueError(f"'speed_up={targets}' is an invalid value. A sweep needs one target or more, all different.")
+    return list(targets)
 
 
 def check_prune_cfg(cfg: dict) -> None:
