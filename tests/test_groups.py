@@ -7,9 +7,11 @@ import torch
 from conftest import build_model
 from torch import nn
 
+from ultralytics.engine.pruning.cut import SLICERS
 from ultralytics.engine.pruning.groups import Graph, is_depthwise
 from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.oracle import masked, raw_outputs
+from ultralytics.engine.pruning.places import SLICED
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.nn.modules.block import C2f
@@ -78,6 +80,10 @@ def test_group_that_reaches_a_foreign_layer_stays_dense_with_a_reason(yolov8n):
     graph = trace(model)
     assert "GroupNorm" in graph.dense["model.2.m.0.cv1.conv"]
     assert find(graph, "model.4.m.0.cv1.conv")
+
+
+def test_every_layer_that_can_lose_channels_has_a_slicer():
+    assert set(SLICERS) == set(SLICED)
 
 
 def test_depthwise():

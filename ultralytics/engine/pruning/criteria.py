@@ -14,7 +14,7 @@ from zlib import crc32
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.places import OUT_DIM
+from ultralytics.engine.pruning.places import weight_dim
 
 if TYPE_CHECKING:
     from ultralytics.engine.pruning.groups import Group, Slice
@@ -195,8 +195,7 @@ def _sum_units(group: Group, measure: Callable[[nn.Module], torch.Tensor]) -> to
 
 def _to_units(s: Slice, values: torch.Tensor, size: int) -> torch.Tensor:
     """Sum values of the shape of a layer's weight over the units of a slice."""
-    out = OUT_DIM.get(type(s.layer), 0)
-    dims = [d for d in range(values.dim()) if d != (out if s.axis == "out" else 1 - out)]
+    dims = [d for d in range(values.dim()) if d != weight_dim(s.layer, s.axis)]
     channels = values.sum(dims) if dims else values
     return torch.zeros(size, dtype=torch.float64).index_add_(0, s.units, channels.cpu().double()[s.channels])
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Group, is_depthwise
-from ultralytics.engine.pruning.places import inputs, outputs
+from ultralytics.engine.pruning.places import SLICED, inputs, outputs
 from ultralytics.nn.modules.conv import RepConv
 
 Kept = dict[nn.Module, dict[str, torch.Tensor]]  # layer: axis 'out' or 'in': indices of the channels kept
@@ -29,7 +29,7 @@ def channels_to_keep(model: nn.Module, groups: Sequence[Group], units: Sequence[
     """
     masks: dict[nn.Module, dict[str, torch.Tensor]] = {}
     for m in model.modules():
-        if type(m) in SLICERS:
+        if type(m) in SLICED:
             masks[m] = {"out": torch.ones(outputs(m), dtype=bool)}
             if not isinstance(m, nn.BatchNorm2d):
                 masks[m]["in"] = torch.ones(inputs(m), dtype=bool)

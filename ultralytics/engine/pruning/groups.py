@@ -12,13 +12,10 @@ import torch_pruning as tp
 from torch import nn
 
 from ultralytics.engine.pruning.heads import SideBranch, find_ends
-from ultralytics.engine.pruning.places import outputs
+from ultralytics.engine.pruning.places import MAKERS, SLICED, outputs
 from ultralytics.nn.extra_modules import forms
 from ultralytics.nn.extra_modules.attention import Pairing, PrunableAttention
 
-# Layers that `cut` can slice; a group that reaches any other layer with parameters stays dense.
-ROOTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-SLICEABLE = (*ROOTS, nn.BatchNorm2d)
 # Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
 # forms that do not, and what reaches them in any other block stays dense.
 OPTYPE = tp.ops.OPTYPE
@@ -65,7 +62,7 @@ class Group:
 
     def convs(self, axis: str) -> Iterable[Slice]:
         """Yield the slices of convolutions and linear layers on one axis."""
-        return (s for s in self.slices if s.axis == axis and isinstance(s.layer, ROOTS))
+        return (s for s in self.slices if s.axis == axis and isinstance(s.layer, MAKERS))
 
 
 class Graph:
@@ -134,7 +131,7 @@ class Graph:
         """Walk from every convolution whose outputs no earlier walk has reached."""
         reached: dict[nn.Module, set[int]] = defaultdict(set)
         for conv in list(self._graph.module2node):
-            if type(conv) not in ROOTS or is_depthwise(conv):
+            if type(conv) not in MAKERS or is_depthwise(conv):
                 continue
             roots = [c for c in range(outputs(conv)) if c not in reached[conv]]
             if not roots:
@@ -145,7 +142,7 @@ class Graph:
                     reached[layer].update(channel for channel, _ in pairs)
             group, obstacle = (None, obstacle) if obstacle else self._build(conv, touched)
             if obstacle:
-                makers = (m for m, axis in touched if axis == "out" and isinstance(m, ROOTS))
+                makers = (m for m, axis in touched if axis == "out" and isinstance(m, MAKERS))
                 self.dense.update({self.names[m]: obstacle for m in makers if self.names[m] not in self.dense})
             else:
                 self.groups.append(group)
@@ -200,7 +197,7 @@ class Graph:
         for layer, axis in touched:
             if layer in self.protected and axis == "out":
                 return None, "its outputs are added to the predictions"
-            if type(layer) not in SLICEABLE:
+            if type(layer) not in SLICED:
                 return None, f"its channels reach a {type(layer).__name__} layer, which cannot be sliced"
             if getattr(layer, "groups", 1) > 1 and not is_depthwise(layer):
                 return None, f"its channels reach a grouped convolution ({self.names[layer]})"

@@ -8,7 +8,8 @@ from torch import nn
 
 from ultralytics.nn.extra_modules import PrunableForm
 
-SLICED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)  # layers whose channels can be removed
+MAKERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # layers that make channels out of others
+SLICED = (*MAKERS, nn.BatchNorm2d)  # layers whose channels can be removed
 OUT_DIM = {nn.ConvTranspose2d: 1}  # dimension of the weight that counts outputs, where it is not 0
 
 
@@ -34,6 +35,12 @@ def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, torch.Tensor]]:
             stock, index = branches.get(branch, (branch, torch.arange(outputs(layer))))
             places[layer] = (name if branch is None else stock + name.removeprefix(branch)), index
     return places
+
+
+def weight_dim(layer: nn.Module, axis: str) -> int:
+    """Return the dimension of a layer's weight that counts its channels on the axis 'out' or 'in'."""
+    out = OUT_DIM.get(type(layer), 0)
+    return out if axis == "out" else 1 - out
 
 
 def outputs(layer: nn.Module) -> int:

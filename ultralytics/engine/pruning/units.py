@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.places import OUT_DIM, inputs, stock_places
+from ultralytics.engine.pruning.places import inputs, stock_places, weight_dim
 
 if TYPE_CHECKING:
     from ultralytics.engine.pruning.groups import Graph, Group
@@ -144,8 +144,8 @@ def _stock_channels(model: nn.Module, groups: Sequence[Group]) -> dict[tuple[str
 
     def locate(layer: nn.Module, axis: str) -> tuple[tuple[str, bool, int], torch.Tensor]:
         name, index = places[layer]
-        dim = OUT_DIM.get(type(layer), 0) if axis == "out" else 1 - OUT_DIM.get(type(layer), 0)
-        return (name, isinstance(layer, nn.BatchNorm2d), dim), index if axis == "out" else torch.arange(inputs(layer))
+        key = name, isinstance(layer, nn.BatchNorm2d), weight_dim(layer, axis)
+        return key, index if axis == "out" else torch.arange(inputs(layer))
 
     for layer in places:
         for axis in ("out",) if isinstance(layer, nn.BatchNorm2d) else ("out", "in"):
