@@ -42,6 +42,7 @@ class PrunableAttention(PrunableForm):
     Attributes:
         tracing (bool): Show the dependency graph what is tied, instead of computing the output.
         num_heads (int): Number of heads.
+        area (int): Number of areas of the image; pixels attend to those of their own area.
         scale (float): Factor of the attention scores; that of the dense block, for pruned queries and keys too.
         q (Conv): Makes the queries of all heads, head by head.
         k (Conv): Makes the keys.
@@ -55,27 +56,36 @@ class PrunableAttention(PrunableForm):
     def __init__(self):
         """Set what has no counterpart in the stock block."""
         super().__init__()
-        self.tracing = False
+        self.tracing, self.area = False, 1
         self.pairing = Pairing()
 
     @classmethod
     def from_block(cls, block: nn.Module) -> PrunableAttention:
         """Build the prunable form of an unfused stock block, reusing `pe` and `proj`."""
         new = cls()
-        new.stock, new.num_heads, new.scale = type(block), block.num_heads, block.scale
-        parts = head_parts(block.num_heads, block.key_dim, block.key_dim, block.head_dim)
-        new.q, new.k, new.v = split_conv(block.qkv, parts)
+        new.stock, new.num_heads = type(block), block.num_heads
+        new.q, new.k, new.v = split_conv(block.qkv, head_parts(block.num_heads, *new.read_attributes(block)))
         new.proj, new.pe = block.proj, block.pe
         return copy_marks(block, new)
 
     def to_block(self) -> nn.Module:
         """Build the stock block that computes the same."""
         block = blank(self.stock)
-        block.num_heads, block.scale = self.num_heads, self.scale
-        block.key_dim, _, block.head_dim = self.head_sizes()
+        block.num_heads = self.num_heads
+        self.write_attributes(block)
         block.qkv = join_convs([self.q, self.k, self.v], [part for _, part in self.stock_outputs().values()])
         block.proj, block.pe = self.proj, self.pe  # in the stock order, which the state dict has
         return copy_marks(self, block)
+
+    def read_attributes(self, block: nn.Module) -> tuple[int, int, int]:
+        """Take over how the stock block attends, and return the query, key and value channels of a head."""
+        self.scale = block.scale
+        return block.key_dim, block.key_dim, block.head_dim
+
+    def write_attributes(self, block: nn.Module) -> None:
+        """Give the stock block the attributes that it computes with."""
+        block.scale = self.scale
+        block.key_dim, _, block.head_dim = self.head_sizes()
 
     def head_sizes(self) -> tuple[int, int, int]:
         """Return the query, key and value channels of a head."""
@@ -96,69 +106,7 @@ class PrunableAttention(PrunableForm):
         yield self.v.conv, self.num_heads
 
     def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
-        """Yield queries and values: two FLOPs per channel and pair of pixels in each of the two products."""
-        yield self.q.conv, 2
-        yield self.v.conv, 2
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Attend.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (torch.Tensor): Output of the same shape.
-        """
-        q, k, v = self.q(x), self.k(x), self.v(x)
-        if self.tracing:
-            self.pairing(q, k)
-            return self.proj(v + self.pe(v))
-        heads = [t.unflatten(1, (self.num_heads, -1)).flatten(3) for t in (q, k, v)]
-        weights = ((heads[0] * self.scale).transpose(-2, -1) @ heads[1]).softmax(dim=-1)
-        return self.proj((heads[2] @ weights.transpose(-2, -1)).reshape_as(v) + self.pe(v))
-
-
-class PrunableAAttn(PrunableAttention):
-    """AAttn: attention within areas of the image; queries, keys and values have the same head size.
-
-    The stock block scales by its present head size. Where that has become smaller, the queries make up for it.
-
-    Attributes:
-        area (int): Number of areas.
-    """
-
-    STOCKS = (AAttn,)
-
-    @classmethod
-    def from_block(cls, block: nn.Module) -> PrunableAAttn:
-        """Build the prunable form of an unfused stock block, reusing `pe` and `proj`."""
-        new = cls()
-        new.stock, new.num_heads, new.area = type(block), block.num_heads, block.area
-        new.scale = block.head_dim**-0.5
-        new.q, new.k, new.v = split_conv(block.qkv, head_parts(block.num_heads, *[block.head_dim] * 3))
-        new.proj, new.pe = block.proj, block.pe
-        return copy_marks(block, new)
-
-    def to_block(self) -> nn.Module:
-        """Build the stock block that computes the same."""
-        block = blank(self.stock)
-        block.num_heads, block.area = self.num_heads, self.area
-        block.head_dim = self.head_sizes()[0]
-        block.all_head_dim = block.head_dim * block.num_heads
-        factor = self.scale * block.head_dim**0.5
-        self.q.bn.weight.data *= factor
-        self.q.bn.bias.data *= factor
-        self.scale /= factor
-        block.qkv = join_convs([self.q, self.k, self.v], [part for _, part in self.stock_outputs().values()])
-        block.proj, block.pe = self.proj, self.pe  # in the stock order, which the state dict has
-        return copy_marks(self, block)
-
-    def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
-        """Yield queries and values, which the stock block cuts alike."""
-        yield self.q.conv, self.v.conv
-
-    def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
-        """Yield queries and values; a pixel is paired with those of its own area only."""
+        """Yield queries and values: two FLOPs per channel and pair of pixels of an area, in each of two products."""
         yield self.q.conv, 2 / self.area
         yield self.v.conv, 2 / self.area
 
@@ -181,6 +129,33 @@ class PrunableAAttn(PrunableAttention):
         weights = ((heads[0] * self.scale).transpose(-2, -1) @ heads[1]).softmax(dim=-1)
         attended = (heads[2] @ weights.transpose(-2, -1)).transpose(2, 3)
         return self.proj(attended.reshape_as(v) + self.pe(v))
+
+
+class PrunableAAttn(PrunableAttention):
+    """AAttn: attention within areas; queries, keys and values have the same head size.
+
+    The stock block scales by its present head size. Where that has become smaller, the queries make up for it.
+    """
+
+    STOCKS = (AAttn,)
+
+    def read_attributes(self, block: nn.Module) -> tuple[int, int, int]:
+        """Take over how the stock block attends, and return the query, key and value channels of a head."""
+        self.area, self.scale = block.area, block.head_dim**-0.5
+        return (block.head_dim,) * 3
+
+    def write_attributes(self, block: nn.Module) -> None:
+        """Give the stock block the attributes that it computes with, and the queries what its scale lacks."""
+        block.area, block.head_dim = self.area, self.head_sizes()[0]
+        block.all_head_dim = block.head_dim * block.num_heads
+        factor = self.scale * block.head_dim**0.5
+        self.q.bn.weight.data *= factor
+        self.q.bn.bias.data *= factor
+        self.scale /= factor
+
+    def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
+        """Yield queries and values, which the stock block cuts alike."""
+        yield self.q.conv, self.v.conv
 
 
 def head_parts(heads: int, *sizes: int) -> list[torch.Tensor]:
