@@ -43,13 +43,14 @@ MODELS = {
     "depth": DepthModel,
     "rtdetr": RTDETRDetectionModel,
 }
-FAMILIES = [  # the smallest of each family of detection models
+FAMILIES = [  # the smallest of each family of detection models, and the smaller one of the two with ADown
     "yolov3-tiny",
     "yolov5n",
     "yolov6n",
     "yolov8n",
     "yolov8n-ghost",
     "yolov9t",
+    "yolov9c",
     "yolov10n",
     "yolo11n",
     "yolo12n",

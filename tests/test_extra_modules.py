@@ -17,6 +17,7 @@ from ultralytics.nn.modules.block import (
     ELAN1,
     PSA,
     AAttn,
+    ADown,
     Attention,
     C2f,
     C2fCIB,
@@ -38,6 +39,7 @@ BLOCKS = {  # class: arguments of a small one that takes 16 channels
     ELAN1: {"c1": 16, "c2": 8, "c3": 16, "c4": 8},
     Attention: {"dim": 16, "num_heads": 2},
     AAttn: {"dim": 16, "num_heads": 2, "area": 4},
+    ADown: {"c1": 16, "c2": 8},
     CBLinear: {"c1": 16, "c2s": [8, 4, 12]},
 }
 
@@ -56,7 +58,7 @@ def test_block_is_exact_both_ways(stock, training):
             m.weight.data.uniform_(0.5, 1.5)
             m.bias.data.uniform_(-0.5, 0.5)
     block.i, block.f, block.type, block.np = 3, -1, "block", 7
-    x = torch.rand(2, next(m for m in block.modules() if isinstance(m, nn.Conv2d)).in_channels, 4, 4)
+    x = torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)
     form = PRUNABLE_FORMS[stock].from_block(deepcopy(block))
     back = deepcopy(form).to_block()
     assert type(back) is stock

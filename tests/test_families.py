@@ -14,6 +14,8 @@ from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.oracle import flatten, masked, raw_outputs
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import prunable_copy
+from ultralytics.nn.modules.block import ADown
+from ultralytics.nn.modules.head import Classify, RTDETRDecoder
 
 IMAGE = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
 TARGETS = {"yolov8n-rtdetr": 1.3}  # its decoder, which stays, is most of its FLOPs
@@ -81,7 +83,7 @@ def test_only_what_says_so_stays_whole(pair):
     names = {m: name for name, m in dense.named_modules()}
     others = {k: v for k, v in record["left_dense"].items() if k not in {names[m] for m in ends}}
     assert all("cuts up its channels (reshape)" in reason for reason in others.values())
-    assert len(others) <= 3  # a classifier's pooled features, a transformer's tokens
+    assert len(others) <= (3 if isinstance(dense.model[-1], RTDETRDecoder) else 0)  # a transformer's tokens
 
 
 @pytest.mark.parametrize("name", ["yolo11n", "yolo12n"])
@@ -95,6 +97,25 @@ def test_heads_lose_equally_many_channels(name):
         per_head = 2 * getattr(a, "key_dim", a.head_dim) + a.head_dim
         assert a.qkv.conv.out_channels == a.num_heads * per_head
         assert a.pe.conv.out_channels == a.proj.conv.in_channels == a.num_heads * a.head_dim
+
+
+def test_both_halves_of_what_feeds_an_adown_lose_equally_many_channels():
+    pruned, record = prune_model(build_model("yolov9c"), 2, round_to=1)
+    blocks = {name: m for name, m in pruned.named_modules() if isinstance(m, ADown)}
+    for name, block in blocks.items():
+        producer = record["channels"][f"model.{block.i - 1}.cv4.conv"]["out"]
+        first, second = (record["channels"][f"{name}.{conv}.conv"]["in"] for conv in ("cv1", "cv2"))
+        dense_half = {3: 128, 5: 256, 7: 256, 16: 128, 19: 256}[block.i]
+        assert len(first) == len(second) == block.cv1.conv.in_channels == block.cv2.conv.in_channels
+        assert producer == [*first, *(i + dense_half for i in second)]
+    assert any(block.cv1.conv.in_channels < 128 for block in blocks.values())
+
+
+def test_pooled_features_of_a_classifier_are_pruned():
+    pruned, _ = prune_model(build_model("yolo11n-cls"), 2)
+    head = pruned.model[-1]
+    assert type(head) is Classify
+    assert head.linear.in_features == head.conv.conv.out_channels < 1280
 
 
 def test_graph_is_fast_where_torch_pruning_hangs():

@@ -3,6 +3,7 @@
 
 from copy import deepcopy
 
+import pytest
 import torch
 from conftest import build_model
 from torch import nn
@@ -10,11 +11,12 @@ from torch import nn
 from ultralytics.engine.pruning.cut import SLICERS
 from ultralytics.engine.pruning.groups import Graph, is_depthwise
 from ultralytics.engine.pruning.heads import find_ends
-from ultralytics.engine.pruning.oracle import masked, raw_outputs
+from ultralytics.engine.pruning.oracle import enliven, masked, raw_outputs
 from ultralytics.engine.pruning.places import SLICED
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.nn.modules.block import C2f
+from ultralytics.nn.tasks import DetectionModel
 
 
 def trace(model):
@@ -84,6 +86,30 @@ def test_group_that_reaches_a_foreign_layer_stays_dense_with_a_reason(yolov8n):
 
 def test_every_layer_that_can_lose_channels_has_a_slicer():
     assert set(SLICERS) == set(SLICED)
+
+
+@pytest.mark.parametrize("widths", [(32, 32), (16, 48)])
+def test_halves_of_several_layers_stay_dense_and_exact(widths):
+    """ADown halves a concatenation: equal halves of the whole cannot be had from its parts alone."""
+    first, second = widths
+    backbone = [
+        [-1, 1, "Conv", [16, 3, 2]],
+        [-1, 1, "Conv", [first, 3, 2]],
+        [0, 1, "Conv", [second, 3, 2]],
+        [[1, 2], 1, "Concat", [1]],
+        [-1, 1, "ADown", [64]],
+        [-1, 1, "Conv", [64, 3, 2]],
+    ]
+    head = [[[4, 5], 1, "Detect", ["nc"]]]
+    model = DetectionModel({"nc": 4, "backbone": backbone, "head": head}, verbose=False)
+    enliven(model, model.predict)
+    pruned, record = prune_model(model, 1.2)
+    reasons = [record["left_dense"][f"model.{i}.conv"] for i in (1, 2)]
+    assert reasons == ["they are halved together with channels of other layers (model.4.cv1.conv)"] * 2
+    image = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(
+        raw_outputs(pruned, image), raw_outputs(masked(model, record), image), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_depthwise():

@@ -55,6 +55,7 @@ def couple(
     global_pruning: bool = True,
     round_to: int = 8,
     equal_parts: Iterable[tuple[nn.Conv2d, int]] = (),
+    equal_inputs: Iterable[tuple[nn.Conv2d, ...]] = (),
 ) -> list[CoupledGroups]:
     """Tie the groups of equally wide convolutions together and fix what each may keep.
 
@@ -67,6 +68,8 @@ def couple(
         round_to (int): Keep a multiple of this many units, or all.
         equal_parts (Iterable[tuple[nn.Conv2d, int]]): Convolutions whose outputs must shrink alike in so many equal
             parts, i.e. heads.
+        equal_inputs (Iterable[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many input channels of one
+            group each, i.e. of the halves of a tensor.
 
     Returns:
         (list[CoupledGroups]): Every unit in exactly one row of one of them.
@@ -88,6 +91,9 @@ def couple(
         if conv in owner:
             i, s = owner[conv]
             parts[i] = s.units[s.channels.argsort()].view(count, -1)
+    for convs in equal_inputs:
+        shared = {i: group.shared_out(convs) for i, group in enumerate(groups)}
+        parts |= {i: units for i, units in shared.items() if units is not None}
     return [
         _couple(
             [i for i, other in enumerate(cluster) if other == c], groups, scores, parts, least, global_pruning, round_to

@@ -4,23 +4,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch_pruning as tp
 from torch import nn
 
-from ultralytics.engine.pruning.heads import SideBranch, find_ends
+from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.places import MAKERS, SLICED, outputs
-from ultralytics.nn.extra_modules import forms
-from ultralytics.nn.extra_modules.attention import Pairing, PrunableAttention
-
-# Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
-# forms that do not, and what reaches them in any other block stays dense.
-OPTYPE = tp.ops.OPTYPE
-OPAQUE = {OPTYPE.SPLIT, OPTYPE.SLICE, OPTYPE.RESHAPE, OPTYPE.UNBIND, OPTYPE.EXPAND}
-
+from ultralytics.engine.pruning.trace import trace
+from ultralytics.nn.extra_modules import equal_inputs
 
 Touched = dict[tuple[nn.Module, str], set[tuple[int, int]]]  # (layer, axis): (channel, root channel) pairs
 
@@ -64,6 +58,19 @@ class Group:
         """Yield the slices of convolutions and linear layers on one axis."""
         return (s for s in self.slices if s.axis == axis and isinstance(s.layer, MAKERS))
 
+    def shared_out(self, convs: Sequence[nn.Conv2d]) -> torch.Tensor | None:
+        """Return the units that each of some convolutions reads, if they read all units and equally many each.
+
+        Args:
+            convs (Sequence[nn.Conv2d]): Convolutions that read parts of one tensor.
+
+        Returns:
+            (torch.Tensor | None): Units of shape (convolutions, units each).
+        """
+        units = [s.units for conv in convs for s in self.slices if s.layer is conv and s.axis == "in"]
+        equal = len(units) == len(convs) and len({len(u) for u in units}) == 1
+        return torch.stack(units) if equal and sorted(torch.cat(units).tolist()) == [*range(self.size)] else None
+
 
 class Graph:
     """Dependency graph of a model, traced once by torch-pruning (DepGraph, Fang et al. 2023, arXiv 2301.12900).
@@ -83,54 +90,19 @@ class Graph:
             example (torch.Tensor): Input image of shape (1, C, H, W).
         """
         self.model = model
-        self.protected, self._side_branches, _ = find_ends(model)
+        ends = find_ends(model)
+        self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
         self.dense: dict[str, str] = {self.names[m]: "its outputs are the predictions" for m in self.protected}
-        self._graph = self._trace(example)
+        self._halved = list(equal_inputs(model))
+        self._trace = trace(model, ends, example)
         self._find_groups()
-
-    def _trace(self, example: torch.Tensor) -> tp.DependencyGraph:
-        """Let torch-pruning trace from the predictions back to the image."""
-        traced: list[torch.Tensor] = []
-        ends = [*self.protected, *(m for m in self.model.modules() if isinstance(m, Pairing))]
-        hooks = [m.register_forward_hook(lambda _m, _x, y: traced.append(y)) for m in ends]
-        hooks += [s.source.register_forward_hook(run_side_branch(s)) for s in self._side_branches]
-        attention = [m for m in forms(self.model) if isinstance(m, PrunableAttention)]
-        frozen = [p for p in self.model.parameters() if not p.requires_grad]
-
-        def forward(model, x):
-            model(x)
-            return traced
-
-        try:
-            for p in frozen:
-                p.requires_grad_(True)  # the trace follows autograd's graph
-            for m in attention:
-                m.tracing = True
-            with torch.enable_grad():
-                # fresh dict and lists: torch-pruning 1.6.1 writes into default arguments
-                return tp.DependencyGraph().build_dependency(
-                    self.model,
-                    example,
-                    forward_fn=forward,
-                    customized_pruners={},
-                    ignored_layers=[],
-                    ignored_params=[],
-                    verbose=False,
-                )
-        finally:
-            for p in frozen:
-                p.requires_grad_(False)
-            for m in attention:
-                m.tracing = False
-            for hook in hooks:
-                hook.remove()
 
     def _find_groups(self) -> None:
         """Walk from every convolution whose outputs no earlier walk has reached."""
         reached: dict[nn.Module, set[int]] = defaultdict(set)
-        for conv in list(self._graph.module2node):
+        for conv in list(self._trace.graph.module2node):
             if type(conv) not in MAKERS or is_depthwise(conv):
                 continue
             roots = [c for c in range(outputs(conv)) if c not in reached[conv]]
@@ -161,7 +133,7 @@ class Graph:
             touched (dict): (layer, axis) to the set of (channel, root channel) pairs reached there.
             obstacle (str): Why the channels must stay whole, or an empty string.
         """
-        graph = self._graph
+        graph = self._trace.graph
         node = graph.module2node[root]
         index = [tp._helpers._HybridIndex(idx=c, root_idx=c) for c in channels]
         prune_out = graph.get_pruner_of_module(root).prune_out_channels
@@ -178,7 +150,7 @@ class Graph:
             if not index:
                 continue
             known.update(index)
-            if node.type in OPAQUE:
+            if self._trace.is_opaque(node):
                 obstacle = f"a block without prunable form cuts up its channels ({node.type.name.lower()})"
                 continue
             if has_parameters(node.module):
@@ -209,19 +181,18 @@ class Graph:
             unit_of = {channel: units[root_channel] for channel, root_channel in pairs}
             slices.append(Slice(layer, axis, torch.tensor(channels), torch.tensor([unit_of[c] for c in channels])))
         group = Group(self.names[root], max(units.values()) + 1, slices)
+        partial = set()  # layers that read a part of the units
+        for convs in self._halved:
+            if any((conv, "in") in touched for conv in convs):
+                if group.shared_out(convs) is None:
+                    return None, f"they are halved together with channels of other layers ({self.names[convs[0]]})"
+                partial.update(convs)
         for s in group.slices:
+            if s.axis == "in" and s.layer in partial:
+                continue
             if len(set(torch.bincount(s.units, minlength=group.size).tolist())) > 1:
                 return None, f"its channels are unevenly repeated in {self.names[s.layer]}"
         return group, ""
-
-
-def run_side_branch(side: SideBranch) -> Callable:
-    """Return a forward hook that runs layers of training only; their own hooks do the rest."""
-
-    def run(_module: nn.Module, args: tuple, output: torch.Tensor) -> None:
-        side.branch(side.take(args, output))
-
-    return run
 
 
 def _units(pair_sets: Iterable[set[tuple[int, int]]]) -> dict[int, int]:

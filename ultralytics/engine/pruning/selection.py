@@ -11,7 +11,7 @@ import torch
 from ultralytics.engine.pruning.budget import check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula
 from ultralytics.engine.pruning.groups import Graph
-from ultralytics.nn.extra_modules import equal_parts, same_width
+from ultralytics.nn.extra_modules import equal_inputs, equal_parts, same_width
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def select_units(
         budget.global_pruning,
         budget.round_to,
         equal_parts(graph.model),
+        equal_inputs(graph.model),
     )
     check_reachable(coupled, formula, budget.speed_up, dense_flops)
     counts = solve_budget(coupled, formula, budget.speed_up**share, dense_flops)

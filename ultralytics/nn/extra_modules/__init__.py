@@ -9,6 +9,7 @@ from copy import deepcopy
 from torch import nn
 
 from .attention import PrunableAAttn, PrunableAttention
+from .down import PrunableADown
 from .form import PrunableForm
 from .halves import PrunableC2, PrunableC2f, PrunableC2PSA, PrunableELAN, PrunablePSA
 from .splits import PrunableCBLinear
@@ -21,6 +22,7 @@ FORMS = (
     PrunablePSA,
     PrunableAttention,
     PrunableAAttn,
+    PrunableADown,
     PrunableCBLinear,
 )
 PRUNABLE_FORMS = {stock: form for form in FORMS for stock in form.STOCKS}
@@ -29,6 +31,7 @@ __all__ = (
     "FORMS",
     "PRUNABLE_FORMS",
     "PrunableForm",
+    "equal_inputs",
     "equal_parts",
     "forms",
     "products",
@@ -90,6 +93,12 @@ def equal_parts(model: nn.Module) -> Iterator[tuple[nn.Conv2d, int]]:
     """Yield the convolutions of a model in prunable form whose outputs must shrink alike in that many equal parts."""
     for form in forms(model):
         yield from form.equal_parts()
+
+
+def equal_inputs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
+    """Yield the convolutions of a model in prunable form that must keep equally many channels of one tensor each."""
+    for form in forms(model):
+        yield from form.equal_inputs()
 
 
 def products(model: nn.Module) -> Iterator[tuple[nn.Conv2d, float]]:

@@ -46,6 +46,10 @@ class PrunableForm(nn.Module):
         """Yield convolutions with the number of equal parts of their outputs that must keep equally many each."""
         return iter(())
 
+    def equal_inputs(self) -> Iterator[tuple[nn.Conv2d, ...]]:
+        """Yield convolutions that read parts of one tensor, of which they must keep equally many channels each."""
+        return iter(())
+
     def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
         """Yield convolutions whose outputs enter a product over all pairs of pixels, with the product's FLOPs.
 

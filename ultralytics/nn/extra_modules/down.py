@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Prunable form of ADown, which halves its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ultralytics.nn.modules.block import ADown
+
+from .branches import copy_marks
+from .form import Outputs, PrunableForm, blank
+
+
+class Half(nn.Module):
+    """Takes one half of the channels; a layer of its own, so that the dependency graph can tell which.
+
+    Attributes:
+        index (int): 0 for the first half, 1 for the second.
+    """
+
+    def __init__(self, index: int):
+        """Set which half to take."""
+        super().__init__()
+        self.index = index
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the half.
+
+        Args:
+            x (torch.Tensor): Input of shape (B, C, H, W), with an even C.
+
+        Returns:
+            (torch.Tensor): Output of shape (B, C / 2, H, W).
+        """
+        half = x.shape[1] // 2
+        return x.narrow(1, self.index * half, half)
+
+
+class PrunableADown(PrunableForm):
+    """ADown: the halves of the averaged input are downsampled by a convolution, and by pooling and a convolution.
+
+    Whatever makes the input must keep equally many channels for both halves, so that halving again finds them.
+
+    Attributes:
+        cv1 (Conv): Downsamples the first half.
+        cv2 (Conv): Follows the pooling of the second half.
+    """
+
+    STOCKS = (ADown,)
+
+    def __init__(self):
+        """Set what has no counterpart in the stock block."""
+        super().__init__()
+        self.first, self.second = Half(0), Half(1)
+
+    @classmethod
+    def from_block(cls, block: nn.Module) -> PrunableADown:
+        """Build the prunable form of a stock block, reusing all its layers."""
+        new = cls()
+        new.stock, new.cv1, new.cv2 = type(block), block.cv1, block.cv2
+        return copy_marks(block, new)
+
+    def to_block(self) -> nn.Module:
+        """Build the stock block that computes the same."""
+        block = blank(self.stock)
+        block.c = self.cv1.conv.out_channels  # the stock block does not compute with it
+        block.cv1, block.cv2 = self.cv1, self.cv2
+        return copy_marks(self, block)
+
+    def stock_outputs(self) -> Outputs:
+        """Return that every layer is where it is in the stock block."""
+        return {}
+
+    def equal_inputs(self) -> Iterator[tuple[nn.Conv2d, ...]]:
+        """Yield the convolutions that read a half each."""
+        yield self.cv1.conv, self.cv2.conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Halve the input's height and width.
+
+        Args:
+            x (torch.Tensor): Input of shape (B, C, H, W), with an even C.
+
+        Returns:
+            (torch.Tensor): Output of shape (B, C2, H / 2, W / 2).
+        """
+        averaged = F.avg_pool2d(x, kernel_size=2, stride=1)
+        largest = F.max_pool2d(self.second(averaged), kernel_size=3, stride=2, padding=1)
+        return torch.cat((self.cv1(self.first(averaged)), self.cv2(largest)), 1)
