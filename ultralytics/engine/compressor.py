@@ -30,6 +30,9 @@ from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.recalibration import recalibrate
 from ultralytics.engine.pruning.report import REPORT_FILE, build_report, save_report
+from ultralytics.engine.pruning.scoring import Losses
+from ultralytics.engine.pruning.sensitivity import limits_from
+from ultralytics.engine.sensitivity_map import map_sensitivity
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.modules.head import Detect
@@ -143,6 +146,8 @@ class Compressor:
         """Cut the dense, or sparse, model and write the pruned weights."""
         model, _ = load_checkpoint(weights, device=self.device)
         method = METHODS[self.args.prune_method]
+        losses = training_losses(self, model, method.per_sample) if method.needs_gradients else None
+        limits = self._limits(model, losses)
         pruned, record = prune_model(
             model,
             speed_up=self.args.speed_up,
@@ -150,7 +155,8 @@ class Compressor:
             global_pruning=self.args.global_pruning,
             round_to=self.args.round_to,
             max_sparsity=self.args.max_sparsity,
-            losses=training_losses(self, model, method.per_sample) if method.needs_gradients else None,
+            limits=limits,
+            losses=losses,
             iterative_steps=self.args.iterative_steps,
             seed=self.args.seed,
         )
@@ -159,6 +165,16 @@ class Compressor:
         record = {**record, "recalibrated": self.args.recalibrate, "run": str(self.save_dir)}
         save_pruned(self.pruned, pruned, record, weights, vars(self.args))
         self.stages.complete("prune", self.pruned)
+
+    def _limits(self, model: nn.Module, losses: Losses | None) -> dict[str, float]:
+        """Map the sensitivity, if asked for, and return how much each group may lose by it."""
+        largest_drop = self.args.sensitivity_drop
+        if not self.args.sensitivity and largest_drop is None:
+            return {}
+        self.stages.begin("sensitivity", self.save_dir)
+        metric = MAIN_METRIC[self.args.task]
+        rows = map_sensitivity(self, model, metric, TASK_METRICS[self.args.task][metric], losses)
+        return {} if largest_drop is None else limits_from(rows, largest_drop)
 
     def _train(self, stage: str, trainer: Callable, args: dict[str, Any]) -> Path:
         """Run a training stage, or the rest of it, and return its best weights."""

@@ -11,10 +11,10 @@ from types import ModuleType
 from ultralytics.cfg.compress.checks import INT_MIN, check_prune_cfg, sweep_targets
 
 PRUNE_CFG_PATH = Path(__file__).with_name("default.yaml")
-FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg"})
+FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg", "sensitivity_drop"})
 FRACTION_KEYS = frozenset({"max_sparsity"})
 INT_KEYS = frozenset(INT_MIN)
-BOOL_KEYS = frozenset({"global_pruning", "recalibrate", "distill"})
+BOOL_KEYS = frozenset({"global_pruning", "recalibrate", "distill", "sensitivity"})
 STR_KEYS = frozenset({"prune_method", "reg_decay_type"})
 CLI_EXAMPLE = """
     Make a trained model smaller and faster by structured pruning, then fine-tune it:

@@ -16,7 +16,7 @@ class Bound(NamedTuple):
 # Names of the criteria are checked against the table in `ultralytics.engine.pruning.methods`
 RANGES = {"speed_up": Bound(1.0), "max_sparsity": Bound(0.0, 1.0)}
 INT_MIN = {"round_to": 1, "iterative_steps": 1, "prune_batches": 1, "sl_epochs": 0, "reg_decay_step": 1}
-NOT_NEGATIVE = ("reg", "reg_decay", "delta_reg")
+NOT_NEGATIVE = ("reg", "reg_decay", "delta_reg", "sensitivity_drop")
 CHOICES = {"reg_decay_type": ("constant", "linear", "step")}
 
 

@@ -145,7 +145,7 @@ def check_reachable(coupled: Sequence[CoupledGroups], formula: FlopsFormula, spe
     if reachable < speed_up:
         raise ValueError(
             f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
-            f"{reachable:.2f}. Lower speed_up, or lower round_to or raise max_sparsity."
+            f"{reachable:.2f}. Lower speed_up, or lower round_to, or raise max_sparsity or sensitivity_drop."
         )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from torch import nn
 
@@ -26,6 +27,7 @@ def prune_model(
     global_pruning: bool = True,
     round_to: int = 8,
     max_sparsity: float = 1.0,
+    limits: Mapping[str, float] | None = None,
     losses: Losses | None = None,
     iterative_steps: int = 1,
     seed: int = 0,
@@ -39,6 +41,8 @@ def prune_model(
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
+        limits (Mapping[str, float], optional): The same for single groups, by the name of the convolution that they
+            were found from; see `ultralytics.engine.pruning.sensitivity.limits_from`.
         losses (Callable, optional): For methods that need gradients: takes the model, in train mode with frozen batch
             norms, and yields scalar losses, one per batch (per image for 'group_hessian').
         iterative_steps (int): Cuts on the way to the target, equal in their ratio, with new scores before each. Only
@@ -72,7 +76,7 @@ def prune_model(
     history = History(pruned)
     example = example_image(pruned)
     steps = iterative_steps if METHODS[method].needs_gradients else 1
-    budget = Budget(speed_up, global_pruning, round_to, max_sparsity)
+    budget = Budget(speed_up, global_pruning, round_to, max_sparsity, limits or {})
     dense = None
     for step in range(1, steps + 1):
         graph = Graph(pruned, example)

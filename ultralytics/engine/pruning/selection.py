@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
-from ultralytics.engine.pruning.budget import check_reachable, couple, solve_budget
+from ultralytics.engine.pruning.budget import CoupledGroups, check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula
-from ultralytics.engine.pruning.groups import Graph
+from ultralytics.engine.pruning.groups import Graph, Group
 from ultralytics.nn.extra_modules import equal_inputs, equal_parts, same_width
 
 
@@ -23,12 +23,18 @@ class Budget:
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
+        limits (Mapping[str, float]): The same for single groups, by name.
     """
 
     speed_up: float = 2.0
     global_pruning: bool = True
     round_to: int = 8
     max_sparsity: float = 1.0
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def largest_share(self, group: Group) -> float:
+        """Return the largest share of a group's channels that may be removed."""
+        return min(self.max_sparsity, self.limits.get(group.name, 1.0))
 
 
 def select_units(
@@ -57,7 +63,7 @@ def select_units(
     Raises:
         ValueError: If the target is out of reach.
     """
-    least = [(1 - budget.max_sparsity) * size for size in dense_sizes]
+    least = [(1 - budget.largest_share(group)) * size for group, size in zip(graph.groups, dense_sizes)]
     coupled = couple(
         graph.groups,
         scores,
@@ -70,7 +76,24 @@ def select_units(
     )
     check_reachable(coupled, formula, budget.speed_up, dense_flops)
     counts = solve_budget(coupled, formula, budget.speed_up**share, dense_flops)
-    kept: list[list[torch.Tensor]] = [[] for _ in graph.groups]
+    return best_units(graph.groups, coupled, counts, scores)
+
+
+def best_units(
+    groups: Sequence[Group], coupled: Sequence[CoupledGroups], counts: Sequence[int], scores: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Return the units of every group with the highest scores.
+
+    Args:
+        groups (Sequence[Group]): Groups.
+        coupled (Sequence[CoupledGroups]): How they are coupled.
+        counts (Sequence[int]): Ranks kept in each of the coupled groups.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+
+    Returns:
+        (list[torch.Tensor]): Indices of the units, for each group.
+    """
+    kept: list[list[torch.Tensor]] = [[] for _ in groups]
     for c, count in zip(coupled, counts):
         for row in c.rows:
             best = scores[row.group][row.units].topk(count * row.step).indices
