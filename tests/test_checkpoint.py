@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.files import sha256, written_whole
 from ultralytics.engine.pruning.oracle import raw_outputs
 from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -87,6 +88,23 @@ def test_architecture_is_kept_for_any_classes(prune_pt, names):
             if name in weights.names.values():
                 assert torch.equal(new[-1].weight[i], old[-1].weight[list(weights.names.values()).index(name)])
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_architecture_of_an_rtdetr_is_kept_for_other_classes():
+    """Its trainer gets the pruned network with new scores and new embeddings of the classes, and known rows in them."""
+    pruned, record = prune_model(build_model("yolov8n-rtdetr"), 1.2)
+    pruned.names, pruned.pruning = dict(enumerate("abcd")), record
+    data = {"nc": 2, "names": {0: "d", 1: "new"}, "channels": 3}
+    trainer = SimpleNamespace(data=data, args=SimpleNamespace(cls_remap=True))
+    model = RTDETRTrainer.get_model(trainer, weights=pruned)
+    before, after = pruned.state_dict(), model.state_dict()
+    resized = {name for name in before if after[name].shape != before[name].shape}
+    layers = {name.removeprefix(f"model.{model.model[-1].i}.").split(".")[0] for name in resized}
+    assert layers == {"enc_score_head", "dec_score_head", "denoising_class_embed"}
+    assert all(after[name].shape == (2, *before[name].shape[1:]) for name in resized)
+    assert all(torch.equal(after[name][0], before[name][3]) for name in resized)
+    with torch.no_grad():
+        assert model.eval()(torch.rand(1, 3, 160, 160))[0].shape[-1] == 4 + 2
 
 
 def test_other_image_channels_are_refused(prune_pt):

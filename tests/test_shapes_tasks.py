@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
+from conftest import MODELS
 from test_shapes import file_hashes
 
 from ultralytics import YOLO
@@ -19,6 +21,9 @@ from ultralytics.data.shapes.outline import fill_polygon
 from ultralytics.data.shapes.scene import SHAPE_DISTANCE, draw_scene
 from ultralytics.data.shapes.texture import SIZE
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset, load_dataset_cache_file, load_depth
+from ultralytics.engine.pruning.checkpoint import save_pruned
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.ops import xyxyxyxy2xywhr
 
 DATASETS = Path(__file__).parents[1] / "ultralytics/cfg/datasets"
@@ -194,13 +199,24 @@ def test_depth_is_metric_and_nearer_shapes_come_first(sets):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_model_trains_on_it(sets, task, tmp_path):
-    """One epoch runs to its end, and validation has its metrics."""
+def test_a_pruned_model_of_other_classes_trains_on_it(sets, task, tmp_path):
+    """One epoch runs to its end, validation has its metrics, and the architecture is kept but for the classes."""
     yaml, data = sets(task)
-    model = YOLO(TASKS[task][1])
+    keypoints = {"data_kpt_shape": data["kpt_shape"]} if task == "pose" else {}
+    dense = MODELS[task](TASKS[task][1], **({} if task == "depth" else {"nc": 7}), **keypoints, verbose=False)
+    torch.save({"model": dense}, tmp_path / "dense.pt")
+    pruned, record = prune_model(dense, 1.5)
+    save_pruned(tmp_path / "prune.pt", pruned, record, tmp_path / "dense.pt", {"task": task})
+    model = YOLO(tmp_path / "prune.pt")
     metrics = model.train(
         data=str(data["path"] if task == "classify" else yaml), project=str(tmp_path), device="cpu", **FAST
     )
     assert model.task == task
     assert np.isfinite(list(metrics.results_dict.values())).all()
     assert model.names == data["names"]
+    trained, resized = load_checkpoint(model.trainer.best)[0].state_dict(), set()
+    for name, before in load_checkpoint(tmp_path / "prune.pt")[0].state_dict().items():
+        if before.shape != trained[name].shape:
+            assert trained[name].shape == (len(data["names"]), *before.shape[1:]) and len(before) == 7, name
+            resized.add(name)
+    assert bool(resized) == (task != "depth")
