@@ -8,6 +8,7 @@ import torch
 from conftest import build_model
 from torch import nn
 
+from ultralytics.engine.pruning import groups
 from ultralytics.engine.pruning.cut import SLICERS
 from ultralytics.engine.pruning.groups import Graph, is_depthwise
 from ultralytics.engine.pruning.heads import find_ends
@@ -16,6 +17,7 @@ from ultralytics.engine.pruning.places import SLICED
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.nn.modules.block import C2f
+from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.tasks import DetectionModel
 
 
@@ -82,6 +84,45 @@ def test_group_that_reaches_a_foreign_layer_stays_dense_with_a_reason(yolov8n):
     graph = trace(model)
     assert "GroupNorm" in graph.dense["model.2.m.0.cv1.conv"]
     assert find(graph, "model.4.m.0.cv1.conv")
+
+
+class Shuffled(nn.Module):
+    """Adds two concatenations that are shifted against each other, which ties every channel to all others."""
+
+    def __init__(self, conv):
+        super().__init__()
+        half = conv.conv.out_channels // 2
+        self.less, self.more = (Conv(conv.conv.in_channels, width) for width in (half - 1, half + 1))
+
+    def forward(self, x):
+        less, more = self.less(x), self.more(x)
+        return torch.cat((less, more), 1) + torch.cat((more, less), 1)
+
+
+class Long(nn.Module):
+    """Many operations without a layer."""
+
+    def forward(self, x):
+        for _ in range(600):
+            x = x * 0.999
+        return x
+
+
+def test_walk_that_explodes_is_stopped_with_the_layers_name(yolov8n, monkeypatch):
+    model = deepcopy(yolov8n)
+    model.model[6].cv2 = Shuffled(model.model[6].cv2)
+    assert find(trace(model), "model.6.cv2.less.conv").size == 1
+    monkeypatch.setattr(groups, "MAX_STEPS", 20_000)
+    with pytest.raises(RuntimeError, match=r"'model.6.cv2.(less|more).conv' are tied .* in 'model\.\d+\."):
+        trace(model)
+
+
+def test_trace_that_torch_pruning_gives_up_on_is_refused(yolov8n):
+    model = deepcopy(yolov8n)
+    model.model[4].cv2.act = Long()
+    with pytest.raises(RuntimeError, match="DetectionModel cannot be traced: .* Put a convolution between them"):
+        trace(model)
+    assert not any(m._forward_hooks for m in model.modules())
 
 
 def test_every_layer_that_can_lose_channels_has_a_slicer():

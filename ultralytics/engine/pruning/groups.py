@@ -16,6 +16,7 @@ from ultralytics.engine.pruning.places import MAKERS, SLICED, outputs
 from ultralytics.engine.pruning.trace import trace
 from ultralytics.nn.extra_modules import equal_inputs
 
+MAX_STEPS = 2_000_000  # channels met on one walk, a few seconds; the longest in any of Ultralytics' models meets 38,000
 Touched = dict[tuple[nn.Module, str], set[tuple[int, int]]]  # (layer, axis): (channel, root channel) pairs
 
 
@@ -132,6 +133,9 @@ class Graph:
         Returns:
             touched (dict): (layer, axis) to the set of (channel, root channel) pairs reached there.
             obstacle (str): Why the channels must stay whole, or an empty string.
+
+        Raises:
+            RuntimeError: If so many channels depend on each other that the walk would not end in good time.
         """
         graph = self._trace.graph
         node = graph.module2node[root]
@@ -141,8 +145,17 @@ class Graph:
         obstacle = ""
         seen: dict[tuple[int, str], set] = defaultdict(set)
         stack = [(node, prune_out, index)]
+        steps = 0
         while stack:
             node, handler, index = stack.pop()
+            steps += len(index)
+            if steps > MAX_STEPS:
+                crowded, _ = max(touched, key=lambda place: len(touched[place]))
+                raise RuntimeError(
+                    f"the channels of '{self.names[root]}' are tied to each other in too many ways to follow, most of "
+                    f"all in '{self.names.get(crowded)}': more than {MAX_STEPS:,} steps. Give the block around it a "
+                    "prunable form (ultralytics.nn.extra_modules), or one convolution for each part that it shuffles."
+                )
             # bound methods: torch-pruning asks for ==, sets and `in` do that, `is` would not
             axis = "out" if graph.is_out_channel_pruning_fn(handler) else "in"
             known = seen[id(node), axis]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +49,9 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
 
     Returns:
         (Trace): The graph.
+
+    Raises:
+        RuntimeError: If torch-pruning gives up on counting channels.
     """
     outputs: list[torch.Tensor] = []
     clear: set = set()
@@ -71,7 +75,8 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
             p.requires_grad_(True)  # the trace follows autograd's graph
         for m in attention:
             m.tracing = True
-        with torch.enable_grad():
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Maximum recursive depth")  # it goes on with channels of unknown number
             # fresh dict and lists: torch-pruning 1.6.1 writes into default arguments
             graph = tp.DependencyGraph().build_dependency(
                 model,
@@ -82,6 +87,11 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
                 ignored_params=[],
                 verbose=False,
             )
+    except UserWarning as warning:
+        raise RuntimeError(
+            f"{type(model).__name__} cannot be traced: a tensor that is concatenated has more operations behind it "
+            "than torch-pruning counts channels through (500). Put a convolution between them."
+        ) from warning
     finally:
         for p in frozen:
             p.requires_grad_(False)
