@@ -176,6 +176,7 @@ def main() -> None:
                     raise
                 results[name] = {"error": str(error)}
             file.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    results = {name: results[name] for name in MODELS if name in results}
     check_stock(results, out)
     markdown = table(results)
     (out / "results.md").write_text(f"{markdown}\n", encoding="utf-8")
