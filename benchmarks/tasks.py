@@ -16,8 +16,6 @@ from pathlib import Path
 from fetch import machine
 
 from ultralytics import YOLO
-from ultralytics.data.utils import check_det_dataset
-from ultralytics.engine.compressor import find_data
 from ultralytics.utils import LOGGER
 
 TASKS = {  # model: data
@@ -33,11 +31,8 @@ TASKS = {  # model: data
 
 def compress(name: str, data: str, args: argparse.Namespace, out: Path) -> dict:
     """Run the pipeline for one task and return its report."""
-    source = find_data(data)
-    if name.endswith("-cls"):  # Ultralytics takes a folder for classification
-        source = str(check_det_dataset(source)["path"])
     return YOLO(f"{name}.yaml").compress(
-        data=source,
+        data=data,
         speed_up=args.speed_up,
         epochs=args.epochs,
         imgsz=128,

@@ -184,6 +184,11 @@ def test_ultralytics_is_found_from_the_root_of_the_checkout(environment, project
     assert environment.python(IS_ACTIVE, cwd=project) == f"{file} True"
 
 
+def test_own_data_sets_are_found_by_name(environment, project):
+    file = environment.python("from ultralytics.data import utils; print(utils.check_file('shapes-cls.yaml'))")
+    assert Path(file).read_bytes() == (project / "ultralytics/cfg/datasets/shapes-cls.yaml").read_bytes()
+
+
 def test_startup_imports_nothing_heavy(environment):
     modules = set(environment.python("import sys; print(*sys.modules)").split())
     assert "ultralytics_compress_startup" in modules
@@ -250,7 +255,14 @@ def test_drop_in_copy_activates_on_import(stock, project, ultralytics_checkout, 
     checkout = tmp_path / "fork"
     shutil.copytree(ultralytics_checkout, checkout)
     shutil.copytree(project / "ultralytics", checkout / "ultralytics", dirs_exist_ok=True)
-    printed = stock.python(f"import ultralytics.models.yolo.detect.compress; {IS_ACTIVE}", cwd=checkout)
+    printed = stock.python(
+        "from ultralytics.data import utils\nfrom ultralytics.engine import exporter, trainer, validator\n"
+        "import ultralytics.models.yolo.detect.compress\n"
+        "assert hasattr(utils.check_cls_dataset, '__wrapped__')\n"
+        "assert all(m.check_cls_dataset is utils.check_cls_dataset for m in (exporter, trainer, validator))\n"
+        f"{IS_ACTIVE}",
+        cwd=checkout,
+    )
     assert printed == f"{checkout / 'ultralytics/cfg/__init__.py'} True"
 
 

@@ -208,9 +208,7 @@ def test_a_pruned_model_of_other_classes_trains_on_it(sets, task, tmp_path):
     pruned, record = prune_model(dense, 1.5)
     save_pruned(tmp_path / "prune.pt", pruned, record, tmp_path / "dense.pt", {"task": task})
     model = YOLO(tmp_path / "prune.pt")
-    metrics = model.train(
-        data=str(data["path"] if task == "classify" else yaml), project=str(tmp_path), device="cpu", **FAST
-    )
+    metrics = model.train(data=str(yaml), project=str(tmp_path), device="cpu", **FAST)
     assert model.task == task
     assert np.isfinite(list(metrics.results_dict.values())).all()
     assert model.names == data["names"]

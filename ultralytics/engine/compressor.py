@@ -21,6 +21,7 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress.checks import is_sweep
+from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.checkpoint import save_pruned
@@ -39,7 +40,6 @@ from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, colorstr
 
-DATASETS = Path(__file__).resolve().parents[1] / "cfg" / "datasets"  # where this package's own data sets are
 TASK_METRICS = {  # task: name in the report: name in a validation's results
     "detect": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
     "segment": {"mAP50": "metrics/mAP50(M)", "mAP50-95": "metrics/mAP50-95(M)"},
@@ -354,8 +354,7 @@ def find_data(data: Any) -> str:
     """
     if not data:
         raise ValueError(f"'data={data}' is invalid. 'data' must name a data set, i.e. 'data=coco8.yaml'.")
-    own = DATASETS / Path(data).name
-    return str(own) if str(data) == own.name and own.exists() else str(data)
+    return find_dataset(data)
 
 
 def find_teacher(pruned: nn.Module) -> str | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 
 from ultralytics.cfg.compress.checks import INT_MIN, check_prune_cfg, sweep_targets
+from ultralytics.cfg.compress.datasets import find_dataset
 
 PRUNE_CFG_PATH = Path(__file__).with_name("default.yaml")
 FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg", "sensitivity_drop"})
@@ -94,6 +96,34 @@ def patch_model(module: ModuleType) -> None:
         return compress_model(self, compressor, **kwargs)
 
     module.Model.compress = compress
+
+
+def patch_data(module: ModuleType) -> None:
+    """Let a classification data set be given as a YAML, and this package's data sets by their bare name.
+
+    The YAML's 'download' draws or fetches the folder that its 'path' names; classes are the folder's, as ever.
+
+    Args:
+        module (ModuleType): `ultralytics.data.utils`.
+    """
+    check_folder, check_file = module.check_cls_dataset, module.check_file
+    if hasattr(check_folder, "__wrapped__"):
+        return
+
+    @functools.wraps(check_folder)
+    def check_folder_or_yaml(dataset, split=""):
+        if str(dataset).lower().endswith((".yaml", ".yml")):
+            dataset = module.check_det_dataset(dataset)["path"]
+        return check_folder(dataset, split)
+
+    @functools.wraps(check_file)
+    def check_own_or_other_file(file, *args, **kwargs):
+        return check_file(find_dataset(file), *args, **kwargs)
+
+    module.check_file = check_own_or_other_file
+    for name, user in list(sys.modules.items()):  # in a drop-in copy, the trainer has imported the function before
+        if name.startswith("ultralytics.") and vars(user).get("check_cls_dataset") is check_folder:
+            user.check_cls_dataset = check_folder_or_yaml
 
 
 class LazyTask(dict):
@@ -190,6 +220,7 @@ TRAINERS = {  # module: trainer
 }
 PATCHES = {
     "ultralytics.cfg": patch_cfg,
+    "ultralytics.data.utils": patch_data,
     "ultralytics.engine.model": patch_model,
     "ultralytics.models.yolo.model": functools.partial(patch_task_map, "YOLO"),
     "ultralytics.models.rtdetr.model": functools.partial(patch_task_map, "RTDETR"),

@@ -10,6 +10,7 @@ import sys
 ACTIVATION = "ultralytics.cfg.compress.activation"
 WATCHED = (
     "ultralytics.cfg",
+    "ultralytics.data.utils",
     "ultralytics.engine.model",
     "ultralytics.models.yolo.model",
     "ultralytics.models.yolo.detect.train",
