@@ -53,6 +53,8 @@ if __name__ == "__main__":
         "round_to": 8,  # channels per layer are a multiple of this
         "max_sparsity": 1.0,  # largest share of a layer's channels that may be removed
         "iterative_steps": 1,
+        "recalibrate": True,  # measure the batch norm statistics anew after the cut
+        "distill": False,  # 25 epochs make no good teacher; True with a best.pt that has converged
         # sparsity training, for slim, group_slim, group_sl and growing_reg (lamp needs none) -------------------------
         "reg": 0.0005,  # strength of the regulariser
         "reg_decay": 0.01,  # what is left of it at the end (linear), or after each step (step)

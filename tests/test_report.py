@@ -67,6 +67,9 @@ def test_pictures_and_page_of_a_run(run, report):
     for row in report["rows"].values():
         assert f"{row['parameters']:,}" in cells and f"{row['gflops']:.2f}" in cells
     assert all(row["name"] in cells for row in report["layers"])
+    left = YOLO(run.with_name("p-prune") / "weights" / "prune.pt").model.pruning["left_dense"]
+    assert report["left_dense"] == left and "model.22.cv2.0.2" in left
+    assert all(name in cells and why in cells for name, why in left.items())
 
 
 def test_curve_is_the_results_csv(run, report):

@@ -47,7 +47,8 @@ def build_report(
         (dict): 'rows' (name to figures and file; latencies in milliseconds, the spread as 10th and 90th percentile),
             'speed_up', 'latency_speed_up' and 'onnx_latency_speed_up' (dense over the last row), 'metrics' (their
             names), 'method', 'target', 'imgsz', 'device', 'threads', 'onnx' (version, or why not measured), 'layers'
-            (see `compare_layers`), 'blocks' (see `block_latency`) and 'curve'.
+            (see `compare_layers`), 'blocks' (see `block_latency`), 'left_dense' (layers whose outputs stay whole, and
+            why) and 'curve'.
     """
     missing = missing_for_onnx()
     latency = {"latency": pytorch_latency(models, imgsz, device)}
@@ -80,6 +81,7 @@ def build_report(
         "onnx": f"not measured, not installed: {', '.join(missing)}" if missing else version("onnxruntime"),
         "layers": compare_layers(*ends.values()),
         "blocks": block_latency(ends, imgsz, device),
+        "left_dense": models["pruned"].pruning["left_dense"],
         "curve": curve,
     }
 

@@ -38,6 +38,9 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
         f'<p class="small">{escape(" ".join([conditions_of(report), *spreads_of(report)]))}</p>',
         *(f"<h2>{escape(title)}</h2>\n{_image(title, file)}" for title, file in pictures.items()),
         f"<details><summary>Every layer, dense and pruned</summary>\n{_table(_layer_lines(report))}</details>",
+        "<details><summary>Layers whose outputs stay whole, and why</summary>\n"
+        + _table([["layer", "why"], *([name, why] for name, why in report["left_dense"].items())])
+        + "</details>",
         "<details><summary>Checkpoints</summary>\n"
         + _table([["", "file"], *([name, row["weights"]] for name, row in report["rows"].items())])
         + "</details>",
