@@ -32,6 +32,8 @@ def test_each_layer_is_pruned_alone(yolov8n):
     dense, *others = rows
     assert len(others) == len({row["layers"] for row in others}) * len(RATIOS) == len(models) - 1
     assert (dense["ratio"], dense["flops_saved"], dense["drop"]) == (0, pytest.approx(0, abs=1e-9), 0)
+    blocks = [int(row["layers"].split(".")[1]) for row in others]
+    assert blocks == sorted(blocks)
     image = torch.rand(1, 3, 64, 64)
     expected = raw_outputs(yolov8n, image)
     torch.testing.assert_close(raw_outputs(models[0], image), expected)

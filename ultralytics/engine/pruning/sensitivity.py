@@ -44,7 +44,8 @@ def measure_sensitivity(
         on_row (Callable): Is given all rows after each measurement, so that none is lost.
 
     Returns:
-        (list[dict[str, Any]]): First the dense model, with ratio 0. A row has 'layers' (names of the groups, joined by
+        (list[dict[str, Any]]): First the dense model, with ratio 0, then in the order of
+            the network. A row has 'layers' (names of the groups, joined by
             spaces), 'ratio' (share of channels to remove), 'width' and 'kept' (channels of the first group),
             'flops_saved' (share of the model's FLOPs), 'accuracy' and 'drop' (dense accuracy less this).
     """
@@ -62,6 +63,8 @@ def measure_sensitivity(
         equal_parts=equal_parts(prunable),
         equal_inputs=equal_inputs(prunable),
     )
+    order = {name: i for i, (name, _) in enumerate(prunable.named_modules())}
+    coupled.sort(key=lambda c: order[graph.groups[c.rows[0].group].name])
     done = {(row["layers"], row["ratio"]): row for row in known}
     whole = [len(c.scores) for c in coupled]
     plan: list[tuple[CoupledGroups | None, float]] = [(None, 0.0)]
