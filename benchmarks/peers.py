@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Accuracy at equal cost: ours against torch-pruning's loop, random and L1 pruning, and a narrower dense model.
+
+    python benchmarks/peers.py --data trees --model yolov8n --out runs/peers_trees
+    python benchmarks/peers.py --data shapes --model yolov8n --out runs/peers_shapes8
+    python benchmarks/peers.py --data shapes --model yolo11n --out runs/peers_shapes11
+
+A seed is that of the dense training and of everything made from that dense model. Results are written after each
+training, and a second run of the command goes on behind the trainings that are complete. `--arms` and
+`--seeds` choose a part of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from article_loop import prune_by_loop
+from experiment import Experiment, spread
+from fetch import fetch_railway, machine
+from tree_crowns import build_data
+
+from ultralytics import YOLO
+from ultralytics.engine.compressor import find_data
+from ultralytics.engine.pruning.checkpoint import save_pruned
+from ultralytics.engine.pruning.flops import count_flops
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.models.yolo.detect.compress import DetectionFinetune
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER, YAML
+
+PLAIN = {"recalibrate": False, "distill": False}
+OURS = {
+    "ours": {"prune_method": "group_taylor"},
+    "lamp": {"prune_method": "lamp"},
+    "l1": {"prune_method": "l1", "global_pruning": False, **PLAIN},
+    "random": {"prune_method": "random", "global_pruning": False, **PLAIN},
+}
+LABELS = {
+    "ours": "ours: `group_taylor`, recalibrated, distilled",
+    "lamp": "ours: `lamp`, recalibrated, distilled",
+    "loop": "torch-pruning's loop (LAMP, 200 steps), fine-tuned",
+    "l1": "L1, each layer alone, fine-tuned",
+    "random": "random, each layer alone, fine-tuned",
+    "narrow": "narrower dense model, as many epochs in all",
+}
+SHARED = {"optimizer": "AdamW", "cache": True, "plots": False, "workers": 0, "exist_ok": True}
+SETTINGS = {  # data: what all trainings share, and epochs of the dense training
+    "trees": ({**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001}, 40),
+    "shapes": ({**SHARED, "imgsz": 128, "epochs": 25, "batch": 8, "nbs": 8, "lr0": 0.002, "mosaic": 0.0}, 75),
+}
+MACS_IMGSZ = 320  # pixels at which torch-pruning's loop counts
+
+
+class Peers(Experiment):
+    """The arms of the table, from one dense model per seed."""
+
+    def __init__(self, out: Path, settings: dict[str, Any], about: dict[str, Any], start: str, dense_epochs: int):
+        """Set up the experiment.
+
+        Args:
+            out (Path): Folder of the runs and the results file.
+            settings (dict[str, Any]): Training arguments that all trainings share.
+            about (dict[str, Any]): What the figures depend on.
+            start (str): Checkpoint or YAML from which dense models are trained.
+            dense_epochs (int): Epochs of the dense trainings.
+        """
+        super().__init__(out, settings, about)
+        self.start, self.dense_epochs = start, dense_epochs
+
+    def dense(self, seed: int) -> dict[str, Any]:
+        """Train the dense model of a seed."""
+        return self.once(f"dense-seed{seed}", lambda: self.train_dense(f"dense-seed{seed}", self.start, seed))
+
+    def train_dense(self, name: str, model: str, seed: int, more: int = 0) -> dict[str, Any]:
+        """Train a dense model from scratch or from a checkpoint, for the dense epochs and some more."""
+        longer = Experiment(self.out, self.settings, self.results["about"])
+        longer.settings = {**self.settings, "epochs": self.dense_epochs + more}
+        return longer.train(name, model, seed)
+
+    def arm(self, arm: str, speed_up: float, seed: int) -> dict[str, Any]:
+        """Return what one arm made of the dense model."""
+        name = f"{arm}-{speed_up:g}-seed{seed}"
+        if arm in OURS:
+            dense = self.dense(seed)["weights"]
+            keys = {**OURS[arm], "speed_up": speed_up}
+            return self.once(name, lambda: self._ours(name, dense, seed, keys))
+        return self.once(name, lambda: {"loop": self._loop, "narrow": self._narrow}[arm](name, speed_up, seed))
+
+    def _ours(self, name: str, dense: str, seed: int, keys: dict[str, Any]) -> dict[str, Any]:
+        """Run this package's pipeline."""
+        run = self.prune_and_finetune(name, dense, seed, **keys)
+        return {"weights": run["weights"], "speed_up": run["speed_up"], **run["fine-tuned"]}
+
+    def _loop(self, name: str, speed_up: float, seed: int) -> dict[str, Any]:
+        """Run torch-pruning's loop and fine-tune."""
+        source = self.dense(seed)["weights"]
+        dense, _ = load_checkpoint(source)
+        pruned, steps = prune_by_loop(dense, speed_up, MACS_IMGSZ)
+        reached = count_flops(dense) / count_flops(pruned)
+        return {**self._finetune(name, pruned, source, reached, seed), "steps": steps}
+
+    def _narrow(self, name: str, speed_up: float, seed: int) -> dict[str, Any]:
+        """Train a narrower model for as many epochs as the others have had in all."""
+        if not self.start.endswith(".yaml"):  # a start with weights: random channels of it, the same share everywhere
+            dense, _ = load_checkpoint(self.start)
+            narrow, record = prune_model(dense, speed_up, "random", global_pruning=False, seed=seed)
+            epochs = self.dense_epochs + self.settings["epochs"]
+            return self._finetune(name, narrow, self.start, record["reached"], seed, epochs=epochs)
+        dense = count_flops(YOLO(self.start).model)
+        file, flops = narrower(self.start, dense / speed_up, self.out / f"{name}.yaml")
+        run = self.train_dense(name, str(file), seed, more=self.settings["epochs"])
+        return {**run, "speed_up": dense / flops}
+
+    def _finetune(
+        self, name: str, model: Any, source: str, reached: float, seed: int, **settings: Any
+    ) -> dict[str, Any]:
+        """Fine-tune a pruned model as the stock trainer does."""
+        file = self.out / f"{name}.pt"
+        save_pruned(file, model, {"reached": reached, "run": str(self.out / name)}, source, {})
+        own = {"model": str(file), "name": name, "seed": seed, "distill": False}
+        trainer = DetectionFinetune(overrides={**self.settings, **settings, **own})
+        trainer.train()
+        return {"weights": str(trainer.best), "speed_up": reached, **self.validate(trainer.best)}
+
+
+def narrower(model: str, gflops: float, file: Path) -> tuple[Path, float]:
+    """Write the YAML of the widest model that costs no more, by its width multiple.
+
+    Args:
+        model (str): YAML of a model with a scale letter.
+        gflops (float): What it may cost.
+        file (Path): YAML to write.
+
+    Returns:
+        file (Path): The same.
+        gflops (float): What the model costs.
+    """
+    dense = YOLO(model).model.yaml
+    depth, width, widest = dense["scales"][dense["scale"]]
+    for thousandths in range(int(width * 1000), 0, -2):
+        scaled = {**dense, "scales": {"n": [depth, thousandths / 1000, widest]}, "scale": "n"}
+        YAML.save(file, scaled)
+        if (flops := count_flops(YOLO(file).model)) <= gflops:
+            return file, flops
+    raise ValueError(f"no width multiple makes {model} cost {gflops} GFLOPs")
+
+
+def table(results: dict[str, Any], speed_ups: list[float]) -> str:
+    """Return what has been measured so far as a Markdown table: mean, and range over the seeds."""
+    runs = results["runs"]
+    dense = [run["mAP50-95"] for name, run in runs.items() if name.startswith("dense-")]
+    lines = [f"| mAP50-95 | {' | '.join(f'{s:g}x' for s in speed_ups)} |", "|---" * (len(speed_ups) + 1) + "|"]
+    lines.append(f"| dense, {len(dense)} seeds | {' | '.join([spread(dense)] * len(speed_ups))} |")
+    for arm, label in LABELS.items():
+        cells = []
+        for speed_up in speed_ups:
+            found = [run for name, run in runs.items() if name.startswith(f"{arm}-{speed_up:g}-seed")]
+            ratio = f", {mean(r['speed_up'] for r in found):.2f}x" if found else ""
+            cells.append(f"{spread([r['mAP50-95'] for r in found])}, n={len(found)}{ratio}" if found else "-")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train all arms, and write results.json and results.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for data, runs and results")
+    parser.add_argument("--data", choices=tuple(SETTINGS), default="trees")
+    parser.add_argument("--model", default="yolov8n", help="trained from scratch on shapes; trees start from a yolov8n")
+    parser.add_argument("--arms", nargs="+", choices=tuple(LABELS), default=list(LABELS))
+    parser.add_argument("--speed-ups", type=float, nargs="+", default=[2.0, 3.0, 4.0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    if args.data == "trees" and args.model != "yolov8n":
+        parser.error(f"--model {args.model}: the tree crowns start from a trained checkpoint, which is a yolov8n")
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    trees = args.data == "trees"
+    settings, dense_epochs = SETTINGS[args.data]
+    settings = {**settings, "device": args.device, "project": str(out / "runs")}
+    settings["data"] = str(build_data(out)[0]) if trees else find_data("shapes.yaml")
+    start = str(fetch_railway(out)) if trees else f"{args.model}.yaml"
+    about = {**machine(), "settings": settings, "dense_epochs": dense_epochs, "start": start}
+    peers = Peers(out, settings, about, start, dense_epochs)
+    for seed in args.seeds:
+        for arm in args.arms:
+            for speed_up in args.speed_ups:
+                peers.arm(arm, speed_up, seed)
+                (out / "results.md").write_text(f"{table(peers.results, args.speed_ups)}\n", encoding="utf-8")
+    LOGGER.info(table(peers.results, args.speed_ups))
+
+
+if __name__ == "__main__":
+    main()
