@@ -25,6 +25,7 @@ from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.checkpoint import save_pruned
+from ultralytics.engine.pruning.costs import COSTS
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.methods import METHODS
@@ -86,6 +87,7 @@ class Compressor:
         Raises:
             ValueError: If 'model' or 'data' is missing or of the wrong kind, or the method needs a sparsity training
                 that the other keys do not give it.
+            ModuleNotFoundError: If 'budget' needs a package that is not installed.
             FileNotFoundError: If 'resume' is set and there is no run to resume, or a file is missing.
         """
         overrides = {**cfg2dict(cfg), **(overrides or {}), "mode": "compress"}
@@ -93,7 +95,9 @@ class Compressor:
             overrides = _resumed(overrides)
         overrides["data"] = find_data(overrides.get("data"))
         check_model(overrides.get("model"))
-        check_sparsity(get_cfg(cfg, overrides))
+        args = get_cfg(cfg, overrides)
+        check_sparsity(args)
+        COSTS[args.budget].check()
         if is_sweep(overrides.get("speed_up")):
             raise ValueError(
                 f"'speed_up={overrides['speed_up']}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
@@ -159,6 +163,8 @@ class Compressor:
             losses=losses,
             iterative_steps=self.args.iterative_steps,
             seed=self.args.seed,
+            budget=self.args.budget,
+            imgsz=self.args.imgsz,
         )
         if self.args.recalibrate:
             recalibrate(pruned, training_images(self, pruned))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.costs import COSTS
 from ultralytics.engine.pruning.groups import Graph, example_image
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.regularisers import Regulariser
@@ -149,11 +149,12 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace) -> Regulariser:
     units = Units(graph, example.device)
     doomed = None
     if method.regulariser.NEEDS_TARGET:
-        formula = FlopsFormula(prunable, graph.groups, example, count_flops(model))
+        cost = COSTS[args.budget](model, args.imgsz)
+        formula = cost.formula(prunable, graph.groups, example)
         scores = score_groups(prunable, graph.groups, method)
         budget = Budget(args.speed_up, args.global_pruning, args.round_to, args.max_sparsity)
         sizes = [group.size for group in graph.groups]
-        doomed = units.select(select_units(graph, formula, scores, budget, formula.dense, sizes))
+        doomed = units.select(select_units(graph, formula, scores, budget, formula.dense, sizes, solve=cost.solve))
     return method.regulariser(units, doomed)
 
 

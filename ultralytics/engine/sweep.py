@@ -104,9 +104,10 @@ def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device:
     reports = {"dense": next(iter(results.values())), **{f"{target:g}x": report for target, report in results.items()}}
     last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}
     files = {name: Path(row["weights"]) for name, row in last.items()}
-    latency = {"latency_ms": pytorch_latency({n: load_checkpoint(f)[0] for n, f in files.items()}, imgsz, device)}
+    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
+    latency = {"latency_ms": pytorch_latency(models, imgsz, device)}
     if not missing_for_onnx():
-        latency["onnx_latency_ms"] = onnx_latency(files, imgsz)
+        latency["onnx_latency_ms"] = onnx_latency(models, imgsz)
     rows = []
     for name, row in last.items():
         cut = reports[name]["rows"]["dense" if name == "dense" else "pruned"]

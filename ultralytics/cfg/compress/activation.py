@@ -17,7 +17,7 @@ FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg", "sensitivit
 FRACTION_KEYS = frozenset({"max_sparsity"})
 INT_KEYS = frozenset(INT_MIN)
 BOOL_KEYS = frozenset({"global_pruning", "recalibrate", "distill", "sensitivity"})
-STR_KEYS = frozenset({"prune_method", "reg_decay_type"})
+STR_KEYS = frozenset({"prune_method", "budget", "reg_decay_type"})
 CLI_EXAMPLE = """
     Make a trained model smaller and faster by structured pruning, then fine-tune it:
         yolo compress model=path/to/best.pt data=coco8.yaml speed_up=2.0 epochs=100

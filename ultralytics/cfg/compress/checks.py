@@ -17,7 +17,10 @@ class Bound(NamedTuple):
 RANGES = {"speed_up": Bound(1.0), "max_sparsity": Bound(0.0, 1.0)}
 INT_MIN = {"round_to": 1, "iterative_steps": 1, "prune_batches": 1, "sl_epochs": 0, "reg_decay_step": 1}
 NOT_NEGATIVE = ("reg", "reg_decay", "delta_reg", "sensitivity_drop")
-CHOICES = {"reg_decay_type": ("constant", "linear", "step")}
+CHOICES = {
+    "reg_decay_type": ("constant", "linear", "step"),
+    "budget": ("flops", "onnx", "pytorch"),  # the keys of `ultralytics.engine.pruning.costs.COSTS`
+}
 
 
 def is_sweep(speed_up: Any) -> bool:

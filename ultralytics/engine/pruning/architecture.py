@@ -64,8 +64,9 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
         model.names = data["names"]
         model._remap_cls_by_names(weights.float().state_dict(), weights, verbose=RANK in {-1, 0})
     if RANK in {-1, 0}:
+        record = getattr(model, RECORD)
         LOGGER.info(
             f"Keeping the pruned architecture: {get_num_params(model):,} parameters, "
-            f"speed-up {getattr(model, RECORD)['reached']:.2f} in FLOPs over the dense model"
+            f"speed-up {record['reached']:.2f} (budget={record.get('budget', 'flops')}) over the dense model"
         )
     return model

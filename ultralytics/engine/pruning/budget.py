@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Budget solver: how many units each group keeps, so that the FLOPs target is met."""
+"""Budget solver: how many units each group keeps, so that the target is met."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.flops import FlopsFormula
 from ultralytics.engine.pruning.groups import Group
+from ultralytics.engine.pruning.latency_formula import LatencyFormula
 
 
 @dataclass(frozen=True)
@@ -129,19 +130,21 @@ def _couple(
     return CoupledGroups(rows, ranked, counts)
 
 
-def check_reachable(coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float, dense: float) -> None:
+def check_reachable(
+    coupled: Sequence[CoupledGroups], formula: FlopsFormula | LatencyFormula, speed_up: float, dense: float
+) -> None:
     """Check a target against what is left when every group keeps the least that it may.
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with allowed counts.
-        formula (FlopsFormula): FLOPs of the network as a function of the units kept.
-        speed_up (float): Dense FLOPs over pruned FLOPs.
-        dense (float): Dense FLOPs.
+        formula (FlopsFormula | LatencyFormula): Cost of the network as a function of the units kept.
+        speed_up (float): Dense cost over pruned cost.
+        dense (float): Dense cost.
 
     Raises:
         ValueError: If the target is out of reach.
     """
-    reachable = dense / formula(_per_group(coupled, [c.counts[0] for c in coupled]))
+    reachable = dense / formula(per_group(coupled, [c.counts[0] for c in coupled]))
     if reachable < speed_up:
         raise ValueError(
             f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
@@ -149,9 +152,7 @@ def check_reachable(coupled: Sequence[CoupledGroups], formula: FlopsFormula, spe
         )
 
 
-def solve_budget(
-    coupled: Sequence[CoupledGroups], formula: FlopsFormula, speed_up: float, dense: float | None = None
-) -> list[int]:
+def solve_budget(coupled: Sequence[CoupledGroups], formula: FlopsFormula | LatencyFormula, limit: float) -> list[int]:
     """Return how many ranks the coupled groups keep, by score, so that the target is met and hardly exceeded.
 
     All ranks of all groups stand in one line, lowest score first. Bisection finds the shortest stretch of it whose
@@ -160,9 +161,8 @@ def solve_budget(
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
-        formula (FlopsFormula): FLOPs of the network as a function of the units kept.
-        speed_up (float): Dense FLOPs over pruned FLOPs, at least; one that `check_reachable` lets pass.
-        dense (float, optional): Dense FLOPs, if the network has lost channels before.
+        formula (FlopsFormula | LatencyFormula): Cost of the network as a function of the units kept.
+        limit (float): Cost to come down to; one that `check_reachable` lets pass.
 
     Returns:
         (list[int]): Ranks kept in each of the coupled groups.
@@ -170,25 +170,32 @@ def solve_budget(
     owner = np.concatenate([np.full(len(c.scores), i) for i, c in enumerate(coupled)])
     line = owner[np.argsort(np.concatenate([c.scores for c in coupled]), kind="stable")]
     removed_after = np.cumsum(line[:, None] == np.arange(len(coupled)), axis=0)
-    dense = dense or formula.dense
-    limit = dense / speed_up
 
     def keep(removed: int) -> list[int]:
         gone = removed_after[removed - 1] if removed else np.zeros(len(coupled))
         return [_nearest(c.counts, len(c.scores) - g) for c, g in zip(coupled, gone)]
 
-    def flops(counts: Sequence[int]) -> float:
-        return formula(_per_group(coupled, counts))
+    def fits(counts: Sequence[int]) -> bool:
+        return formula(per_group(coupled, counts)) <= limit
 
     low, high = 0, len(line)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if flops(keep(middle)) <= limit else (middle + 1, high)
-    return _take_back(coupled, keep(low), lambda counts: flops(counts) <= limit)
+        low, high = (low, middle) if fits(keep(middle)) else (middle + 1, high)
+    return take_back(coupled, keep(low), fits)
 
 
-def _take_back(coupled: Sequence[CoupledGroups], counts: list[int], fits) -> list[int]:
-    """Raise counts to the next allowed one, the group with the highest score among its removed ranks first."""
+def take_back(coupled: Sequence[CoupledGroups], counts: list[int], fits: Callable[[list[int]], bool]) -> list[int]:
+    """Raise counts to the next allowed one, the group with the highest score among its removed ranks first.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
+        counts (list[int]): Ranks kept in each.
+        fits (Callable): True for counts that meet the target.
+
+    Returns:
+        (list[int]): Ranks kept in each; raising any of them further would miss the target.
+    """
     blocked: set[int] = set()
     while True:
         removed = [i for i, c in enumerate(coupled) if counts[i] < c.counts[-1] and i not in blocked]
@@ -208,8 +215,16 @@ def _nearest(counts: Sequence[int], wanted: float) -> int:
     return min(counts, key=lambda k: (abs(k - wanted), -k))
 
 
-def _per_group(coupled: Sequence[CoupledGroups], counts: Sequence[int]) -> list[int]:
-    """Add up what the rows of each group keep, in the order of the groups."""
+def per_group(coupled: Sequence[CoupledGroups], counts: Sequence[int]) -> list[int]:
+    """Return the units that each group keeps.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Coupled groups.
+        counts (Sequence[int]): Ranks kept in each.
+
+    Returns:
+        (list[int]): Units kept, in the order of the groups.
+    """
     kept: dict[int, int] = defaultdict(int)
     for c, count in zip(coupled, counts):
         for row in c.rows:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Group, example_image, is_depthwise
-from ultralytics.engine.pruning.places import SLICED, inputs, outputs
+from ultralytics.engine.pruning.places import SLICED, outputs
+from ultralytics.engine.pruning.widths import Widths, paired_inputs
 from ultralytics.nn.extra_modules import products
 from ultralytics.utils.torch_utils import get_flops
 
@@ -51,6 +52,7 @@ class FlopsFormula:
     Attributes:
         dense (float): FLOPs with every unit kept.
         rest (float): What Ultralytics counts beyond the layers and products above.
+        widths (Widths): Widths of the layers.
     """
 
     def __init__(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor, counted: float):
@@ -63,36 +65,27 @@ class FlopsFormula:
             counted (float): GFLOPs of the model, `count_flops`.
         """
         area = _areas(model, example)
-        layers = list(area)
-        row = {layer: i for i, layer in enumerate(layers)}
-        per_unit = {axis: np.zeros((len(layers), len(groups))) for axis in ("out", "in")}
-        for column, group in enumerate(groups):
-            for s in group.slices:
-                if s.layer in row:
-                    per_unit[s.axis][row[s.layer], column] += len(s.channels) / group.size
-        sizes = np.array([g.size for g in groups], dtype=float)
-        width = {"out": [outputs(m) for m in layers], "in": [_paired_inputs(m) for m in layers]}
-        self._per_unit = per_unit
-        self._fixed = {axis: np.array(width[axis]) - per_unit[axis] @ sizes for axis in ("out", "in")}
-        self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in layers])
-        self._single = np.array([_cost_per_output(m) * area[m] for m in layers])
+        self.widths = Widths(area, groups)
+        row = {layer: i for i, layer in enumerate(area)}
+        self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in area])
+        self._single = np.array([_cost_per_output(m) * area[m] for m in area])
         for conv, cost in products(model):
             self._single[row[conv]] += cost * area[conv] ** 2
         self.rest = 0.0
-        self.rest = counted * 1e9 - self(sizes)
-        self.dense = self(sizes)
+        self.rest = counted * 1e9 - float(self(self.widths.sizes))
+        self.dense = float(self(self.widths.sizes))
 
-    def __call__(self, kept: Sequence[float]) -> float:
+    def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the FLOPs.
 
         Args:
-            kept (Sequence[float]): Units kept in each group.
+            kept (Sequence[float] | np.ndarray): Units kept in each group, shape (..., groups).
 
         Returns:
-            (float): FLOPs.
+            (np.ndarray): FLOPs, shape (...).
         """
-        out, inp = (self._per_unit[axis] @ np.asarray(kept, dtype=float) + self._fixed[axis] for axis in ("out", "in"))
-        return float(out @ (self._pairwise * inp + self._single)) + self.rest
+        out, inp = self.widths(np.asarray(kept, dtype=float))
+        return (out * (self._pairwise * inp + self._single)).sum(-1) + self.rest
 
 
 def layer_flops(model: nn.Module) -> dict[str, float]:
@@ -107,7 +100,7 @@ def layer_flops(model: nn.Module) -> dict[str, float]:
     example = example_image(model)
     names = {m: name for name, m in model.named_modules()}
     return {
-        names[m]: float(pixels * outputs(m) * (_cost_per_pair(m) * _paired_inputs(m) + _cost_per_output(m)))
+        names[m]: float(pixels * outputs(m) * (_cost_per_pair(m) * paired_inputs(m) + _cost_per_output(m)))
         for m, pixels in _areas(model, example).items()
     }
 
@@ -132,11 +125,6 @@ def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
         for hook in hooks:
             hook.remove()
     return area
-
-
-def _paired_inputs(layer: nn.Module) -> int:
-    """Return the channels of the 'in' axis; batch norms and depthwise convolutions have none."""
-    return 0 if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer) else inputs(layer)
 
 
 def _cost_per_pair(layer: nn.Module) -> float:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ultralytics import YOLO
+from ultralytics.engine.exporter import Exporter
+from ultralytics.nn.tasks import guess_model_task
 from ultralytics.utils import TQDM
 from ultralytics.utils.torch_utils import time_sync
 
@@ -78,12 +78,13 @@ def missing_for_onnx() -> list[str]:
     return [name for name in ONNX_PACKAGES if find_spec(name) is None]
 
 
-def onnx_latency(files: dict[str, Path], imgsz: int) -> dict[str, Timing]:
+def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device | None = None) -> dict[str, Timing]:
     """Time a run of each model in ONNX Runtime on the CPU, batch 1, FP32, with as many threads as torch uses.
 
     Args:
-        files (dict[str, Path]): Name to checkpoint; each is exported by Ultralytics to a temporary folder.
+        models (dict[str, nn.Module]): Name to model, unfused; copies are exported by Ultralytics to a temporary folder.
         imgsz (int): Image size in pixels.
+        device (torch.device, optional): Unused: ONNX Runtime runs on the CPU.
 
     Returns:
         (dict[str, Timing]): Name to milliseconds.
@@ -91,14 +92,19 @@ def onnx_latency(files: dict[str, Path], imgsz: int) -> dict[str, Timing]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads = torch.get_num_threads()
+    # ONNX Runtime optimises the graph by itself when it loads it
+    settings = {"format": "onnx", "imgsz": imgsz, "batch": 1, "simplify": False, "device": "cpu", "verbose": False}
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
-        for i, (name, file) in enumerate(files.items()):
-            copy = shutil.copy(file, Path(folder) / f"{i}.pt")
-            # ONNX Runtime optimises the graph by itself when it loads it
-            onnx = YOLO(copy).export(format="onnx", imgsz=imgsz, batch=1, simplify=False, device="cpu", verbose=False)
-            session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        for i, (name, model) in enumerate(models.items()):
+            copy = deepcopy(model).cpu().float()
+            copy.task = guess_model_task(copy)
+            copy.pt_path = str(Path(folder) / f"{i}.pt")  # where the exporter puts the ONNX file
+            session = onnxruntime.InferenceSession(
+                Exporter(overrides=settings)(model=copy), options, providers=["CPUExecutionProvider"]
+            )
+            torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
             image = session.get_inputs()[0]
             feed = {image.name: np.random.default_rng(0).random(image.shape, dtype=np.float32)}
             runs[name] = lambda session=session, feed=feed: session.run(None, feed)

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+import torch
 from torch import nn
 
+from ultralytics.engine.pruning.costs import COSTS, FlopsCost, LatencyCost
 from ultralytics.engine.pruning.cut import channels_to_keep, cut
-from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.flops import count_flops
 from ultralytics.engine.pruning.groups import Graph, example_image
 from ultralytics.engine.pruning.history import History
 from ultralytics.engine.pruning.methods import METHODS
@@ -18,6 +21,8 @@ from ultralytics.engine.pruning.selection import Budget, select_units
 from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import get_num_params
+
+CORRECTIONS = 3  # cuts anew where a predicted cost turns out to be another
 
 
 def prune_model(
@@ -31,12 +36,14 @@ def prune_model(
     losses: Losses | None = None,
     iterative_steps: int = 1,
     seed: int = 0,
+    budget: str = "flops",
+    imgsz: int = 640,
 ) -> tuple[nn.Module, dict]:
-    """Remove the least important channels of a network until its FLOPs meet a target.
+    """Remove the least important channels of a network until its cost meets a target.
 
     Args:
         model (nn.Module): Unfused Ultralytics model; it is left as it was.
-        speed_up (float): Target: FLOPs of the dense model over FLOPs of the pruned one, greater than 1.
+        speed_up (float): Target: cost of the dense model over cost of the pruned one, greater than 1.
         method (str): A key of `ultralytics.engine.pruning.methods.METHODS`.
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
@@ -48,16 +55,20 @@ def prune_model(
         iterative_steps (int): Cuts on the way to the target, equal in their ratio, with new scores before each. Only
             for methods that need gradients; a cut hardly changes the ranking of the others, so they make one.
         seed (int): Seed of method 'random'.
+        budget (str): What the cost is: 'flops', or measured milliseconds of one image, 'onnx' in ONNX Runtime on the
+            CPU, 'pytorch' in PyTorch on the model's device.
+        imgsz (int): Image size in pixels at which milliseconds are measured.
 
     Returns:
         model (nn.Module): Pruned copy in evaluation mode, FP32, on the same device, of stock Ultralytics classes.
-        record (dict): What was done, of plain types: the arguments, 'reached', 'gflops' and 'parameters' of both
-            models, 'seconds' (what pruning took, gradients included), 'channels' (convolution name to the indices of
-            the 'out' and 'in' channels kept) and 'left_dense' (layer name to reason).
+        record (dict): What was done, of plain types: the arguments, 'reached' (in the budget's unit), 'gflops' and
+            'parameters' of both models, 'seconds' (what pruning took, gradients included), 'channels' (convolution name
+            to the indices of the 'out' and 'in' channels kept) and 'left_dense' (layer name to reason).
 
     Raises:
-        ValueError: If the method is unknown or lacks losses, the model is fused or has no detection head, or the
-            target is out of reach.
+        ValueError: If the method or budget is unknown, the method lacks losses, the model is fused or has no detection
+            head, or the target is out of reach.
+        ModuleNotFoundError: If 'budget' needs a package that is not installed.
 
     Examples:
         >>> from ultralytics import YOLO
@@ -70,25 +81,14 @@ def prune_model(
         raise ValueError(f"'method={method}' needs gradients: pass 'losses', which yields losses of the model.")
     if speed_up <= 1:
         raise ValueError(f"'speed_up={speed_up}' is an invalid value. 'speed_up' must be greater than 1.0.")
+    if budget not in COSTS:
+        raise ValueError(f"'budget={budget}' is unknown. Valid budgets are {', '.join(COSTS)}.")
     begin = time.perf_counter()
-    device = next(model.parameters()).device
-    pruned = prunable_copy(model)
-    history = History(pruned)
-    example = example_image(pruned)
+    cost = COSTS[budget](model, imgsz)
+    bounds = Budget(speed_up, global_pruning, round_to, max_sparsity, limits or {})
     steps = iterative_steps if METHODS[method].needs_gradients else 1
-    budget = Budget(speed_up, global_pruning, round_to, max_sparsity, limits or {})
-    dense = None
-    for step in range(1, steps + 1):
-        graph = Graph(pruned, example)
-        formula = FlopsFormula(pruned, graph.groups, example, count_flops(pruned))
-        dense = dense or formula.dense
-        scores = score_groups(pruned, graph.groups, METHODS[method], losses, seed)
-        sizes = [history.dense_size(group) for group in graph.groups]
-        units = select_units(graph, formula, scores, budget, dense, sizes, step / steps)
-        kept = channels_to_keep(pruned, graph.groups, units)
-        history.note(kept)
-        cut(pruned, kept)
-    pruned = to_stock(pruned)
+    pruner = _Pruner(model, cost, lambda pruned, groups: score_groups(pruned, groups, METHODS[method], losses, seed))
+    pruned, history, reached = pruner.meet(bounds, steps)
 
     dense_flops, pruned_flops = count_flops(model), count_flops(pruned)
     record = {
@@ -96,17 +96,87 @@ def prune_model(
         "global_pruning": global_pruning,
         "round_to": round_to,
         "max_sparsity": max_sparsity,
+        "budget": budget,
         "target": speed_up,
-        "reached": dense_flops / pruned_flops,
+        "reached": reached,
         "gflops": {"dense": dense_flops, "pruned": pruned_flops},
         "parameters": {"dense": get_num_params(model), "pruned": get_num_params(pruned)},
         "seconds": time.perf_counter() - begin,
-        "left_dense": graph.dense,
+        "left_dense": pruner.left_dense,
         "channels": history.channels(),
     }
     LOGGER.info(
         f"Pruned by {method}: {record['parameters']['dense']:,} to {record['parameters']['pruned']:,} parameters, "
-        f"{dense_flops:.2f} to {pruned_flops:.2f} GFLOPs, speed-up {record['reached']:.3f} (target {speed_up}), "
+        f"{dense_flops:.2f} to {pruned_flops:.2f} GFLOPs, speed-up {reached:.3f} in {cost.unit} (target {speed_up}), "
         f"in {record['seconds']:.1f} s"
     )
-    return pruned.to(device), record
+    return pruned, record
+
+
+class _Pruner:
+    """Cuts one dense model, again if the first cut does not cost what was predicted.
+
+    Attributes:
+        left_dense (dict[str, str]): Layers whose outputs stay whole, and why.
+    """
+
+    def __init__(self, model: nn.Module, cost: FlopsCost | LatencyCost, score: Callable):
+        """Take a model and how to judge its channels.
+
+        Args:
+            model (nn.Module): Stock model; it is left as it was.
+            cost (FlopsCost | LatencyCost): What its cost is counted in.
+            score (Callable): Model in prunable form and its groups to the scores of each group's units.
+        """
+        self.model, self.cost, self.score = model, cost, score
+        self.left_dense: dict[str, str] = {}
+        self._first_scores: list[torch.Tensor] = []  # of the dense model, which corrections start from as well
+
+    def meet(self, budget: Budget, steps: int) -> tuple[nn.Module, History, float]:
+        """Cut until the cost is what it should be.
+
+        Args:
+            budget (Budget): Target and bounds.
+            steps (int): Cuts on the way to the target.
+
+        Returns:
+            pruned (nn.Module): Pruned copy of stock classes.
+            history (History): Which channels it kept.
+            reached (float): Dense cost over its cost.
+        """
+        target, aim = budget.speed_up, budget.speed_up
+        results = []
+        for _ in range(1 + CORRECTIONS):
+            pruned, history = self._cut(replace(budget, speed_up=aim), steps)
+            results.append((pruned, history, self.cost.speed_up(pruned)))
+            reached = results[-1][2]
+            if self.cost.tolerance is None or abs(reached / target - 1) <= self.cost.tolerance:
+                return results[-1]
+            LOGGER.info(f"Speed-up {reached:.2f} in {self.cost.unit}, target {target}: cutting anew from the start")
+            aim *= min(max(target / reached, 0.8), 1.25)
+        best = min(results, key=lambda result: abs(result[2] / target - 1))
+        LOGGER.warning(
+            f"'speed_up={target}' was not met within {self.cost.tolerance:.0%} after {CORRECTIONS} corrections: the "
+            f"nearest is {best[2]:.2f} in {self.cost.unit}. Times vary when the machine has other work to do."
+        )
+        return best
+
+    def _cut(self, budget: Budget, steps: int) -> tuple[nn.Module, History]:
+        """Cut a copy of the model in some steps, by what the cost is predicted to be."""
+        pruned = prunable_copy(self.model)
+        history, example, dense = History(pruned), example_image(pruned), None
+        for step in range(1, steps + 1):
+            graph = Graph(pruned, example)
+            formula = self.cost.formula(pruned, graph.groups, example)
+            dense = dense or formula.dense
+            scores = self._first_scores if step == 1 else []
+            scores = scores or self.score(pruned, graph.groups)
+            if step == 1:
+                self._first_scores = scores
+            sizes = [history.dense_size(group) for group in graph.groups]
+            units = select_units(graph, formula, scores, budget, dense, sizes, step / steps, self.cost.solve)
+            kept = channels_to_keep(pruned, graph.groups, units)
+            history.note(kept)
+            cut(pruned, kept)
+        self.left_dense = graph.dense
+        return to_stock(pruned), history

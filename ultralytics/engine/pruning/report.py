@@ -46,14 +46,14 @@ def build_report(
     Returns:
         (dict): 'rows' (name to figures and file; latencies in milliseconds, the spread as 10th and 90th percentile),
             'speed_up', 'latency_speed_up' and 'onnx_latency_speed_up' (dense over the last row), 'metrics' (their
-            names), 'method', 'target', 'imgsz', 'device', 'threads', 'onnx' (version, or why not measured), 'layers'
-            (see `compare_layers`), 'blocks' (see `block_latency`), 'left_dense' (layers whose outputs stay whole, and
-            why) and 'curve'.
+            names), 'method', 'target', 'budget', 'imgsz', 'device', 'threads', 'onnx' (version, or why not measured),
+            'layers' (see `compare_layers`), 'blocks' (see `block_latency`), 'left_dense' (layers whose outputs stay
+            whole, and why) and 'curve'.
     """
     missing = missing_for_onnx()
     latency = {"latency": pytorch_latency(models, imgsz, device)}
     if not missing:
-        latency["onnx_latency"] = onnx_latency(files, imgsz)
+        latency["onnx_latency"] = onnx_latency(models, imgsz)
     rows = {
         name: {
             "parameters": get_num_params(model),
@@ -73,6 +73,7 @@ def build_report(
         "metrics": list(metrics["dense"]),
         "method": models["pruned"].pruning["method"],
         "target": models["pruned"].pruning["target"],
+        "budget": models["pruned"].pruning.get("budget", "flops"),
         "speed_up": dense["gflops"] / last["gflops"],
         **{f"{kind}_speed_up": dense[f"{kind}_ms"] / last[f"{kind}_ms"] for kind in latency},
         "imgsz": imgsz,

@@ -40,9 +40,10 @@ def summary_of(report: dict[str, Any]) -> str:
     """Return the line that says what was gained."""
     onnx = report.get("onnx_latency_speed_up")
     return (
-        f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs (target {report['target']}), "
+        f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs, "
         f"{report['latency_speed_up']:.2f}x in latency in PyTorch"
-        + (f", {onnx:.2f}x in ONNX Runtime on the CPU." if onnx else ".")
+        + (f", {onnx:.2f}x in ONNX Runtime on the CPU" if onnx else "")
+        + f" (target {report['target']} by budget={report['budget']})."
     )
 
 

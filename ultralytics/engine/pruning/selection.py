@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from ultralytics.engine.pruning.budget import CoupledGroups, check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula
 from ultralytics.engine.pruning.groups import Graph, Group
+from ultralytics.engine.pruning.latency_formula import LatencyFormula
 from ultralytics.nn.extra_modules import equal_inputs, equal_parts, same_width
 
 
@@ -19,7 +20,7 @@ class Budget:
     """What a pruned network may cost, and how channels are taken from its layers.
 
     Attributes:
-        speed_up (float): Target: FLOPs of the dense model over FLOPs of the pruned one, greater than 1.
+        speed_up (float): Target: cost of the dense model over cost of the pruned one, greater than 1.
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
@@ -39,23 +40,25 @@ class Budget:
 
 def select_units(
     graph: Graph,
-    formula: FlopsFormula,
+    formula: FlopsFormula | LatencyFormula,
     scores: Sequence[torch.Tensor],
     budget: Budget,
-    dense_flops: float,
+    dense_cost: float,
     dense_sizes: Sequence[float],
     share: float = 1.0,
+    solve: Callable[..., list[int]] = solve_budget,
 ) -> list[torch.Tensor]:
     """Return the units of every group that are worth keeping.
 
     Args:
         graph (Graph): Groups of the network as it is.
-        formula (FlopsFormula): Its FLOPs.
+        formula (FlopsFormula | LatencyFormula): What it costs.
         scores (Sequence[torch.Tensor]): Scores of each group's units.
         budget (Budget): What it may cost.
-        dense_flops (float): FLOPs before the first cut, by the formula of that time.
+        dense_cost (float): What it cost before the first cut.
         dense_sizes (Sequence[float]): Units of each group before the first cut.
         share (float): How far to go towards the target, as an exponent of its ratio.
+        solve (Callable): Solver for global pruning, `solve_budget` or `solve_knapsack`.
 
     Returns:
         (list[torch.Tensor]): Indices of the units to keep, for each group.
@@ -74,8 +77,8 @@ def select_units(
         equal_parts(graph.model),
         equal_inputs(graph.model),
     )
-    check_reachable(coupled, formula, budget.speed_up, dense_flops)
-    counts = solve_budget(coupled, formula, budget.speed_up**share, dense_flops)
+    check_reachable(coupled, formula, budget.speed_up, dense_cost)
+    counts = (solve if budget.global_pruning else solve_budget)(coupled, formula, dense_cost / budget.speed_up**share)
     return best_units(graph.groups, coupled, counts, scores)
 
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What a budget can be counted in, one row each: FLOPs, or milliseconds in a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.budget import solve_budget
+from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.groups import Group
+from ultralytics.engine.pruning.knapsack import solve_knapsack
+from ultralytics.engine.pruning.latency import missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency_formula import LatencyFormula
+from ultralytics.engine.pruning.latency_shapes import conv_shapes
+from ultralytics.engine.pruning.latency_table import LatencyTable
+from ultralytics.nn.extra_modules import prunable_copy, to_stock
+from ultralytics.utils import LOGGER
+
+
+class FlopsCost:
+    """FLOPs as Ultralytics counts them, which a formula gives exactly.
+
+    Attributes:
+        unit (str): What the cost is, for messages.
+        tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
+    """
+
+    unit = "FLOPs"
+    tolerance = None
+    solve = staticmethod(solve_budget)
+
+    @staticmethod
+    def check() -> None:
+        """Check that everything is installed that this cost is measured with."""
+
+    def __init__(self, dense: nn.Module, imgsz: int):
+        """Take a model.
+
+        Args:
+            dense (nn.Module): Stock model before pruning.
+            imgsz (int): Unused: FLOPs are those at 640 pixels, as Ultralytics states them.
+        """
+        self.dense = dense
+
+    def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> FlopsFormula:
+        """Return the cost of a model in prunable form as a function of the units that its groups keep."""
+        return FlopsFormula(model, groups, example, count_flops(model))
+
+    def speed_up(self, pruned: nn.Module) -> float:
+        """Return the cost of the dense model over that of a pruned stock model."""
+        return count_flops(self.dense) / count_flops(pruned)
+
+
+class LatencyCost:
+    """Milliseconds of one image, predicted from a table of convolutions and verified on the whole network.
+
+    Attributes:
+        unit (str): What the cost is, for messages.
+        tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
+    """
+
+    tolerance = 0.03
+    solve = staticmethod(solve_knapsack)
+
+    @staticmethod
+    def check() -> None:
+        """Check that everything is installed that this cost is measured with."""
+
+    def __init__(self, dense: nn.Module, imgsz: int, runtime: str, unit: str, measure: Any):
+        """Measure the convolutions of a model, as far as the table lacks them, and the model as a whole.
+
+        Args:
+            dense (nn.Module): Stock model before pruning.
+            imgsz (int): Image size in pixels.
+            runtime (str): A key of `ultralytics.engine.pruning.latency_runtimes.RUNTIMES`.
+            unit (str): What the cost is, for messages.
+            measure (Callable): Models by name, image size and device to the `Timing` of each.
+        """
+        self.dense, self.imgsz, self.unit, self.measure = dense, imgsz, unit, measure
+        self.device = next(dense.parameters()).device
+        self.table = LatencyTable(runtime, self.device)
+        self.shapes = conv_shapes(to_stock(prunable_copy(dense)), imgsz)
+        self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
+        convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
+        whole = measure({"dense": dense}, imgsz, self.device)["dense"].low
+        self.rest = max(whole - convolutions, 0.0)
+        LOGGER.info(f"Dense model: {whole:.2f} {unit}, of which convolutions {convolutions:.2f} by the table")
+
+    def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> LatencyFormula:
+        """Return the cost of a model in prunable form as a function of the units that its groups keep."""
+        return LatencyFormula(model, groups, self.shapes, self.table, self.rest)
+
+    def speed_up(self, pruned: nn.Module) -> float:
+        """Return the cost of the dense model over that of a pruned stock model, measured side by side.
+
+        The 10th percentiles count, which other work of the machine disturbs less than the medians.
+        """
+        times = self.measure({"dense": self.dense, "pruned": pruned}, self.imgsz, self.device)
+        return times["dense"].low / times["pruned"].low
+
+
+class PyTorchCost(LatencyCost):
+    """Milliseconds in PyTorch on the model's device."""
+
+    def __init__(self, dense: nn.Module, imgsz: int):
+        """Measure a model.
+
+        Args:
+            dense (nn.Module): Stock model before pruning.
+            imgsz (int): Image size in pixels.
+        """
+        super().__init__(dense, imgsz, "pytorch", "milliseconds in PyTorch", pytorch_latency)
+
+
+class OnnxCost(LatencyCost):
+    """Milliseconds in ONNX Runtime on the CPU."""
+
+    @staticmethod
+    def check() -> None:
+        """Check that ONNX and ONNX Runtime are installed.
+
+        Raises:
+            ModuleNotFoundError: If one of them is not.
+        """
+        if missing := missing_for_onnx():
+            raise ModuleNotFoundError(
+                f"'budget=onnx' needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose budget=flops."
+            )
+
+    def __init__(self, dense: nn.Module, imgsz: int):
+        """Measure a model.
+
+        Args:
+            dense (nn.Module): Stock model before pruning.
+            imgsz (int): Image size in pixels.
+
+        Raises:
+            ModuleNotFoundError: If ONNX or ONNX Runtime is not installed.
+        """
+        self.check()
+        super().__init__(dense, imgsz, "onnx", "milliseconds in ONNX Runtime", onnx_latency)
+
+
+COSTS = {"flops": FlopsCost, "onnx": OnnxCost, "pytorch": PyTorchCost}
