@@ -16,19 +16,16 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from unittest.mock import patch
 
 import torch
-import torch_pruning as tp
+from article_loop import prune_by_loop
 from fetch import machine
 from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning import prune
 from ultralytics.engine.pruning.flops import count_flops
-from ultralytics.engine.pruning.heads import find_ends
-from ultralytics.nn.extra_modules import to_prunable
 from ultralytics.utils import LOGGER
 
 PARTS = {  # name in the table: functions that `prune_model` calls
@@ -38,7 +35,6 @@ PARTS = {  # name in the table: functions that `prune_model` calls
     "cut": ("channels_to_keep", "cut"),
     "verify": ("count_flops",),
 }
-STEPS = 200
 
 
 def time_ours(model: nn.Module, speed_up: float, round_to: int) -> dict[str, float]:
@@ -73,31 +69,10 @@ def timed(function: str, part: str, parts: dict[str, float]) -> Iterator[None]:
 
 def time_peer(model: nn.Module, speed_up: float, imgsz: int) -> dict[str, float]:
     """Return the seconds and steps that torch-pruning's loop takes to the target, and the speed-up that it reaches."""
-    dense = count_flops(model)
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    pruned = to_prunable(deepcopy(model).float().eval()).requires_grad_(True)
-    example = torch.zeros(1, 3, imgsz, imgsz)
-    pruner = tp.pruner.BasePruner(
-        pruned,
-        example,
-        importance=tp.importance.LAMPImportance(),
-        global_pruning=True,
-        pruning_ratio=1.0,
-        iterative_steps=STEPS,
-        ignored_layers=find_ends(pruned).predictions,
-        # fresh dicts: torch-pruning 1.6.1 writes into its default arguments
-        in_channel_groups={},
-        out_channel_groups={},
-        num_heads={},
-        channel_groups={},
-    )
-    target = tp.utils.count_ops_and_params(pruned, example)[0] / speed_up
-    for step in range(1, STEPS + 1):
-        pruner.step()
-        if tp.utils.count_ops_and_params(pruned, example)[0] <= target:
-            break
+    pruned, steps = prune_by_loop(model, speed_up, imgsz)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
-    return {"seconds": seconds, "cpu": cpu, "steps": step, "reached": dense / count_flops(pruned)}
+    return {"seconds": seconds, "cpu": cpu, "steps": steps, "reached": count_flops(model) / count_flops(pruned)}
 
 
 def compare(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
