@@ -18,7 +18,7 @@ from experiment import Experiment, spread
 from fetch import fetch_railway, machine
 from tree_crowns import build_data
 
-from ultralytics.engine.compressor import find_data
+from ultralytics.engine.compress_checks import find_data
 from ultralytics.utils import LOGGER
 
 ARMS: dict[str, dict[str, Any]] = {  # name: what is switched on

@@ -18,7 +18,7 @@ from typing import Any
 from experiment import Experiment, spread
 from fetch import machine
 
-from ultralytics.engine.compressor import find_data
+from ultralytics.engine.compress_checks import find_data
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model

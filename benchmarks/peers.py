@@ -23,7 +23,7 @@ from fetch import fetch_railway, machine
 from tree_crowns import build_data
 
 from ultralytics import YOLO
-from ultralytics.engine.compressor import find_data
+from ultralytics.engine.compress_checks import find_data
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.flops import count_flops
 from ultralytics.engine.pruning.prune import prune_model

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from fetch import machine
 
-from ultralytics.engine.compressor import find_data
+from ultralytics.engine.compress_checks import find_data
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.models.yolo.detect.compress import DetectionSparsifier
 from ultralytics.utils import LOGGER

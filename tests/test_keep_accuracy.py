@@ -11,7 +11,7 @@ from conftest import Interrupted, build_model
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.engine.compressor import find_teacher
+from ultralytics.engine.finetuner import find_teacher
 from ultralytics.engine.pruning.recalibration import recalibrate
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint

@@ -13,7 +13,7 @@ import torch
 from conftest import FAST, build_model
 
 from ultralytics import YOLO
-from ultralytics.engine.compressor import read_curve
+from ultralytics.engine.compress_report import read_curve
 from ultralytics.engine.pruning import report as report_module
 from ultralytics.engine.pruning.flops import count_flops
 from ultralytics.engine.pruning.latency import take_turns

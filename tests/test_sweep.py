@@ -11,6 +11,7 @@ from conftest import FAST, Interrupted
 import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
+from ultralytics.engine.pruning import sensitivity
 from ultralytics.engine.pruning.sweep_plot import pareto_front
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 from ultralytics.nn.tasks import load_checkpoint
@@ -101,3 +102,20 @@ def test_sparsity_training_is_shared_on_the_command_line(settings, tmp_path):
     ultralytics.cfg.entrypoint(f"yolo compress speed_up=[1.5,2.0] {words}")
     assert [p.name for p in tmp_path.glob("*-sparsify")] == ["l-2x-sparsify"]
     assert (tmp_path / "l-sweep" / "sweep.json").exists()
+
+
+def test_sensitivity_map_is_shared(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "RATIOS", (0.5,))
+    measured = []
+    cut_copy = sensitivity.cut_copy
+    monkeypatch.setattr(sensitivity, "cut_copy", lambda *args: measured.append(1) or cut_copy(*args))
+
+    def interrupt(trainer):
+        raise Interrupted
+
+    model = YOLO(settings["model"])
+    model.add_callback("on_train_start", interrupt)
+    with pytest.raises(Interrupted):
+        model.compress(**{**settings, "speed_up": [1.5, 2], "sensitivity": True, "plots": False}, name="s")
+    maps = [(tmp_path / f"s-{target}x-prune" / "sensitivity.csv").read_bytes() for target in ("2", "1.5")]
+    assert maps[0] == maps[1] and len(maps[0].splitlines()) == len(measured) + 1 > 20

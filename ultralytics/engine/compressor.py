@@ -8,54 +8,31 @@ training stage is a stock trainer.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import nn
 
-from ultralytics import YOLO
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress.checks import is_sweep
-from ultralytics.cfg.compress.datasets import find_dataset
+from ultralytics.engine.compress_checks import check_model, find_data, is_yaml
+from ultralytics.engine.compress_report import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
-from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.costs import COSTS
-from ultralytics.engine.pruning.files import sha256
-from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.recalibration import recalibrate
-from ultralytics.engine.pruning.report import REPORT_FILE, build_report, save_report
+from ultralytics.engine.pruning.report import REPORT_FILE, save_report
 from ultralytics.engine.pruning.scoring import Losses
 from ultralytics.engine.pruning.sensitivity import limits_from
 from ultralytics.engine.sensitivity_map import map_sensitivity
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.training_batches import training_images, training_losses
-from ultralytics.nn.modules.head import Detect
-from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, YAML, colorstr
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOGGER, YAML, colorstr
 
-TASK_METRICS = {  # task: name in the report: name in a validation's results
-    "detect": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
-    "segment": {"mAP50": "metrics/mAP50(M)", "mAP50-95": "metrics/mAP50-95(M)"},
-    "pose": {"mAP50": "metrics/mAP50(P)", "mAP50-95": "metrics/mAP50-95(P)"},
-    "obb": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
-    "classify": {"top1": "metrics/accuracy_top1", "top5": "metrics/accuracy_top5"},
-    "semantic": {"mIoU": "metrics/mIoU", "pixel acc": "metrics/pixel_acc"},
-    "depth": {"delta1": "metrics/delta1", "abs rel": "metrics/abs_rel"},
-}
-MAIN_METRIC = {  # task: the metric that models are compared by, higher is better
-    **dict.fromkeys(("detect", "segment", "pose", "obb"), "mAP50-95"),
-    "classify": "top1",
-    "semantic": "mIoU",
-    "depth": "delta1",
-}
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
 
@@ -70,6 +47,7 @@ class Compressor:
         pruned (Path): The pruned weights.
         stages (Stages): Which stages are complete.
         metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
+        known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
     """
 
     trainer: type
@@ -105,6 +83,7 @@ class Compressor:
             )
         super().__init__(cfg, overrides, _callbacks)
         self.metrics: dict[str, dict[str, float]] = {}
+        self.known_sensitivity: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
         self.stages = Stages(self.save_dir)
 
@@ -179,7 +158,9 @@ class Compressor:
             return {}
         self.stages.begin("sensitivity", self.save_dir)
         metric = MAIN_METRIC[self.args.task]
-        rows = map_sensitivity(self, model, metric, TASK_METRICS[self.args.task][metric], losses)
+        rows = map_sensitivity(
+            self, model, metric, TASK_METRICS[self.args.task][metric], losses, self.known_sensitivity
+        )
         return {} if largest_drop is None else limits_from(rows, largest_drop)
 
     def _train(self, stage: str, trainer: Callable, args: dict[str, Any]) -> Path:
@@ -213,176 +194,6 @@ class Compressor:
     def _resume_args(self) -> dict[str, Any]:
         """Return what a resumed training stage takes from this run's arguments."""
         return {k: getattr(self.args, k) for k in RESUME_MAY_CHANGE}
-
-
-class Finetuner:
-    """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class."""
-
-    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
-        """Check that the model is a pruned one, and set up a stock training run.
-
-        Args:
-            cfg (str | dict | SimpleNamespace): Configuration.
-            overrides (dict, optional): Overrides of the configuration; 'resume=True' continues the newest run of
-                this 'project' and 'name', if there is one.
-            _callbacks (dict, optional): Callbacks.
-
-        Raises:
-            ValueError: If 'model' is not a pruned checkpoint.
-        """
-        args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {})}
-        overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
-        if args["resume"] is True:
-            run = find_run(args, "weights/last.pt")
-            overrides["resume"] = str(run / "weights" / "last.pt") if run else False
-        if not overrides.get("resume", args["resume"]):
-            overrides["data"] = find_data(args["data"])
-            model = args["model"]
-            check_model(model)
-            if is_yaml(model) or not is_pruned(pruned := load_checkpoint(model)[0]):
-                raise ValueError(
-                    f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
-                    "it is with 'yolo train'."
-                )
-            if args["distill"] and not args["distill_model"]:
-                overrides["distill_model"] = find_teacher(pruned)
-        super().__init__(cfg, overrides, _callbacks)
-
-    def train(self) -> None:
-        """Train as the stock trainer does, then write the report."""
-        super().train()
-        if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
-            self.report()
-
-    def report(self) -> None:
-        """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
-        best = self.best if self.best.exists() else self.last
-        before = Path(load_checkpoint(best)[0].pruning["run"]) / REPORT_FILE
-        rows = json.loads(before.read_text(encoding="utf-8"))["rows"] if before.exists() else {}
-        files = {name: Path(row["weights"]) for name, row in rows.items()}
-        if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
-            LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
-            return
-        metrics = {name: {k: row[k] for k in TASK_METRICS[self.args.task]} for name, row in rows.items()}
-        files["fine-tuned"] = best
-        report = report_on(files, metrics, self.args, self.device, self.save_dir)
-        save_report(report, self.save_dir, self.args.plots, self.on_plot)
-
-
-def report_on(
-    files: dict[str, Path],
-    metrics: dict[str, dict[str, float]],
-    args: SimpleNamespace,
-    device: torch.device,
-    folder: Path,
-) -> dict:
-    """Return the report on checkpoints, validating those whose metrics are not given.
-
-    Args:
-        files (dict[str, Path]): Name of the row to checkpoint.
-        metrics (dict[str, dict[str, float]]): Known metrics of some rows.
-        args (SimpleNamespace): Arguments of the run, from which the validation takes its own.
-        device (torch.device): Where to validate and to measure latency.
-        folder (Path): Run folder, for what the validation saves.
-
-    Returns:
-        (dict): See `ultralytics.engine.pruning.report.build_report`.
-    """
-    keys = ("data", "imgsz", "batch", "workers", "split", "single_cls", "classes", "max_det")
-    own = {"device": device_name(device), "save_dir": str(folder), "plots": False, "mode": "val"}
-    for name in files.keys() - metrics.keys():
-        LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
-        result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
-        metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
-    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
-    return build_report(models, files, metrics, args.imgsz, device, read_curve(folder / "results.csv", args.task))
-
-
-def read_curve(results: Path, task: str) -> dict[str, Any] | None:
-    """Return the accuracy in every epoch of a training.
-
-    Args:
-        results (Path): Ultralytics' results.csv.
-        task (str): Task, whose main metric is read.
-
-    Returns:
-        (dict[str, Any] | None): Name of the 'metric', 'epochs' and 'values'; None if there was no training.
-    """
-    if not results.exists():
-        return None
-    metric = MAIN_METRIC[task]
-    with results.open(encoding="utf-8", newline="") as f:
-        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(f)]
-    measured = [row for row in rows if row[TASK_METRICS[task][metric]].strip()]  # val=False leaves gaps
-    values = [float(row[TASK_METRICS[task][metric]]) for row in measured]
-    return {"metric": metric, "epochs": [int(row["epoch"]) for row in measured], "values": values}
-
-
-def device_name(device: torch.device) -> str:
-    """Return a device as Ultralytics' 'device' argument has it: '0' for the first GPU."""
-    return str(device.index or 0) if device.type == "cuda" else str(device)
-
-
-def is_yaml(model: str | Path) -> bool:
-    """Return True for a model that is given as a YAML and has no weights yet."""
-    return str(model).lower().endswith((".yaml", ".yml"))
-
-
-def check_model(model: Any) -> None:
-    """Check that a model can be compressed: a YAML that can be found, or a checkpoint with a head that is supported.
-
-    Args:
-        model (Any): Value of 'model'.
-
-    Raises:
-        ValueError: If it is missing, neither a .pt nor a YAML file, or has a head that cannot be pruned.
-        FileNotFoundError: If there is no such file.
-    """
-    if not isinstance(model, (str, Path)) or not (is_yaml(model) or str(model).lower().endswith(".pt")):
-        raise ValueError(f"'model={model}' is invalid. 'model' must be a trained .pt file, or a .yaml to train first.")
-    if is_yaml(model):
-        yaml_model_load(model)
-    else:
-        find_ends(load_checkpoint(model)[0])
-
-
-def find_data(data: Any) -> str:
-    """Return the data set of a run; this package's own data sets are found by their bare name.
-
-    Args:
-        data (Any): Value of 'data'.
-
-    Returns:
-        (str): The same, or the path of this package's file of that name.
-
-    Raises:
-        ValueError: If it is missing.
-    """
-    if not data:
-        raise ValueError(f"'data={data}' is invalid. 'data' must name a data set, i.e. 'data=coco8.yaml'.")
-    return find_dataset(data)
-
-
-def find_teacher(pruned: nn.Module) -> str | None:
-    """Return the checkpoint that a model was cut from, to distil it into that model while fine-tuning.
-
-    Args:
-        pruned (nn.Module): Pruned model.
-
-    Returns:
-        (str | None): Its path; None if the model has a head whose features Ultralytics cannot distil, or the file is
-            gone or another one by now, which is logged.
-    """
-    if not isinstance(pruned.model[-1], Detect):
-        return None
-    source = pruned.pruning["source"]
-    if not Path(source["path"]).exists() or sha256(source["path"]) != source["sha256"]:
-        LOGGER.warning(
-            f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
-            "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."
-        )
-        return None
-    return source["path"]
 
 
 def _resumed(overrides: dict[str, Any]) -> dict[str, Any]:

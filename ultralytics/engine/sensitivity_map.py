@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,12 @@ SENSITIVITY_FILE = "sensitivity.csv"
 
 
 def map_sensitivity(
-    trainer: BaseTrainer, model: nn.Module, metric: str, key: str, losses: Losses | None
+    trainer: BaseTrainer,
+    model: nn.Module,
+    metric: str,
+    key: str,
+    losses: Losses | None,
+    known: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Measure the sensitivity map, or the rest of it, in a run's folder.
 
@@ -32,6 +37,7 @@ def map_sensitivity(
         metric (str): Name of the accuracy.
         key (str): Its name in a validation's results.
         losses (Callable, optional): For methods that need gradients.
+        known (Sequence[dict[str, Any]]): Rows that another run has measured on the same model.
 
     Returns:
         (list[dict[str, Any]]): See `measure_sensitivity`.
@@ -43,7 +49,7 @@ def map_sensitivity(
         trainer.args.prune_method,
         losses,
         trainer.args.seed,
-        known=read_rows(file),
+        known=[*known] or read_rows(file),
         on_row=lambda rows: write_rows(file, rows),
     )
     if trainer.args.plots:

@@ -13,13 +13,15 @@ import torch
 
 from ultralytics.cfg import get_save_dir
 from ultralytics.cfg.compress.checks import sweep_targets
+from ultralytics.engine.compress_report import MAIN_METRIC
 from ultralytics.engine.compress_stages import STAGES_FILE, find_run
-from ultralytics.engine.compressor import MAIN_METRIC, Compressor
+from ultralytics.engine.compressor import Compressor
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.latency import missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.report import REPORT_FILE
 from ultralytics.engine.pruning.sweep_plot import draw_sweep
+from ultralytics.engine.sensitivity_map import SENSITIVITY_FILE, read_rows
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
 
@@ -28,8 +30,8 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
     """Compress one dense model to several targets.
 
     What the targets share is done once: the base training of a YAML, the validation of the dense model, and a sparsity
-    training that does not depend on the target. All cuts are made before the first fine-tuning, the largest target
-    first, so that one out of reach stops the sweep early.
+    training and a sensitivity map that do not depend on the target. All cuts are made before the first fine-tuning, the
+    largest target first, so that one out of reach stops the sweep early.
 
     Args:
         compressor (type): Compressor class of the task.
@@ -49,15 +51,19 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
     runs: dict[float, Compressor] = {}
     shared: dict[str, Any] = {}
     metrics: dict[str, dict[str, float]] = {}
+    sensitivity: list[dict[str, Any]] = []
     for target in targets:
         LOGGER.info(f"{colorstr('sweep:')} cutting to speed_up={target:g}")
         own = {**args, **shared, "speed_up": float(target), "name": f"{name}-{target:g}x-prune"}
         own["resume"] = bool(args.get("resume") and find_run({**own, "mode": "compress"}, STAGES_FILE))
         run = runs[target] = compressor(overrides=own, _callbacks=callbacks)
         run.metrics = metrics
+        run.known_sensitivity = sensitivity
         run.compress()
         report = json.loads((run.save_dir / REPORT_FILE).read_text(encoding="utf-8"))
         shared, metrics = what_targets_share(report, run.args.prune_method)
+        if "sparse" in metrics or "sparse" not in report["rows"]:
+            sensitivity = read_rows(run.save_dir / SENSITIVITY_FILE)
     results = {}
     for target in reversed(targets):
         LOGGER.info(f"{colorstr('sweep:')} fine-tuning speed_up={target:g}")

@@ -2,7 +2,8 @@
 """Compress RT-DETR models."""
 
 from ultralytics.cfg.compress.activation import activate
-from ultralytics.engine.compressor import Compressor, Finetuner
+from ultralytics.engine.compressor import Compressor
+from ultralytics.engine.finetuner import Finetuner
 from ultralytics.engine.sparsifier import Sparsifier
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 

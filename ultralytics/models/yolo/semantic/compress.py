@@ -2,7 +2,8 @@
 """Compress semantic segmentation models."""
 
 from ultralytics.cfg.compress.activation import activate
-from ultralytics.engine.compressor import Compressor, Finetuner
+from ultralytics.engine.compressor import Compressor
+from ultralytics.engine.finetuner import Finetuner
 from ultralytics.engine.sparsifier import Sparsifier
 from ultralytics.models.yolo.semantic.train import SemanticSegmentationTrainer
 

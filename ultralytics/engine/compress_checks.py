@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What a compress run checks of its model and data before work begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg.compress.datasets import find_dataset
+from ultralytics.engine.pruning.heads import find_ends
+from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
+
+
+def is_yaml(model: str | Path) -> bool:
+    """Return True for a model that is given as a YAML and has no weights yet."""
+    return str(model).lower().endswith((".yaml", ".yml"))
+
+
+def check_model(model: Any) -> None:
+    """Check that a model can be compressed: a YAML that can be found, or a checkpoint with a head that is supported.
+
+    Args:
+        model (Any): Value of 'model'.
+
+    Raises:
+        ValueError: If it is missing, neither a .pt nor a YAML file, or has a head that cannot be pruned.
+        FileNotFoundError: If there is no such file.
+    """
+    if not isinstance(model, (str, Path)) or not (is_yaml(model) or str(model).lower().endswith(".pt")):
+        raise ValueError(f"'model={model}' is invalid. 'model' must be a trained .pt file, or a .yaml to train first.")
+    if is_yaml(model):
+        yaml_model_load(model)
+    else:
+        find_ends(load_checkpoint(model)[0])
+
+
+def find_data(data: Any) -> str:
+    """Return the data set of a run; this package's own data sets are found by their bare name.
+
+    Args:
+        data (Any): Value of 'data'.
+
+    Returns:
+        (str): The same, or the path of this package's file of that name.
+
+    Raises:
+        ValueError: If it is missing.
+    """
+    if not data:
+        raise ValueError(f"'data={data}' is invalid. 'data' must name a data set, i.e. 'data=coco8.yaml'.")
+    return find_dataset(data)

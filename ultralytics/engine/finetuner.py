@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Fine-tune a pruned checkpoint, for every task alike: a stock training that keeps the architecture and reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ultralytics.cfg import cfg2dict
+from ultralytics.engine.compress_checks import check_model, find_data, is_yaml
+from ultralytics.engine.compress_report import TASK_METRICS, report_on
+from ultralytics.engine.compress_stages import find_run
+from ultralytics.engine.pruning.architecture import is_pruned
+from ultralytics.engine.pruning.files import sha256
+from ultralytics.engine.pruning.report import REPORT_FILE, save_report
+from ultralytics.nn.modules.head import Detect
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER
+
+
+class Finetuner:
+    """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class."""
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        """Check that the model is a pruned one, and set up a stock training run.
+
+        Args:
+            cfg (str | dict | SimpleNamespace): Configuration.
+            overrides (dict, optional): Overrides of the configuration; 'resume=True' continues the newest run of
+                this 'project' and 'name', if there is one.
+            _callbacks (dict, optional): Callbacks.
+
+        Raises:
+            ValueError: If 'model' is not a pruned checkpoint.
+        """
+        args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {})}
+        overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
+        if args["resume"] is True:
+            run = find_run(args, "weights/last.pt")
+            overrides["resume"] = str(run / "weights" / "last.pt") if run else False
+        if not overrides.get("resume", args["resume"]):
+            overrides["data"] = find_data(args["data"])
+            model = args["model"]
+            check_model(model)
+            if is_yaml(model) or not is_pruned(pruned := load_checkpoint(model)[0]):
+                raise ValueError(
+                    f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
+                    "it is with 'yolo train'."
+                )
+            if args["distill"] and not args["distill_model"]:
+                overrides["distill_model"] = find_teacher(pruned)
+        super().__init__(cfg, overrides, _callbacks)
+
+    def train(self) -> None:
+        """Train as the stock trainer does, then write the report."""
+        super().train()
+        if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
+            self.report()
+
+    def report(self) -> None:
+        """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
+        best = self.best if self.best.exists() else self.last
+        before = Path(load_checkpoint(best)[0].pruning["run"]) / REPORT_FILE
+        rows = json.loads(before.read_text(encoding="utf-8"))["rows"] if before.exists() else {}
+        files = {name: Path(row["weights"]) for name, row in rows.items()}
+        if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
+            LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
+            return
+        metrics = {name: {k: row[k] for k in TASK_METRICS[self.args.task]} for name, row in rows.items()}
+        files["fine-tuned"] = best
+        report = report_on(files, metrics, self.args, self.device, self.save_dir)
+        save_report(report, self.save_dir, self.args.plots, self.on_plot)
+
+
+def find_teacher(pruned: nn.Module) -> str | None:
+    """Return the checkpoint that a model was cut from, to distil it into that model while fine-tuning.
+
+    Args:
+        pruned (nn.Module): Pruned model.
+
+    Returns:
+        (str | None): Its path; None if the model has a head whose features Ultralytics cannot distil, or the file is
+            gone or another one by now, which is logged.
+    """
+    if not isinstance(pruned.model[-1], Detect):
+        return None
+    source = pruned.pruning["source"]
+    if not Path(source["path"]).exists() or sha256(source["path"]) != source["sha256"]:
+        LOGGER.warning(
+            f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
+            "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."
+        )
+        return None
+    return source["path"]
