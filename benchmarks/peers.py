@@ -33,12 +33,14 @@ from ultralytics.utils import LOGGER, YAML
 
 PLAIN = {"recalibrate": False, "distill": False}
 OURS = {
+    "steps": {"prune_method": "group_taylor", "iterative_steps": 5},
     "ours": {"prune_method": "group_taylor"},
     "lamp": {"prune_method": "lamp"},
     "l1": {"prune_method": "l1", "global_pruning": False, **PLAIN},
     "random": {"prune_method": "random", "global_pruning": False, **PLAIN},
 }
 LABELS = {
+    "steps": "ours: `group_taylor` in 5 steps, recalibrated, distilled",
     "ours": "ours: `group_taylor`, recalibrated, distilled",
     "lamp": "ours: `lamp`, recalibrated, distilled",
     "loop": "torch-pruning's loop (LAMP, 200 steps), fine-tuned",
