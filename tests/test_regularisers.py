@@ -122,7 +122,8 @@ def test_units_of_the_stock_model_hold_what_the_groups_hold(name):
 
 
 def test_growing_l2_dooms_what_the_budget_removes(yolov8n):
-    args = SimpleNamespace(prune_method="growing_reg", speed_up=2.0, global_pruning=True, round_to=8, max_sparsity=1.0)
+    bounds = {"speed_up": 2.0, "global_pruning": True, "round_to": 8, "max_sparsity": 1.0}
+    args = SimpleNamespace(prune_method="growing_reg", budget="flops", imgsz=64, **bounds)
     regulariser = build_regulariser(yolov8n, args)
     _, record = prune_model(yolov8n, 2.0, method="growing_reg")
     model = build_model("yolov8n")

@@ -70,6 +70,7 @@ def test_map_of_a_run_resumes(settings, tmp_path):
         **settings,
         "model": str(dense),
         "name": "m-prune",
+        "prune_method": "lamp",
         "sensitivity": True,
         "sensitivity_drop": 0.5,
         "plots": True,
