@@ -187,7 +187,7 @@ def test_sl_model_of_another_architecture_is_refused(settings, tmp_path, model):
 
 
 def test_method_without_sparsity_training_is_refused(settings):
-    with pytest.raises(ValueError, match="'prune_method=group_taylor' has no sparsity training. Methods that have: slim, "):
+    with pytest.raises(ValueError, match="'prune_method=group_taylor' has no sparsity training. .* slim, "):
         DetectionSparsifier(overrides={**settings, "name": "l"})
 
 

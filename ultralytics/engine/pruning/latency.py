@@ -93,6 +93,8 @@ def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device 
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads = torch.get_num_threads()
+    # a session's idle threads would spin on while another session is timed
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # ONNX Runtime optimises the graph by itself when it loads it
     settings = {"format": "onnx", "imgsz": imgsz, "batch": 1, "simplify": False, "device": "cpu", "verbose": False}
     runs = {}
