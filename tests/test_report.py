@@ -16,7 +16,7 @@ from ultralytics import YOLO
 from ultralytics.engine.compress_report import read_curve
 from ultralytics.engine.pruning import report as report_module
 from ultralytics.engine.pruning.flops import count_flops
-from ultralytics.engine.pruning.latency import take_turns
+from ultralytics.engine.pruning.latency import onnx_latency, take_turns
 from ultralytics.engine.pruning.layers import compare_layers
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import save_report
@@ -125,3 +125,29 @@ def test_turns_are_taken_and_warm_ups_left_out():
 def test_names_in_the_page_are_escaped(report):
     report["rows"]["dense"]["weights"] = "<b>.pt"
     assert "&lt;b&gt;.pt" in report_page(report, {}) and "<b>.pt" not in report_page(report, {})
+
+
+@pytest.mark.skipif(not (find_spec("onnxruntime") and find_spec("onnx")), reason="needs ONNX Runtime")
+def test_sessions_do_not_disturb_each_other(monkeypatch):
+    import onnxruntime
+
+    options = []
+    session = onnxruntime.InferenceSession
+
+    def watched(file, settings, **kwargs):
+        options.append(settings)
+        return session(file, settings, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        model = build_model("yolov8n")
+        times = onnx_latency({"a": model, "b": model}, 32)
+        assert torch.get_num_threads() == 3  # the exporter sets Ultralytics' own number
+    finally:
+        torch.set_num_threads(threads)
+    assert times.keys() == {"a", "b"}
+    assert [o.intra_op_num_threads for o in options] == [3, 3]
+    # idle threads of one session would spin on while the other is timed
+    assert [o.get_session_config_entry("session.force_spinning_stop") for o in options] == ["1", "1"]
