@@ -17,6 +17,11 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 
 METRICS = ("mAP50", "mAP50-95")
+SHARED = {"optimizer": "AdamW", "cache": True, "plots": False, "workers": 0, "exist_ok": True}
+SETTINGS = {  # data: training arguments of experiments on it
+    "trees": {**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001},
+    "shapes": {**SHARED, "imgsz": 128, "epochs": 25, "batch": 8, "nbs": 8, "lr0": 0.002, "mosaic": 0.0},
+}
 
 
 class Experiment:
@@ -56,9 +61,10 @@ class Experiment:
             LOGGER.info(f"{name}: {self.results['runs'][name]}")
         return self.results["runs"][name]
 
-    def train(self, name: str, model: Path | str, seed: int) -> dict[str, Any]:
+    def train(self, name: str, model: Path | str, seed: int, **keys: Any) -> dict[str, Any]:
         """Train a dense model with Ultralytics' own trainer."""
-        trainer = DetectionTrainer(overrides={**self.settings, "model": str(model), "name": name, "seed": seed})
+        own = {**keys, "model": str(model), "name": name, "seed": seed}
+        trainer = DetectionTrainer(overrides={**self.settings, **own})
         trainer.train()
         return {"weights": str(trainer.best), **self.validate(trainer.best)}
 

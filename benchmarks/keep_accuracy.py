@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiment import Experiment, spread
+from experiment import SETTINGS, Experiment, spread
 from fetch import fetch_railway, machine
 from tree_crowns import build_data
 
@@ -27,16 +27,13 @@ ARMS: dict[str, dict[str, Any]] = {  # name: what is switched on
     "distilled": {"recalibrate": False, "distill": True},
     "both": {"recalibrate": True, "distill": True},
 }
-SHARED = {"optimizer": "AdamW", "cache": True, "plots": False, "workers": 0, "exist_ok": True}
-SHAPES = {**SHARED, "imgsz": 128, "epochs": 25, "batch": 8, "nbs": 8, "lr0": 0.002, "mosaic": 0.0}
-TREES = {**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001}
 
 
 def main() -> None:
     """Train, prune by every arm, and write results.json and results.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for data, runs and results")
-    parser.add_argument("--data", choices=("trees", "shapes"), default="trees")
+    parser.add_argument("--data", choices=tuple(SETTINGS), default="trees")
     parser.add_argument(
         "--dense-epochs", type=int, nargs="+", help="epochs of the dense trainings, one after the other"
     )
@@ -49,15 +46,14 @@ def main() -> None:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     trees = args.data == "trees"
-    settings = {**(TREES if trees else SHAPES), "device": args.device, "project": str(out / "runs")}
+    settings = {**SETTINGS[args.data], "device": args.device, "project": str(out / "runs")}
     settings["data"] = str(build_data(out)[0]) if trees else find_data("shapes.yaml")
     settings["epochs"] = args.epochs or settings["epochs"]
     experiment = Experiment(out, settings, {**machine(), "settings": settings, "dense_epochs": args.dense_epochs})
 
     dense = str(fetch_railway(out)) if trees else "yolov8n.yaml"
     for i, epochs in enumerate(args.dense_epochs or [settings["epochs"]]):
-        trainer = Experiment(out, {**settings, "epochs": epochs}, experiment.results["about"])
-        found = experiment.once(f"dense-{i}", lambda: trainer.train(f"dense-{i}", dense, 0))
+        found = experiment.once(f"dense-{i}", lambda: experiment.train(f"dense-{i}", dense, 0, epochs=epochs))
         dense = found["weights"]
     lines = [f"Dense: mAP50-95 {found['mAP50-95']:.3f}", ""]
     heads = [f"{arm}, {when}" for arm in ARMS for when in ("after the cut", "fine-tuned")]

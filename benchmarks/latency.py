@@ -55,7 +55,6 @@ def main() -> None:
         models = {"dense": dense}
         for arm, keys in ARMS.items():
             models[arm], _ = prune_model(dense, 2.0, imgsz=args.imgsz, **keys)
-            torch.set_num_threads(args.threads)
         onnx, pytorch = onnx_latency(models, args.imgsz), pytorch_latency(models, args.imgsz, device)
         flops = {arm: count_flops(model) for arm, model in models.items()}
         for arm in models:

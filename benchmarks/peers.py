@@ -18,7 +18,7 @@ from statistics import mean
 from typing import Any
 
 from article_loop import prune_by_loop
-from experiment import Experiment, spread
+from experiment import SETTINGS, Experiment, spread
 from fetch import fetch_railway, machine
 from tree_crowns import build_data
 
@@ -33,14 +33,12 @@ from ultralytics.utils import LOGGER, YAML
 
 PLAIN = {"recalibrate": False, "distill": False}
 OURS = {
-    "steps": {"prune_method": "group_taylor", "iterative_steps": 5},
     "ours": {"prune_method": "group_taylor"},
     "lamp": {"prune_method": "lamp"},
     "l1": {"prune_method": "l1", "global_pruning": False, **PLAIN},
     "random": {"prune_method": "random", "global_pruning": False, **PLAIN},
 }
 LABELS = {
-    "steps": "ours: `group_taylor` in 5 steps, recalibrated, distilled",
     "ours": "ours: `group_taylor`, recalibrated, distilled",
     "lamp": "ours: `lamp`, recalibrated, distilled",
     "loop": "torch-pruning's loop (LAMP, 200 steps), fine-tuned",
@@ -48,11 +46,7 @@ LABELS = {
     "random": "random, each layer alone, fine-tuned",
     "narrow": "narrower dense model, as many epochs in all",
 }
-SHARED = {"optimizer": "AdamW", "cache": True, "plots": False, "workers": 0, "exist_ok": True}
-SETTINGS = {  # data: what all trainings share, and epochs of the dense training
-    "trees": ({**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001}, 40),
-    "shapes": ({**SHARED, "imgsz": 128, "epochs": 25, "batch": 8, "nbs": 8, "lr0": 0.002, "mosaic": 0.0}, 75),
-}
+DENSE_EPOCHS = {"trees": 40, "shapes": 75}
 MACS_IMGSZ = 320  # pixels at which torch-pruning's loop counts
 
 
@@ -78,9 +72,7 @@ class Peers(Experiment):
 
     def train_dense(self, name: str, model: str, seed: int, more: int = 0) -> dict[str, Any]:
         """Train a dense model from scratch or from a checkpoint, for the dense epochs and some more."""
-        longer = Experiment(self.out, self.settings, self.results["about"])
-        longer.settings = {**self.settings, "epochs": self.dense_epochs + more}
-        return longer.train(name, model, seed)
+        return self.train(name, model, seed, epochs=self.dense_epochs + more)
 
     def arm(self, arm: str, speed_up: float, seed: int) -> dict[str, Any]:
         """Return what one arm made of the dense model."""
@@ -182,8 +174,8 @@ def main() -> None:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     trees = args.data == "trees"
-    settings, dense_epochs = SETTINGS[args.data]
-    settings = {**settings, "device": args.device, "project": str(out / "runs")}
+    dense_epochs = DENSE_EPOCHS[args.data]
+    settings = {**SETTINGS[args.data], "device": args.device, "project": str(out / "runs")}
     settings["data"] = str(build_data(out)[0]) if trees else find_data("shapes.yaml")
     start = str(fetch_railway(out)) if trees else f"{args.model}.yaml"
     about = {**machine(), "settings": settings, "dense_epochs": dense_epochs, "start": start}

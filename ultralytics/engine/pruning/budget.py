@@ -7,14 +7,29 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.flops import FlopsFormula
 from ultralytics.engine.pruning.groups import Group
-from ultralytics.engine.pruning.latency_formula import LatencyFormula
+from ultralytics.engine.pruning.widths import Widths
+
+
+class Formula(Protocol):
+    """Cost of a network as a function of how many units each group keeps: FLOPs or milliseconds.
+
+    Attributes:
+        dense (float): Cost with every unit kept.
+        widths (Widths): Widths of the layers that cost something.
+    """
+
+    dense: float
+    widths: Widths
+
+    def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the cost, shape (...), of units kept in each group, shape (..., groups)."""
 
 
 @dataclass(frozen=True)
@@ -130,14 +145,12 @@ def _couple(
     return CoupledGroups(rows, ranked, counts)
 
 
-def check_reachable(
-    coupled: Sequence[CoupledGroups], formula: FlopsFormula | LatencyFormula, speed_up: float, dense: float
-) -> None:
+def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, speed_up: float, dense: float) -> None:
     """Check a target against what is left when every group keeps the least that it may.
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with allowed counts.
-        formula (FlopsFormula | LatencyFormula): Cost of the network as a function of the units kept.
+        formula (Formula): Cost of the network as a function of the units kept.
         speed_up (float): Dense cost over pruned cost.
         dense (float): Dense cost.
 
@@ -152,7 +165,7 @@ def check_reachable(
         )
 
 
-def solve_budget(coupled: Sequence[CoupledGroups], formula: FlopsFormula | LatencyFormula, limit: float) -> list[int]:
+def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:
     """Return how many ranks the coupled groups keep, by score, so that the target is met and hardly exceeded.
 
     All ranks of all groups stand in one line, lowest score first. Bisection finds the shortest stretch of it whose
@@ -161,7 +174,7 @@ def solve_budget(coupled: Sequence[CoupledGroups], formula: FlopsFormula | Laten
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
-        formula (FlopsFormula | LatencyFormula): Cost of the network as a function of the units kept.
+        formula (Formula): Cost of the network as a function of the units kept.
         limit (float): Cost to come down to; one that `check_reachable` lets pass.
 
     Returns:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from ultralytics.engine.pruning.budget import solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.groups import Group
 from ultralytics.engine.pruning.knapsack import solve_knapsack
-from ultralytics.engine.pruning.latency import missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency import Timing, missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.latency_formula import LatencyFormula
 from ultralytics.engine.pruning.latency_shapes import conv_shapes
 from ultralytics.engine.pruning.latency_table import LatencyTable
@@ -59,10 +58,15 @@ class LatencyCost:
     """Milliseconds of one image, predicted from a table of convolutions and verified on the whole network.
 
     Attributes:
+        runtime (str): A key of `ultralytics.engine.pruning.latency_runtimes.RUNTIMES`.
         unit (str): What the cost is, for messages.
+        measure (Callable): Models by name, image size and device to the `Timing` of each.
         tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
     """
 
+    runtime: str
+    unit: str
+    measure: Callable[[dict[str, nn.Module], int, torch.device], dict[str, Timing]]
     tolerance = 0.03
     solve = staticmethod(solve_knapsack)
 
@@ -70,25 +74,26 @@ class LatencyCost:
     def check() -> None:
         """Check that everything is installed that this cost is measured with."""
 
-    def __init__(self, dense: nn.Module, imgsz: int, runtime: str, unit: str, measure: Any):
+    def __init__(self, dense: nn.Module, imgsz: int):
         """Measure the convolutions of a model, as far as the table lacks them, and the model as a whole.
 
         Args:
             dense (nn.Module): Stock model before pruning.
             imgsz (int): Image size in pixels.
-            runtime (str): A key of `ultralytics.engine.pruning.latency_runtimes.RUNTIMES`.
-            unit (str): What the cost is, for messages.
-            measure (Callable): Models by name, image size and device to the `Timing` of each.
+
+        Raises:
+            ModuleNotFoundError: If a package is not installed.
         """
-        self.dense, self.imgsz, self.unit, self.measure = dense, imgsz, unit, measure
+        self.check()
+        self.dense, self.imgsz = dense, imgsz
         self.device = next(dense.parameters()).device
-        self.table = LatencyTable(runtime, self.device)
+        self.table = LatencyTable(self.runtime, self.device)
         self.shapes = conv_shapes(to_stock(prunable_copy(dense)), imgsz)
         self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
         convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
-        whole = measure({"dense": dense}, imgsz, self.device)["dense"].low
+        whole = self.measure({"dense": dense}, imgsz, self.device)["dense"].low
         self.rest = max(whole - convolutions, 0.0)
-        LOGGER.info(f"Dense model: {whole:.2f} {unit}, of which convolutions {convolutions:.2f} by the table")
+        LOGGER.info(f"Dense model: {whole:.2f} {self.unit}, of which convolutions {convolutions:.2f} by the table")
 
     def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> LatencyFormula:
         """Return the cost of a model in prunable form as a function of the units that its groups keep."""
@@ -106,18 +111,15 @@ class LatencyCost:
 class PyTorchCost(LatencyCost):
     """Milliseconds in PyTorch on the model's device."""
 
-    def __init__(self, dense: nn.Module, imgsz: int):
-        """Measure a model.
-
-        Args:
-            dense (nn.Module): Stock model before pruning.
-            imgsz (int): Image size in pixels.
-        """
-        super().__init__(dense, imgsz, "pytorch", "milliseconds in PyTorch", pytorch_latency)
+    runtime, unit = "pytorch", "milliseconds in PyTorch"
+    measure = staticmethod(pytorch_latency)
 
 
 class OnnxCost(LatencyCost):
     """Milliseconds in ONNX Runtime on the CPU."""
+
+    runtime, unit = "onnx", "milliseconds in ONNX Runtime"
+    measure = staticmethod(onnx_latency)
 
     @staticmethod
     def check() -> None:
@@ -130,19 +132,6 @@ class OnnxCost(LatencyCost):
             raise ModuleNotFoundError(
                 f"'budget=onnx' needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose budget=flops."
             )
-
-    def __init__(self, dense: nn.Module, imgsz: int):
-        """Measure a model.
-
-        Args:
-            dense (nn.Module): Stock model before pruning.
-            imgsz (int): Image size in pixels.
-
-        Raises:
-            ModuleNotFoundError: If ONNX or ONNX Runtime is not installed.
-        """
-        self.check()
-        super().__init__(dense, imgsz, "onnx", "milliseconds in ONNX Runtime", onnx_latency)
 
 
 COSTS = {"flops": FlopsCost, "onnx": OnnxCost, "pytorch": PyTorchCost}

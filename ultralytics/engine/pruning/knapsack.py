@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ultralytics.engine.pruning.budget import CoupledGroups, per_group, take_back
+from ultralytics.engine.pruning.budget import CoupledGroups, Formula, per_group, take_back
 
 
-def solve_knapsack(coupled: Sequence[CoupledGroups], formula, limit: float) -> list[int]:
+def solve_knapsack(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:
     """Return how many ranks the coupled groups keep, so that little importance is lost for the cost that is saved.
 
     A greedy solution of the knapsack of HALP (Shen et al. 2022, arXiv 2110.10811): again and again, the coupled group
@@ -19,7 +19,7 @@ def solve_knapsack(coupled: Sequence[CoupledGroups], formula, limit: float) -> l
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with scores, whose sums are importances, and allowed counts.
-        formula (FlopsFormula | LatencyFormula): Cost of the network as a function of the units kept.
+        formula (Formula): Cost of the network as a function of the units kept.
         limit (float): Cost to come down to; one that `check_reachable` lets pass.
 
     Returns:
@@ -51,7 +51,13 @@ def _units_per_rank(coupled: Sequence[CoupledGroups]) -> np.ndarray:
 
 
 def _best_move(
-    group: CoupledGroups, count: int, lost: np.ndarray, units: np.ndarray, kept: np.ndarray, cost: float, formula
+    group: CoupledGroups,
+    count: int,
+    lost: np.ndarray,
+    units: np.ndarray,
+    kept: np.ndarray,
+    cost: float,
+    formula: Formula,
 ) -> tuple[float, int]:
     """Return the least importance lost per cost saved, and the count to which the coupled group shrinks for it."""
     fewer = np.array([k for k in group.counts if k < count])

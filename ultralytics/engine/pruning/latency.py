@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.exporter import Exporter
+from ultralytics.engine.pruning.onnx_session import open_session
 from ultralytics.nn.tasks import guess_model_task
 from ultralytics.utils import TQDM
 from ultralytics.utils.torch_utils import time_sync
@@ -89,12 +90,7 @@ def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device 
     Returns:
         (dict[str, Timing]): Name to milliseconds.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads = torch.get_num_threads()
-    # a session's idle threads would spin on while another session is timed
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    threads = torch.get_num_threads()
     # ONNX Runtime optimises the graph by itself when it loads it
     settings = {"format": "onnx", "imgsz": imgsz, "batch": 1, "simplify": False, "device": "cpu", "verbose": False}
     runs = {}
@@ -103,12 +99,8 @@ def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device 
             copy = deepcopy(model).cpu().float()
             copy.task = guess_model_task(copy)
             copy.pt_path = str(Path(folder) / f"{i}.pt")  # where the exporter puts the ONNX file
-            session = onnxruntime.InferenceSession(
-                Exporter(overrides=settings)(model=copy), options, providers=["CPUExecutionProvider"]
-            )
+            session, feed = open_session(Exporter(overrides=settings)(model=copy), threads)
             torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
-            image = session.get_inputs()[0]
-            feed = {image.name: np.random.default_rng(0).random(image.shape, dtype=np.float32)}
             runs[name] = lambda session=session, feed=feed: session.run(None, feed)
         return take_turns(runs, torch.device("cpu"), "Latency in ONNX Runtime")
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.latency_shapes import ConvShape
+from ultralytics.engine.pruning.onnx_session import open_session
 from ultralytics.utils.torch_utils import time_sync
 
 WARMUP, REPEATS = 2, 8  # runs that do not count, and runs of which the fastest counts
@@ -56,16 +57,8 @@ def time_in_onnx(shapes: Sequence[ConvShape], device: torch.device) -> list[floa
     Returns:
         (list[float]): Milliseconds of each, the fastest of some runs.
     """
-    import onnxruntime
-
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(_graph(shapes), options, providers=["CPUExecutionProvider"])
-        random = np.random.default_rng(0)
-        feed = {i.name: random.random(i.shape, dtype=np.float32) for i in session.get_inputs()}
+        session, feed = open_session(_graph(shapes), torch.get_num_threads(), profile=Path(folder) / "profile")
         for _ in range(WARMUP + REPEATS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -169,8 +169,7 @@ class _Pruner:
             graph = Graph(pruned, example)
             formula = self.cost.formula(pruned, graph.groups, example)
             dense = dense or formula.dense
-            scores = self._first_scores if step == 1 else []
-            scores = scores or self.score(pruned, graph.groups)
+            scores = (step == 1 and self._first_scores) or self.score(pruned, graph.groups)
             if step == 1:
                 self._first_scores = scores
             sizes = [history.dense_size(group) for group in graph.groups]

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ultralytics.engine.pruning.budget import CoupledGroups, check_reachable, couple, solve_budget
-from ultralytics.engine.pruning.flops import FlopsFormula
+from ultralytics.engine.pruning.budget import CoupledGroups, Formula, check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.groups import Graph, Group
-from ultralytics.engine.pruning.latency_formula import LatencyFormula
 from ultralytics.nn.extra_modules import equal_inputs, equal_parts, same_width
 
 
@@ -40,7 +38,7 @@ class Budget:
 
 def select_units(
     graph: Graph,
-    formula: FlopsFormula | LatencyFormula,
+    formula: Formula,
     scores: Sequence[torch.Tensor],
     budget: Budget,
     dense_cost: float,
@@ -52,7 +50,7 @@ def select_units(
 
     Args:
         graph (Graph): Groups of the network as it is.
-        formula (FlopsFormula | LatencyFormula): What it costs.
+        formula (Formula): What it costs.
         scores (Sequence[torch.Tensor]): Scores of each group's units.
         budget (Budget): What it may cost.
         dense_cost (float): What it cost before the first cut.

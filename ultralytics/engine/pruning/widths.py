@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import nn
@@ -18,26 +18,25 @@ class Widths:
     """Output and input channels of layers as functions of the units kept.
 
     Attributes:
-        layers (list[nn.Module]): The layers.
         sizes (np.ndarray): Units of each group, shape (groups,).
     """
 
-    def __init__(self, layers: Sequence[nn.Module], groups: Sequence[Group]):
+    def __init__(self, layers: Iterable[nn.Module], groups: Sequence[Group]):
         """Find what a unit of each group adds to the width of each layer.
 
         Args:
-            layers (Sequence[nn.Module]): Layers of a model in prunable form.
+            layers (Iterable[nn.Module]): Layers of a model in prunable form.
             groups (Sequence[Group]): Groups of the model.
         """
-        self.layers = list(layers)
+        layers = list(layers)
         self.sizes = np.array([g.size for g in groups], dtype=float)
-        row = {layer: i for i, layer in enumerate(self.layers)}
+        row = {layer: i for i, layer in enumerate(layers)}
         self._per_unit = {axis: np.zeros((len(groups), len(row))) for axis in AXES}
         for g, group in enumerate(groups):
             for s in group.slices:
                 if s.layer in row:
                     self._per_unit[s.axis][g, row[s.layer]] += len(s.channels) / group.size
-        width = {"out": [outputs(m) for m in self.layers], "in": [paired_inputs(m) for m in self.layers]}
+        width = {"out": [outputs(m) for m in layers], "in": [paired_inputs(m) for m in layers]}
         self._fixed = {axis: np.array(width[axis]) - self.sizes @ self._per_unit[axis] for axis in AXES}
 
     def __call__(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
