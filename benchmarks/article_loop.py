@@ -22,7 +22,8 @@ def prune_by_loop(
     """Prune by torch-pruning's global LAMP, a two hundredth of the channels at a time, until the MACs meet a target.
 
     The loop gets our prunable form of the network, because torch-pruning does not come to an end on the stock one, and
-    the same protected layers as we have.
+    the same protected layers as we have. Attention stays whole, as its users keep it: torch-pruning 1.6.1 divides by
+    zero in the indices of its heads.
 
     Args:
         model (nn.Module): Stock model; it is left as it was.
@@ -36,6 +37,7 @@ def prune_by_loop(
     """
     pruned = to_prunable(deepcopy(model).float().eval()).requires_grad_(True)
     example = torch.zeros(1, 3, imgsz, imgsz)
+    attention = [m for name, m in pruned.named_modules() if ".attn." in name and isinstance(m, nn.Conv2d)]
     pruner = tp.pruner.BasePruner(
         pruned,
         example,
@@ -43,7 +45,7 @@ def prune_by_loop(
         global_pruning=True,
         pruning_ratio=1.0,
         iterative_steps=STEPS,
-        ignored_layers=find_ends(pruned).predictions,
+        ignored_layers=[*find_ends(pruned).predictions, *attention],
         # fresh dicts: torch-pruning 1.6.1 writes into its default arguments
         in_channel_groups={},
         out_channel_groups={},

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Interrupted, build_model
+from conftest import FAST, Interrupted, build_model
 from torch import nn
 
 from ultralytics import YOLO
+from ultralytics.engine import finetuner
 from ultralytics.engine.finetuner import find_teacher
 from ultralytics.engine.pruning.recalibration import recalibrate
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
@@ -118,3 +119,26 @@ def test_teacher_must_be_the_model_that_was_pruned(settings, tmp_path, log):
 
 def test_only_heads_with_distillable_features_get_a_teacher():
     assert find_teacher(build_model("yolo26n-cls")) is None
+
+
+def fine_tuning(settings, **keys):
+    """Set up a fine-tuning without running it, and return its trainer."""
+    if "model" not in keys:
+        keys["model"] = DetectionCompressor(overrides={**settings, "name": "s-prune"}).compress()
+    trainer = DetectionFinetune(overrides={**settings, "distill": False, **keys})
+    trainer._setup_train()
+    return trainer
+
+
+def test_short_fine_tuning_steps_after_each_batch(settings, monkeypatch):
+    stepped = fine_tuning(settings)
+    assert settings["batch"] == stepped.args.nbs < 64 and stepped.accumulate == 1
+    model = stepped.args.model
+    decay = {group["weight_decay"] for group in stepped.optimizer.param_groups}
+    assert decay == {0.0, stepped.args.weight_decay}
+
+    chosen = fine_tuning(settings, model=model, nbs=2 * FAST["batch"])
+    assert chosen.args.nbs == 2 * FAST["batch"] and chosen.accumulate == 2
+    monkeypatch.setattr(finetuner, "SHORT_TRAINING", len(stepped.train_loader) * stepped.epochs - 1)
+    long = fine_tuning(settings, model=model)
+    assert long.args.nbs == 64 and long.accumulate > 1

@@ -128,6 +128,23 @@ def test_a_prediction_that_is_wrong_is_corrected(monkeypatch):
     assert record["reached"] == 1.1 and "'speed_up=1.5' was not met" in warnings[0]
 
 
+def test_a_correction_that_is_out_of_reach_ends_with_the_nearest_cut(monkeypatch):
+    monkeypatch.setattr(FlopsCost, "tolerance", 0.03)
+    monkeypatch.setattr(FlopsCost, "speed_up", lambda self, pruned: 1.2)
+    messages = {"info": [], "warning": []}
+    for level, found in messages.items():
+        monkeypatch.setattr(prune_module.LOGGER, level, found.append)
+    _, record = prune_model(build_model("yolov8n"), 1.5, max_sparsity=0.3)
+    assert record["reached"] == 1.2 and record["gflops"]["dense"] / record["gflops"]["pruned"] >= 1.5
+    assert "'speed_up=1.5' was not met within 3%" in messages["warning"][0]
+    monkeypatch.setattr(FlopsCost, "speed_up", lambda self, pruned: 1.45)
+    messages["info"].clear()
+    prune_model(build_model("yolov8n"), 1.5)
+    assert sum("cutting anew" in m for m in messages["info"]) == prune_module.CORRECTIONS
+    with pytest.raises(ValueError, match="'speed_up=9.0' cannot be reached"):
+        prune_model(build_model("yolov8n"), 9.0, max_sparsity=0.3)
+
+
 def test_a_run_with_a_budget_in_time(tmp_path, tiny_data, best_pt, monkeypatch):
     seconds = {"pytorch": lambda shapes, device: [1e3 * macs(shape) for shape in shapes]}  # more than anything else
     monkeypatch.setattr(latency_table, "RUNTIMES", seconds)

@@ -20,6 +20,8 @@ from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER
 
+SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
+
 
 class Finetuner:
     """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class."""
@@ -53,6 +55,18 @@ class Finetuner:
             if args["distill"] and not args["distill_model"]:
                 overrides["distill_model"] = find_teacher(pruned)
         super().__init__(cfg, overrides, _callbacks)
+
+    def _build_train_pipeline(self) -> None:
+        """Build the stock pipeline, with an optimizer step per batch in a short training whose 'nbs' is the default.
+
+        A pruned network has far to go: the 64 images that Ultralytics gathers for each step leave a small data set with
+        too few steps to get there.
+        """
+        super()._build_train_pipeline()
+        batches = len(self.train_loader) * self.epochs
+        if self.args.nbs == DEFAULT_CFG.nbs and self.accumulate > 1 and batches <= SHORT_TRAINING:
+            self.args.nbs, self.accumulate = self.batch_size, 1
+            LOGGER.info(f"{batches} batches in all: an optimizer step after each, nbs={self.batch_size}")
 
     def train(self) -> None:
         """Train as the stock trainer does, then write the report."""

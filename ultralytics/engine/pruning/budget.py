@@ -17,6 +17,10 @@ from ultralytics.engine.pruning.groups import Group
 from ultralytics.engine.pruning.widths import Widths
 
 
+class OutOfReachError(ValueError):
+    """A target that cannot be met however much is removed."""
+
+
 class Formula(Protocol):
     """Cost of a network as a function of how many units each group keeps: FLOPs or milliseconds.
 
@@ -155,11 +159,11 @@ def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, speed_up
         dense (float): Dense cost.
 
     Raises:
-        ValueError: If the target is out of reach.
+        OutOfReachError: If the target is out of reach.
     """
     reachable = dense / formula(per_group(coupled, [c.counts[0] for c in coupled]))
     if reachable < speed_up:
-        raise ValueError(
+        raise OutOfReachError(
             f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
             f"{reachable:.2f}. Lower speed_up, or lower round_to, or raise max_sparsity or sensitivity_drop."
         )

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.budget import OutOfReachError
 from ultralytics.engine.pruning.costs import COSTS, FlopsCost, LatencyCost
 from ultralytics.engine.pruning.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.flops import count_flops
@@ -146,17 +147,23 @@ class _Pruner:
         """
         target, aim = budget.speed_up, budget.speed_up
         results = []
-        for _ in range(1 + CORRECTIONS):
-            pruned, history = self._cut(replace(budget, speed_up=aim), steps)
-            results.append((pruned, history, self.cost.speed_up(pruned)))
-            reached = results[-1][2]
+        while len(results) <= CORRECTIONS:
+            if results:
+                LOGGER.info(f"Speed-up {reached:.2f} in {self.cost.unit}, target {target}: cutting anew from the start")
+            try:
+                pruned, history = self._cut(replace(budget, speed_up=aim), steps)
+            except OutOfReachError:
+                if not results:
+                    raise
+                break  # a correction can ask for more than there is to remove
+            reached = self.cost.speed_up(pruned)
+            results.append((pruned, history, reached))
             if self.cost.tolerance is None or abs(reached / target - 1) <= self.cost.tolerance:
                 return results[-1]
-            LOGGER.info(f"Speed-up {reached:.2f} in {self.cost.unit}, target {target}: cutting anew from the start")
             aim *= min(max(target / reached, 0.8), 1.25)
         best = min(results, key=lambda result: abs(result[2] / target - 1))
         LOGGER.warning(
-            f"'speed_up={target}' was not met within {self.cost.tolerance:.0%} after {CORRECTIONS} corrections: the "
+            f"'speed_up={target}' was not met within {self.cost.tolerance:.0%} in {len(results)} cuts: the "
             f"nearest is {best[2]:.2f} in {self.cost.unit}. Times vary when the machine has other work to do."
         )
         return best
