@@ -148,8 +148,6 @@ class _Pruner:
         target, aim = budget.speed_up, budget.speed_up
         results = []
         while len(results) <= CORRECTIONS:
-            if results:
-                LOGGER.info(f"Speed-up {reached:.2f} in {self.cost.unit}, target {target}: cutting anew from the start")
             try:
                 pruned, history = self._cut(replace(budget, speed_up=aim), steps)
             except OutOfReachError:
@@ -161,6 +159,8 @@ class _Pruner:
             if self.cost.tolerance is None or abs(reached / target - 1) <= self.cost.tolerance:
                 return results[-1]
             aim *= min(max(target / reached, 0.8), 1.25)
+            if len(results) <= CORRECTIONS:
+                LOGGER.info(f"Speed-up {reached:.2f} in {self.cost.unit}, target {target}: cutting anew from the start")
         best = min(results, key=lambda result: abs(result[2] / target - 1))
         LOGGER.warning(
             f"'speed_up={target}' was not met within {self.cost.tolerance:.0%} in {len(results)} cuts: the "
