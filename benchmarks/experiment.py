@@ -84,7 +84,8 @@ class Experiment:
         report = json.loads((finetune.save_dir / "report.json").read_text(encoding="utf-8"))
         rows, keys = report["rows"], (*METRICS, "parameters", "gflops", "latency_ms")
         seconds = load_checkpoint(pruned)[0].pruning["seconds"]
-        best = {"weights": str(finetune.best), "speed_up": report["speed_up"], "prune_seconds": seconds}
+        ratios = {key: ratio for key, ratio in report.items() if key.endswith("speed_up")}
+        best = {"weights": str(finetune.best), **ratios, "prune_seconds": seconds}
         return {**best, **{row: {k: rows[row][k] for k in keys} for row in ("dense", "pruned", "fine-tuned")}}
 
 
