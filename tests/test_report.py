@@ -21,7 +21,7 @@ from ultralytics.engine.pruning.layers import compare_layers
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import save_report
 from ultralytics.engine.pruning.report_page import report_page
-from ultralytics.engine.pruning.report_table import format_report
+from ultralytics.engine.pruning.report_table import export_command, format_report, spreads_of, summary_of, table_of
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_blocks_are_those_of_the_model(report):
     names = {row["block"] for row in report["layers"]}
     for blocks in report["blocks"].values():
         assert names <= blocks.keys() and len(blocks) == 23
-        assert all(ms >= 0 for ms in blocks.values())
+        assert sum(blocks.values()) > 0 and blocks.keys() == report["blocks"]["dense"].keys()
 
 
 def test_latency_says_how_it_was_measured(report):
@@ -99,6 +99,40 @@ def test_latency_says_how_it_was_measured(report):
         assert "onnx_latency_ms" not in report["rows"]["dense"] and "not installed: onnx" in text
 
 
+def test_models_of_equal_layers_share_their_latency(report):
+    rows = report["rows"]
+    latencies = [key for key in rows["dense"] if "latency" in key]
+    assert latencies
+    for key in latencies:
+        assert rows["pruned"][key] == rows["fine-tuned"][key] != rows["dense"][key]
+
+
+def test_gain_is_dense_over_last_and_the_change_of_the_metrics(report):
+    headings, *_, gain = table_of(report)
+    dense, last = report["rows"]["dense"], report["rows"]["fine-tuned"]
+    assert gain[0] == "gain"
+    assert gain[headings.index("parameters")] == f"{dense['parameters'] / last['parameters']:.2f}x"
+    assert float(gain[headings.index("mAP50")]) == pytest.approx(last["mAP50"] - dense["mAP50"], abs=1e-4)
+    summary = summary_of(report)
+    assert f"dense {dense['mAP50-95']:.4f}, fine-tuned {last['mAP50-95']:.4f}" in summary and "on tiny.yaml" in summary
+
+
+def test_overlapping_latencies_are_pointed_out(report):
+    rows = report["rows"]
+    rows["dense"]["latency_spread_ms"], rows["fine-tuned"]["latency_spread_ms"] = [10.0, 20.0], [5.0, 9.9]
+    assert "overlap" not in spreads_of(report)[0]
+    rows["fine-tuned"]["latency_spread_ms"] = [5.0, 10.1]
+    assert "overlap" in spreads_of(report)[0] and spreads_of(report)[0] in format_report(report)
+    rows["fine-tuned"]["latency_spread_ms"] = [20.1, 30.0]
+    assert "overlap" not in spreads_of(report)[0]
+
+
+def test_page_says_how_to_deploy(run, report):
+    assert f"yolo export model={run / 'weights' / 'best.pt'} format=onnx imgsz=32" in report_page(report, {})
+    report["rows"]["fine-tuned"]["weights"] = "my runs/best.pt"
+    assert export_command(report) == "yolo export 'model=my runs/best.pt' format=onnx imgsz=32"
+
+
 def test_report_says_so_when_onnx_is_missing(report, tmp_path, monkeypatch):
     monkeypatch.setattr(report_module, "missing_for_onnx", lambda: ["onnxruntime"])
     model = build_model("yolov8n")
@@ -108,7 +142,7 @@ def test_report_says_so_when_onnx_is_missing(report, tmp_path, monkeypatch):
     file.write_bytes(b"0" * 1000)
     models, files = {"dense": model, "pruned": pruned}, {"dense": file, "pruned": file}
     metrics = dict.fromkeys(models, {"mAP50-95": 0.5})
-    result = report_module.build_report(models, files, metrics, 32, torch.device("cpu"))
+    result = report_module.build_report(models, files, metrics, 32, torch.device("cpu"), "a.yaml", "mAP50-95")
     assert result["onnx"] == "not measured, not installed: onnxruntime"
     assert "not measured, not installed: onnxruntime" in report_page(result, {})
     save_report(result, tmp_path, plots=False)

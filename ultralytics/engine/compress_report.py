@@ -58,7 +58,8 @@ def report_on(
         result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
         metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
-    return build_report(models, files, metrics, args.imgsz, device, read_curve(folder / "results.csv", args.task))
+    curve = read_curve(folder / "results.csv", args.task)
+    return build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
 
 
 def read_curve(results: Path, task: str) -> dict[str, Any] | None:

@@ -31,6 +31,8 @@ def build_report(
     metrics: dict[str, dict[str, float]],
     imgsz: int,
     device: torch.device,
+    data: str,
+    metric: str,
     curve: dict[str, Any] | None = None,
 ) -> dict:
     """Measure models and put them side by side.
@@ -41,27 +43,31 @@ def build_report(
         metrics (dict[str, dict[str, float]]): Name of the row to its validation metrics.
         imgsz (int): Image size in pixels for the latency.
         device (torch.device): Where the latency is measured.
+        data (str): What the metrics were measured on, for the reader.
+        metric (str): The main one of them.
         curve (dict, optional): Accuracy while fine-tuning: name of the 'metric', 'epochs' and 'values'.
 
     Returns:
-        (dict): 'rows' (name to figures and file; latencies in milliseconds, the spread as 10th and 90th percentile),
-            'speed_up', 'latency_speed_up' and 'onnx_latency_speed_up' (dense over the last row), 'metrics' (their
-            names), 'method', 'target', 'budget', 'imgsz', 'device', 'threads', 'onnx' (version, or why not measured),
-            'layers' (see `compare_layers`), 'blocks' (see `block_latency`), 'left_dense' (layers whose outputs stay
-            whole, and why) and 'curve'.
+        (dict): 'rows' (name to figures and file; latencies in milliseconds, the spread as 10th and 90th percentile;
+            models with the same shapes of layers share them), 'data', 'metrics' (their names), 'metric', 'speed_up',
+            'latency_speed_up' and 'onnx_latency_speed_up' (dense over the last row), 'method', 'target', 'budget',
+            'imgsz', 'device', 'threads', 'onnx' (version, or why not measured), 'layers' (see `compare_layers`),
+            'blocks' (see `block_latency`), 'left_dense' (layers whose outputs stay whole, and why) and 'curve'.
     """
     missing = missing_for_onnx()
-    latency = {"latency": pytorch_latency(models, imgsz, device)}
+    twins = _twins(models)
+    timed = {name: models[name] for name in twins.values()}
+    latency = {"latency": pytorch_latency(timed, imgsz, device)}
     if not missing:
-        latency["onnx_latency"] = onnx_latency(models, imgsz)
+        latency["onnx_latency"] = onnx_latency(timed, imgsz)
     rows = {
         name: {
             "parameters": get_num_params(model),
             "gflops": count_flops(model),
             **metrics[name],
             "size_mb": Path(files[name]).stat().st_size / 1e6,
-            **{f"{kind}_ms": timings[name].median for kind, timings in latency.items()},
-            **{f"{kind}_spread_ms": [timings[name].low, timings[name].high] for kind, timings in latency.items()},
+            **{f"{kind}_ms": timings[twins[name]].median for kind, timings in latency.items()},
+            **{f"{kind}_spread_ms": list(timings[twins[name]][1:]) for kind, timings in latency.items()},
             "weights": str(files[name]),
         }
         for name, model in models.items()
@@ -71,6 +77,8 @@ def build_report(
     return {
         "rows": rows,
         "metrics": list(metrics["dense"]),
+        "metric": metric,
+        "data": data,
         "method": models["pruned"].pruning["method"],
         "target": models["pruned"].pruning["target"],
         "budget": models["pruned"].pruning.get("budget", "flops"),
@@ -85,6 +93,12 @@ def build_report(
         "left_dense": models["pruned"].pruning["left_dense"],
         "curve": curve,
     }
+
+
+def _twins(models: dict[str, nn.Module]) -> dict[str, str]:
+    """Return the name of each model to that of the first one with layers of the same shapes, which takes as long."""
+    first: dict[tuple, str] = {}
+    return {name: first.setdefault(tuple(p.shape for p in model.parameters()), name) for name, model in models.items()}
 
 
 def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callable[[Path], None] | None = None) -> None:

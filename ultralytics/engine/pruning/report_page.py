@@ -8,8 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ultralytics.engine.pruning.report_table import conditions_of, spreads_of, summary_of, table_of
+from ultralytics.engine.pruning.report_table import conditions_of, export_command, spreads_of, summary_of, table_of
 
+WHAT = ("channels", "GFLOPs", "parameters")  # columns of the table of layers
 STYLE = """
 body { margin: 2rem auto; max-width: 70rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1d2433 }
 .wide { overflow-x: auto }
@@ -18,6 +19,7 @@ th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #d9d
 th:first-child, td:first-child { text-align: left }
 img { max-width: 100%; min-width: 42rem }
 summary { cursor: pointer; margin: 1.5rem 0 .5rem }
+code { background: #f3f6fa; padding: .1rem .3rem; overflow-wrap: anywhere }
 p.small { color: #5a6475; font-size: .875rem }
 """
 
@@ -34,6 +36,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
     """
     sections = [
         f"<h1>Pruning report</h1>\n<p>{escape(summary_of(report))}</p>",
+        f"<p>To deploy it: <code>{escape(export_command(report))}</code>, or any other format of Ultralytics.</p>",
         _table(table_of(report)),
         f'<p class="small">{escape(" ".join([conditions_of(report), *spreads_of(report)]))}</p>',
         *(f"<h2>{escape(title)}</h2>\n{_image(title, file)}" for title, file in pictures.items()),
@@ -55,7 +58,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
 
 def _layer_lines(report: dict[str, Any]) -> list[list[str]]:
     """Return the table of all layers as text."""
-    lines = [["layer", "part", "channels", "", "GFLOPs", "", "parameters", ""]]
+    lines = [["layer", "part", *(f"{what}, {which}" for what in WHAT for which in ("dense", "pruned"))]]
     for row in report["layers"]:
         cells = [f"{n:,}" for n in row["channels"]] + [f"{n:.3f}" for n in row["gflops"]]
         lines.append([row["name"], row["part"], *cells, *(f"{n:,}" for n in row["parameters"])])

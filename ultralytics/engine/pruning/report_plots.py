@@ -10,7 +10,8 @@ from typing import Any
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.utils import plt_settings
 
-DENSE, PRUNED = "#b8bfca", "#0b6bcb"
+DENSE, PRUNED, ALARM = "#b8bfca", "#0b6bcb", "#c2410c"
+FEW = 0.1  # share of its channels at which a layer is marked as nearly emptied
 PANELS = {"channels": "channels", "gflops": "GFLOPs at 640 pixels", "parameters": "parameters"}  # key: label
 PART_SHADES = {"backbone": "#ffffff", "neck": "#f3f6fa", "head": "#e8edf4"}
 DPI = 150
@@ -40,17 +41,23 @@ def draw_report(report: dict[str, Any], folder: Path) -> dict[str, Path]:
 def draw_layers(report: dict[str, Any], file: Path) -> None:
     """Draw channels, FLOPs and parameters of every layer as bars, the dense model's behind."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter
 
-    layers = report["layers"]
+    layers, last = report["layers"], list(report["rows"])[-1]
     fig, axes = plt.subplots(len(PANELS), 1, figsize=(max(12, 0.17 * len(layers)), 11), sharex=True)
     for axis, (key, label) in zip(axes, PANELS.items()):
         dense, pruned = zip(*(row[key] for row in layers))
         axis.bar(range(len(layers)), dense, width=0.9, color=DENSE, label="dense")
-        axis.bar(range(len(layers)), pruned, width=0.9, color=PRUNED, label="pruned")
+        axis.bar(range(len(layers)), pruned, width=0.9, color=PRUNED, label=last)
         axis.set_ylabel(label)
+        axis.yaxis.set_major_formatter(EngFormatter(sep=""))
         axis.spines[["top", "right"]].set_visible(False)
         shade_parts(axis, layers)
-    axes[0].legend(loc="upper left", ncols=2, frameon=False)
+    few = [i for i, row in enumerate(layers) if row["channels"][1] <= FEW * row["channels"][0]]
+    if few:
+        tops = [layers[i]["channels"][0] for i in few]
+        axes[0].scatter(few, tops, marker="v", s=14, color=ALARM, label=f"at most {FEW:.0%} of the channels left")
+    axes[0].legend(loc="upper left", ncols=3, frameon=False)
     starts = [list(rows)[0] for _, rows in groupby(range(len(layers)), key=lambda i: layers[i]["block"])]
     axes[-1].set_xticks(starts, [layers[i]["block"] for i in starts], rotation=90, fontsize=7)
     axes[-1].set_xlim(-1, len(layers))
@@ -73,11 +80,12 @@ def draw_blocks(report: dict[str, Any], file: Path) -> None:
     """Draw the time of every top-level block, dense and pruned."""
     import matplotlib.pyplot as plt
 
-    names, (dense, pruned) = list(report["blocks"]), report["blocks"].values()
+    dense, pruned = report["blocks"].values()
     rows = list(range(len(dense)))
     fig, axis = plt.subplots(figsize=(9, 1.2 + 0.3 * len(rows)))
-    axis.barh([r - 0.2 for r in rows], dense.values(), height=0.4, color=DENSE, label=names[0])
-    axis.barh([r + 0.2 for r in rows], pruned.values(), height=0.4, color=PRUNED, label=names[1])
+    labels = [f"{name}, {sum(ms.values()):.1f} ms in all" for name, ms in report["blocks"].items()]
+    axis.barh([r - 0.2 for r in rows], dense.values(), height=0.4, color=DENSE, label=labels[0])
+    axis.barh([r + 0.2 for r in rows], pruned.values(), height=0.4, color=PRUNED, label=labels[1])
     axis.set_yticks(rows, dense, fontsize=9)
     axis.invert_yaxis()
     axis.set_ylim(len(rows) - 0.4, -0.6)
@@ -91,12 +99,16 @@ def draw_blocks(report: dict[str, Any], file: Path) -> None:
 def draw_curve(report: dict[str, Any], file: Path) -> None:
     """Draw the accuracy against the epochs of fine-tuning, from the cut on, with the dense model's as a line."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     metric, epochs, values = (report["curve"][key] for key in ("metric", "epochs", "values"))
     fig, axis = plt.subplots(figsize=(9, 4.5))
-    axis.axhline(report["rows"]["dense"][metric], color="#333333", linestyle="--", linewidth=1, label="dense")
-    axis.plot([0, *epochs], [report["rows"]["pruned"][metric], *values], color=PRUNED, marker=".", label="pruned")
+    reached = {name: f"{name}, {row[metric]:.3f}" for name, row in report["rows"].items()}
+    axis.axhline(report["rows"]["dense"][metric], color="#333333", linestyle="--", linewidth=1, label=reached["dense"])
+    course = [report["rows"]["pruned"][metric], *values]
+    axis.plot([0, *epochs], course, color=PRUNED, marker=".", label=reached["fine-tuned"])
     axis.set(xlabel="epoch of fine-tuning (0: after the cut)", ylabel=metric)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylim(bottom=0)
     axis.legend(loc="lower right", frameon=False)
     axis.spines[["top", "right"]].set_visible(False)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
+RUNTIMES = {"latency": "PyTorch", "onnx_latency": "ONNX Runtime"}  # kind of latency: where
 COLUMNS = {  # key of a row: heading, format
     "parameters": ("parameters", "{:,}"),
-    "gflops": ("GFLOPs", "{:.2f}"),
+    "gflops": ("GFLOPs (640)", "{:.2f}"),
     "size_mb": ("size (MB)", "{:.2f}"),
     "latency_ms": ("PyTorch (ms)", "{:.2f}"),
     "onnx_latency_ms": ("ONNX (ms)", "{:.2f}"),
@@ -15,35 +18,43 @@ COLUMNS = {  # key of a row: heading, format
 
 
 def table_of(report: dict[str, Any]) -> list[list[str]]:
-    """Return the report's table as text: a line of headings, then one line per model, its name first."""
+    """Return the report's table as text: a line of headings, a line per model, its name first, and the gain."""
     metrics = {metric: (metric, "{:.4f}") for metric in report["metrics"]}
     columns = {k: v for k, v in {**COLUMNS, **metrics}.items() if k in report["rows"]["dense"]}
     lines = [["", *(heading for heading, _ in columns.values())]]
     for name, row in report["rows"].items():
         lines.append([name, *(form.format(row[key]) for key, (_, form) in columns.items())])
-    return lines
+    dense, last = report["rows"]["dense"], report["rows"][name]
+    ratios = [f"{dense[key] / last[key]:.2f}x" for key in columns if key not in metrics]
+    return [*lines, ["gain", *ratios, *(f"{last[metric] - dense[metric]:+.4f}" for metric in metrics)]]
 
 
 def spreads_of(report: dict[str, Any]) -> list[str]:
     """Return a line per runtime: the 10th and 90th percentile of every model's latency."""
-    runtimes = {"latency_spread_ms": "PyTorch", "onnx_latency_spread_ms": "ONNX Runtime"}
     lines = []
-    for key, runtime in runtimes.items():
+    for kind, runtime in RUNTIMES.items():
+        key = f"{kind}_spread_ms"
         spreads = {name: row[key] for name, row in report["rows"].items() if key in row}
         if spreads:
             ranges = ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in spreads.items())
-            lines.append(f"{runtime}, 10th to 90th percentile in ms: {ranges}.")
+            (low, high), (last_low, last_high) = spreads["dense"], list(spreads.values())[-1]
+            apart = last_high < low or high < last_low
+            overlap = "" if apart else " The first and the last overlap: their ratio says little."
+            lines.append(f"{runtime}, 10th to 90th percentile in ms: {ranges}.{overlap}")
     return lines
 
 
 def summary_of(report: dict[str, Any]) -> str:
-    """Return the line that says what was gained."""
+    """Return the lines that say what was gained and kept."""
     onnx = report.get("onnx_latency_speed_up")
+    rows, metric = report["rows"], report["metric"]
+    last, data = list(rows)[-1], Path(report["data"]).name
     return (
         f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs, "
         f"{report['latency_speed_up']:.2f}x in latency in PyTorch"
         + (f", {onnx:.2f}x in ONNX Runtime on the CPU" if onnx else "")
-        + f" (target {report['target']} by budget={report['budget']})."
+        + f" (target {report['target']} by budget={report['budget']}). "
+        + f"{metric} on {data}: dense {rows['dense'][metric]:.4f}, {last} {rows[last][metric]:.4f}."
     )
 
 
@@ -56,7 +67,13 @@ def conditions_of(report: dict[str, Any]) -> str:
     )
 
 
+def export_command(report: dict[str, Any]) -> str:
+    """Return the command that exports the last model of the report."""
+    weights = list(report["rows"].values())[-1]["weights"]
+    return f"yolo export {shlex.quote(f'model={weights}')} format=onnx imgsz={report['imgsz']}"
+
+
 def format_report(report: dict[str, Any]) -> str:
     """Return the report as text."""
     lines = [f"{name:>12}" + "".join(f"{cell:>15}" for cell in cells) for name, *cells in table_of(report)]
-    return "\n".join([*lines, summary_of(report), conditions_of(report)])
+    return "\n".join([*lines, summary_of(report), conditions_of(report), *spreads_of(report)])
