@@ -35,6 +35,8 @@ from ultralytics.utils import LOGGER, YAML
 PLAIN = {"recalibrate": False, "distill": False}
 OURS = {
     "ours": {"prune_method": "group_taylor"},
+    "alone": {"prune_method": "group_taylor", "distill": False},
+    "bare": {"prune_method": "group_taylor", **PLAIN},
     "time": {"prune_method": "group_taylor", "budget": "onnx"},
     "lamp": {"prune_method": "lamp"},
     "l1": {"prune_method": "l1", "global_pruning": False, **PLAIN},
@@ -42,6 +44,8 @@ OURS = {
 }
 LABELS = {
     "ours": "ours: `group_taylor`, recalibrated, distilled",
+    "alone": "ours without a teacher: `group_taylor`, recalibrated",
+    "bare": "ours without a teacher and as cut: `group_taylor`",
     "time": "ours: `group_taylor` with `budget=onnx`, recalibrated, distilled",
     "lamp": "ours: `lamp`, recalibrated, distilled",
     "loop": "torch-pruning's loop (LAMP, 200 steps), fine-tuned",

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Accuracy against measured time: the models that `peers.py` has trained, timed side by side.
+
+    python benchmarks/peers_latency.py --peers runs/peers_trees --threads 2
+
+Accuracies are means over the seeds that were trained; timed are the models of one seed, all in turns. It wants a quiet
+machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from latency import timing
+from peers import LABELS
+
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.latency import onnx_latency, pytorch_latency
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER, plt_settings
+
+METRIC = "mAP50-95"
+
+
+def collect(results: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
+    """Return what was trained, by arm and target.
+
+    Args:
+        results (dict[str, Any]): The results file of `peers.py`.
+        seed (int): Seed whose models are to be timed.
+
+    Returns:
+        (dict[str, dict[str, Any]]): 'dense', or arm and target as in 'ours-2', to 'weights' of the seed, 'speed_up' in
+            FLOPs, 'accuracy' (mean over the seeds) and their number, 'seeds'.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    runs = results["runs"]
+    for name, run in runs.items():
+        model, _, own = name.rpartition("-seed")
+        if int(own) == seed:
+            accuracies = [r[METRIC] for n, r in runs.items() if n.rpartition("-seed")[0] == model]
+            found[model] = {
+                "weights": run["weights"],
+                "speed_up": run.get("speed_up", 1.0),
+                "accuracy": mean(accuracies),
+                "seeds": len(accuracies),
+            }
+    return {"dense": found.pop("dense"), **dict(sorted(found.items()))}
+
+
+@plt_settings()
+def draw(found: dict[str, dict[str, Any]], milliseconds: dict[str, float], file: Path) -> None:
+    """Draw accuracy against time, a line for each arm, the dense model as a level.
+
+    Args:
+        found (dict[str, dict[str, Any]]): What `collect` returned.
+        milliseconds (dict[str, float]): Its names to medians.
+        file (Path): PNG to write.
+    """
+    import matplotlib.pyplot as plt
+
+    fig, axis = plt.subplots(figsize=(8, 5))
+    dense = found["dense"]["accuracy"]
+    axis.axhline(dense, color="#333333", linestyle="--", linewidth=1)
+    axis.scatter([milliseconds["dense"]], [dense], color="#333333", zorder=3, label="dense")
+    for arm, label in LABELS.items():
+        if names := [name for name in found if name.rpartition("-")[0] == arm]:
+            names.sort(key=lambda name: milliseconds[name])
+            points = [milliseconds[name] for name in names], [found[name]["accuracy"] for name in names]
+            axis.plot(*points, marker="o", label=label.replace("`", ""))
+            for name, x, y in zip(names, *points):
+                target = f"{name.rpartition('-')[2]}x"
+                axis.annotate(target, (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axis.set_xlabel("median latency in ONNX Runtime on the CPU (ms)")
+    axis.set_ylabel(METRIC)
+    axis.set_xlim(left=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    fig.tight_layout()
+    with written_whole(file) as temporary:
+        fig.savefig(temporary, dpi=120, format="png")
+    plt.close(fig)
+
+
+def main() -> None:
+    """Time the models and write latency.md and latency.png beside the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, required=True, help="the --out of peers.py")
+    parser.add_argument("--seed", type=int, default=0, help="seed whose models are timed")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    results = json.loads((args.peers / "results.json").read_text(encoding="utf-8"))
+    imgsz = results["about"]["settings"]["imgsz"]
+    found = collect(results, args.seed)
+    models = {name: load_checkpoint(row["weights"])[0] for name, row in found.items()}
+    onnx, pytorch = onnx_latency(models, imgsz), pytorch_latency(models, imgsz, torch.device("cpu"))
+    lines = [
+        f"| model | {METRIC} (seeds) | FLOPs ratio | ONNX Runtime (ms) | ratio | PyTorch (ms) | ratio |",
+        "|---" * 7 + "|",
+    ]
+    for name, row in found.items():
+        cells = [name, f"{row['accuracy']:.3f} ({row['seeds']})", f"{row['speed_up']:.2f}"]
+        lines.append(f"| {' | '.join([*cells, *timing(onnx, name), *timing(pytorch, name)])} |")
+    table = "\n".join(lines)
+    (args.peers / "latency.md").write_text(f"{table}\n", encoding="utf-8")
+    draw(found, {name: onnx[name].median for name in found}, args.peers / "latency.png")
+    LOGGER.info(f"\n{imgsz} pixels, {args.threads} threads\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()
