@@ -6,7 +6,9 @@ import json
 import os
 import random
 import runpy
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ from conftest import FAST, ROOT, Interrupted
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.engine.training_batches import batch_to_measure
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import YAML
+from ultralytics.utils import SETTINGS, YAML
 
 
 def parameters(file):
@@ -58,11 +61,33 @@ def test_cli(settings, tmp_path):
     assert (tmp_path / "cli-finetune" / "report.json").exists()
 
 
+def test_whatever_training_takes_the_cut_takes_too(settings, log):
+    """AutoBatch, images of several sizes, and a size that is no multiple of the stride."""
+    keys = {"prune_method": "group_taylor", "batch": -1, "multi_scale": 0.5, "imgsz": 40, "prune_batches": 1}
+    run = DetectionCompressor(overrides={**settings, **keys, "name": "auto-prune"})
+    model = load_checkpoint(run.compress())[0]
+    assert model.pruning["reached"] == pytest.approx(2, rel=0.03)
+    assert json.loads((run.save_dir / "report.json").read_text())["imgsz"] == 64
+    assert "'imgsz=64' is not what the model was trained at. Pass 'imgsz=32'" in log.text
+    assert batch_to_measure(SimpleNamespace(batch=0.7)) == 16 and batch_to_measure(SimpleNamespace(batch=3)) == 3
+
+
+def test_model_is_found_where_ultralytics_looks(settings, tmp_path, monkeypatch, log):
+    monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    shutil.copy(settings["model"], tmp_path / "weights" / "mine.pt")
+    run = DetectionCompressor(overrides={**settings, "model": "mine.pt", "name": "found-prune"})
+    source = load_checkpoint(run.compress())[0].pruning["source"]["path"]
+    assert source == str(tmp_path / "weights" / "mine.pt")
+    assert "was trained at" not in log.text  # the same image size
+
+
 def test_same_name_does_not_overwrite(settings, tmp_path):
     first, second = (DetectionCompressor(overrides={**settings, "name": "b-prune"}).compress() for _ in range(2))
     assert [Path(p).parents[1].name for p in (first, second)] == ["b-prune", "b-prune-2"]
-    third = DetectionCompressor(overrides={**settings, "name": "b-prune", "exist_ok": True})
+    third = DetectionCompressor(overrides={**settings, "name": "b-prune", "exist_ok": True, "speed_up": 1.5})
     assert third.save_dir == tmp_path / "b-prune"
+    assert load_checkpoint(third.compress())[0].pruning["target"] == 1.5  # not the earlier run's
 
 
 def test_article_driver_runs_unchanged(settings, tmp_path):

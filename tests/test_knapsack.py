@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.engine.pruning.budget import CoupledGroups, Row
+from ultralytics.engine.pruning.budget import CoupledGroups, OutOfReachError, Row
 from ultralytics.engine.pruning.knapsack import solve_knapsack
 
 COUNTS = [*range(8, 65, 8)]
@@ -42,6 +42,12 @@ def test_little_more_is_lost_than_must_be(seed, speed_up):
     assert cost(counts) <= limit
     assert all(count % 16 == 0 for count in counts)  # a step of the stairs is used up
     assert lost(coupled, counts) <= 1.25 * least
+
+
+def test_limit_out_of_reach_is_an_error():
+    coupled = [CoupledGroups([Row(i, torch.arange(64), 1)], np.ones(64), COUNTS) for i in range(3)]
+    with pytest.raises(OutOfReachError, match="every layer is at its smallest"):
+        solve_knapsack(coupled, Stairs(), 7.9)  # 8 with 8 channels everywhere
 
 
 def test_coupled_groups_pay_for_all_their_rows():

@@ -52,6 +52,45 @@ def test_every_method_meets_the_target_exactly(yolov8n, method, global_pruning, 
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["yolov6n", "yolov8n-seg"])
+@pytest.mark.parametrize("method", ["slim", "group_slim"])
+def test_layers_without_batch_norm_stay_whole_where_it_ranks(name, method):
+    model = build_model(name)
+    pruned, record = prune_model(model, 1.5, method, round_to=1)
+    reason = "it has no batch norm, by whose scale the method ranks"
+    whole = [layer for layer, why in record["left_dense"].items() if why == reason]
+    layers = dict(pruned.named_modules()), dict(model.named_modules())
+    assert whole and all(layers[0][k].out_channels == layers[1][k].out_channels for k in whole)
+    assert prune_model(model, 1.5, "lamp")[1]["left_dense"].keys().isdisjoint(whole)
+    image = torch.rand(1, 3, 64, 64)
+    expected, outputs = raw_outputs(masked(model, record), image), raw_outputs(pruned, image)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"round_to": 0}, "'round_to=0' is an invalid value"),
+        ({"iterative_steps": 0}, "'iterative_steps=0' is an invalid value"),
+        ({"method": "group_taylor", "losses": lambda model: iter(())}, "'losses' yielded no loss"),
+        (
+            {"method": "group_taylor", "losses": lambda model: (loss * torch.nan for loss in losses(model))},
+            "channels of model.* and others have scores that are not finite",
+        ),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(yolov8n, keys, message):
+    with pytest.raises(ValueError, match=message):
+        prune_model(yolov8n, 1.5, **keys)
+
+
+def test_weights_that_are_not_finite_are_refused(yolov8n):
+    broken = deepcopy(yolov8n)
+    broken.model[5].conv.weight.data[3] = torch.nan
+    with pytest.raises(ValueError, match="have scores that are not finite"):
+        prune_model(broken, 1.5)
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_iterative_steps_compose(yolov8n, steps):
     pruned, record = prune_model(yolov8n, 3, "group_taylor", losses=losses, iterative_steps=steps, max_sparsity=0.75)

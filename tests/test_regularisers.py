@@ -56,6 +56,13 @@ def test_scale_l1_by_hand(pair):
     assert ScaleL1(units).scales(net).tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("method", ["slim", "group_slim"])
+def test_units_without_batch_norm_do_not_count_as_sparse(method):
+    model = build_model("yolov8n-seg")
+    regulariser = build_regulariser(model, SimpleNamespace(prune_method=method))
+    assert len(regulariser.units) > 1000 and (regulariser.scales(model) > regulariser.SMALL).all()
+
+
 def test_scale_group_lasso_by_hand():
     net, other = Pair(), nn.BatchNorm2d(2)
     net.coupled = other  # a second batch norm of the same units, as where two layers are added

@@ -8,6 +8,7 @@ import cv2
 import pytest
 import torch
 from conftest import Interrupted
+from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.flops import count_flops
@@ -48,11 +49,24 @@ def test_each_layer_is_pruned_alone(yolov8n):
     assert all(tuple(w.flatten().tolist()) in strongest for w in pruned.model[5].conv.weight)
 
 
+def test_layers_that_must_stay_whole_have_no_row(yolov8n):
+    model = deepcopy(yolov8n)
+    model.model[4].m[1].cv2.bn = nn.GroupNorm(4, 32)  # its half of the block stays whole, and so must the other
+
+    def accuracy(pruned):
+        return float(pruned(torch.rand(1, 3, 64, 64))[0].isfinite().all())
+
+    rows = measure_sensitivity(model, accuracy, "lamp")
+    layers = {name for row in rows for name in row["layers"].split()}
+    assert "model.5.conv" in layers and "model.4.cv0.conv" not in layers
+
+
 def test_limits():
     drops = {"a b": (0.0, 0.01, 0.05), "c": (0.1, 0.0, 0.0), "d": (0.0, 0.0, 0.02)}
     rows = [{"layers": "", "ratio": 0.0, "drop": 0.0}]
     rows += [{"layers": k, "ratio": r, "drop": d} for k, line in drops.items() for r, d in zip(RATIOS, line)]
     assert limits_from(rows, 0.02) == {"a": 0.5, "b": 0.5, "c": 0.0, "d": 0.75}
+    assert limits_from([{"layers": "a", "ratio": 0.25, "drop": float("nan")}], 0.02) == {"a": 0.0}
 
 
 def test_limits_hold_while_pruning(yolov8n):

@@ -39,6 +39,16 @@ def test_each_method_trains_and_writes_its_figures(settings, method):
     assert (trainer.save_dir / "results.png").exists()
 
 
+def test_another_run_in_the_same_folder_begins_anew(settings):
+    for epochs in (2, 1):
+        keys = {"prune_method": "slim", "name": "again", "exist_ok": True, "epochs": epochs}
+        trainer = DetectionSparsifier(overrides={**settings, **keys})
+        trainer.train()
+    assert (
+        read_distribution(trainer.save_dir / "sparsity.csv")[0].tolist() == [1] and len(rows_of(trainer.save_dir)) == 1
+    )
+
+
 def test_regulariser_acts_once_an_optimizer_step(settings):
     """With plain SGD the first step differs from an unregularised one by lr · reg · sign(γ), whatever the batches."""
     plain = {**settings, "optimizer": "SGD", "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0, "epochs": 1}
@@ -151,6 +161,11 @@ def test_nan_follows_ultralytics_recovery(settings, caplog):
         ({"sl_epochs": 1, "reg": -0.1}, ValueError, "'reg=-0.1' is an invalid value"),
         ({"sl_epochs": 1, "reg_decay_type": "cosine"}, ValueError, "'reg_decay_type=cosine' is invalid. Valid"),
         ({"sl_epochs": 1, "sl_hyp": "nowhere.yaml"}, FileNotFoundError, "'sl_hyp=nowhere.yaml' does not exist"),
+        (
+            {"sl_epochs": 1, "prune_method": "growing_reg", "sensitivity_drop": 0.1},
+            ValueError,
+            "'sensitivity_drop=0.1' does not go with 'prune_method=growing_reg'",
+        ),
         ({"sl_model": "nowhere.pt"}, FileNotFoundError, "'sl_model=nowhere.pt' does not exist"),
         ({"sl_model": "yolov8n.yaml"}, ValueError, "'sl_model' must be a .pt file"),
     ],

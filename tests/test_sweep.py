@@ -20,6 +20,7 @@ from ultralytics.nn.tasks import load_checkpoint
 def test_pareto_front():
     points = [(10, 0.5), (5, 0.6), (3, 0.4), (4, 0.4), (3, 0.3), (8, 0.7), (1, 0.1)]
     assert pareto_front(points) == [6, 2, 1, 5]
+    assert pareto_front([(1, float("nan")), (2, 0.2), (3, 0.1)]) == [1]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ def test_pareto_front():
     [
         ([], ValueError, r"'speed_up=\[\]' .* one target or more"),
         ([2, 3, 2], ValueError, "all different"),
+        ([2, 3, 2.0], ValueError, "all different"),
         ([2, 0.5], ValueError, "'speed_up=0.5' .* greater than 1.0"),
         ([2, "fast"], TypeError, "'speed_up=fast' is of invalid type str"),
     ],

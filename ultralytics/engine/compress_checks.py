@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
+from ultralytics.utils import LOGGER
 
 
 def is_yaml(model: str | Path) -> bool:
@@ -16,11 +17,14 @@ def is_yaml(model: str | Path) -> bool:
     return str(model).lower().endswith((".yaml", ".yml"))
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Any) -> str:
     """Check that a model can be compressed: a YAML that can be found, or a checkpoint with a head that is supported.
 
     Args:
         model (Any): Value of 'model'.
+
+    Returns:
+        (str): The YAML as it is, or the path of the checkpoint, which Ultralytics looks for in its weights folder too.
 
     Raises:
         ValueError: If it is missing, neither a .pt nor a YAML file, or has a head that cannot be pruned.
@@ -30,8 +34,25 @@ def check_model(model: Any) -> None:
         raise ValueError(f"'model={model}' is invalid. 'model' must be a trained .pt file, or a .yaml to train first.")
     if is_yaml(model):
         yaml_model_load(model)
-    else:
-        find_ends(load_checkpoint(model)[0])
+        return str(model)
+    found = load_checkpoint(model)[0]
+    find_ends(found)
+    return str(found.pt_path)
+
+
+def warn_of_image_size(checkpoint: dict[str, Any], imgsz: int) -> None:
+    """Warn of an image size that is not the one at which a model was trained.
+
+    Args:
+        checkpoint (dict[str, Any]): The model's checkpoint.
+        imgsz (int): Image size of the run in pixels.
+    """
+    trained = checkpoint.get("train_args", {}).get("imgsz")
+    if trained and trained != imgsz:
+        LOGGER.warning(
+            f"'imgsz={imgsz}' is not what the model was trained at. Pass 'imgsz={trained}', unless it is to work at "
+            f"{imgsz} pixels from now on: gradients, validation and fine-tuning will."
+        )
 
 
 def find_data(data: Any) -> str:

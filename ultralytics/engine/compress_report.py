@@ -12,6 +12,7 @@ import torch
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.report import build_report
+from ultralytics.engine.training_batches import batch_to_measure
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
 
@@ -51,8 +52,9 @@ def report_on(
     Returns:
         (dict): See `ultralytics.engine.pruning.report.build_report`.
     """
-    keys = ("data", "imgsz", "batch", "workers", "split", "single_cls", "classes", "max_det")
+    keys = ("data", "imgsz", "workers", "split", "single_cls", "classes", "max_det")
     own = {"device": device_name(device), "save_dir": str(folder), "plots": False, "mode": "val"}
+    own["batch"] = batch_to_measure(args)
     for name in files.keys() - metrics.keys():
         LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
         result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict

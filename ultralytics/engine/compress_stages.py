@@ -21,14 +21,17 @@ class Stages:
         file (Path): The record.
     """
 
-    def __init__(self, save_dir: Path):
-        """Read the record of a run folder, if it has one.
+    def __init__(self, save_dir: Path, resume: bool):
+        """Read the record of a run to resume; of another run in the same folder, remove it.
 
         Args:
             save_dir (Path): Run folder of the compressor.
+            resume (bool): Go on with what is there.
         """
         self.file = save_dir / STAGES_FILE
-        self._stages: dict[str, dict[str, str]] = YAML.load(self.file) if self.file.exists() else {}
+        if not resume:
+            self.file.unlink(missing_ok=True)
+        self._stages: dict[str, dict[str, str]] = YAML.load(self.file) if resume else {}
 
     def begin(self, stage: str, folder: Path) -> None:
         """Note the folder in which a stage works."""

@@ -16,18 +16,19 @@ from torch import nn
 
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress.checks import is_sweep
-from ultralytics.engine.compress_checks import check_model, find_data, is_yaml
+from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, warn_of_image_size
 from ultralytics.engine.compress_report import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.costs import COSTS
+from ultralytics.engine.pruning.image_size import fit_image_size
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.recalibration import recalibrate
 from ultralytics.engine.pruning.report import REPORT_FILE, save_report
 from ultralytics.engine.pruning.scoring import Losses
 from ultralytics.engine.pruning.sensitivity import limits_from
-from ultralytics.engine.sensitivity_map import map_sensitivity
+from ultralytics.engine.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.tasks import load_checkpoint
@@ -69,10 +70,11 @@ class Compressor:
             FileNotFoundError: If 'resume' is set and there is no run to resume, or a file is missing.
         """
         overrides = {**cfg2dict(cfg), **(overrides or {}), "mode": "compress"}
-        if overrides.get("resume"):
+        resume = bool(overrides.get("resume"))
+        if resume:
             overrides = _resumed(overrides)
         overrides["data"] = find_data(overrides.get("data"))
-        check_model(overrides.get("model"))
+        overrides["model"] = check_model(overrides.get("model"))
         args = get_cfg(cfg, overrides)
         check_sparsity(args)
         COSTS[args.budget].check()
@@ -85,7 +87,9 @@ class Compressor:
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
-        self.stages = Stages(self.save_dir)
+        self.stages = Stages(self.save_dir, resume)
+        if not resume:  # with exist_ok, there may be another run's
+            (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)
 
     def compress(self) -> str:
         """Run every stage up to the pruned weights, skipping those that are complete.
@@ -96,6 +100,9 @@ class Compressor:
         dense = Path(self.args.model)
         if is_yaml(dense):
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+        model, checkpoint = load_checkpoint(dense)
+        self.args.imgsz = fit_image_size(model, self.args.imgsz)
+        warn_of_image_size(checkpoint, self.args.imgsz)
         files = {"dense": dense}
         if needs_sparsity(self.args):
             files["sparse"] = self._sparse(dense)

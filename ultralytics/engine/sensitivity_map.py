@@ -14,6 +14,7 @@ from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.scoring import Losses
 from ultralytics.engine.pruning.sensitivity import measure_sensitivity
 from ultralytics.engine.pruning.sensitivity_plot import draw_sensitivity
+from ultralytics.engine.training_batches import batch_to_measure
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer
@@ -71,7 +72,7 @@ def validation_of(trainer: BaseTrainer, model: nn.Module, key: str) -> Callable[
     """
     trainer.model = model
     split = trainer.data.get("val") or trainer.data.get("test")
-    trainer.test_loader = trainer.get_dataloader(split, batch_size=trainer.args.batch, rank=-1, mode="val")
+    trainer.test_loader = trainer.get_dataloader(split, batch_size=batch_to_measure(trainer.args), rank=-1, mode="val")
     validator = trainer.get_validator()
     validator.args.plots = validator.args.save_json = False
     return lambda pruned: float(validator(model=pruned)[key])

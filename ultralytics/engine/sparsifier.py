@@ -72,6 +72,8 @@ class Sparsifier:
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
         super()._setup_train()
+        if not self.resume:
+            (self.save_dir / DISTRIBUTION_FILE).unlink(missing_ok=True)  # as the stock trainer does with results.csv
         self.regulariser = build_regulariser(unwrap_model(self.model), self.args)
         # before every step the gradients are complete, unscaled and clipped: the pull is what `reg` says
         self.optimizer.register_step_pre_hook(self._add_gradients)
@@ -145,7 +147,7 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace) -> Regulariser:
     method = METHODS[args.prune_method]
     prunable = prunable_copy(model)
     example = example_image(prunable)
-    graph = Graph(prunable, example)
+    graph = Graph(prunable, example, method.needs_norms)
     units = Units(graph, example.device)
     doomed = None
     if method.regulariser.NEEDS_TARGET:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.classes import class_count
+from ultralytics.engine.pruning.image_size import image_stride
 from ultralytics.engine.pruning.scoring import Losses
-from ultralytics.utils import TQDM
+from ultralytics.utils import DEFAULT_CFG_DICT, TQDM
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer
@@ -38,12 +40,13 @@ def training_losses(trainer: BaseTrainer, model: nn.Module, per_sample: bool) ->
     """
     nc = class_count(model)
     if nc not in {None, trainer.data["nc"]}:
+        single = ", without single_cls" if trainer.args.single_cls else ""
         raise ValueError(
             f"'data={trainer.args.data}' has {trainer.data['nc']} classes and the model {nc}: prune_method="
             f"{trainer.args.prune_method} needs the loss on labels of the model's own classes. Use the data set that "
-            "the model was trained on, or a method that needs no gradients, i.e. prune_method=lamp."
+            f"the model was trained on{single}, or a method that needs no gradients, i.e. prune_method=lamp."
         )
-    batch, count = trainer.args.batch, trainer.args.prune_batches
+    batch, count = batch_to_measure(trainer.args), trainer.args.prune_batches
     batch, count = (1, count * batch) if per_sample else (batch, count)
 
     def losses(pruned: nn.Module) -> Iterator[torch.Tensor]:
@@ -67,8 +70,20 @@ def training_images(trainer: BaseTrainer, model: nn.Module) -> Iterator[torch.Te
         (torch.Tensor): Images of shape (batch, C, H, W).
     """
     args = trainer.args
-    for data in training_batches(trainer, model, args.batch, args.prune_batches, "Batch norms"):
+    for data in training_batches(trainer, model, batch_to_measure(args), args.prune_batches, "Batch norms"):
         yield data["img"]
+
+
+def batch_to_measure(args: SimpleNamespace) -> int:
+    """Return how many images a batch has outside of trainings, which find out themselves how many fit (AutoBatch).
+
+    Args:
+        args (SimpleNamespace): Arguments of the run; of 'batch', -1 and shares of the memory mean Ultralytics' default.
+
+    Returns:
+        (int): Images.
+    """
+    return int(args.batch) if args.batch >= 1 else DEFAULT_CFG_DICT["batch"]
 
 
 def training_batches(
@@ -87,6 +102,7 @@ def training_batches(
         (dict): Batch on the trainer's device.
     """
     trainer.model = model
+    trainer.stride = image_stride(model)  # read by the stock preprocessing with multi_scale
     with random_state_kept():
         loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
         for data in TQDM(islice(loader, count), total=min(count, len(loader)), desc=description):

@@ -11,6 +11,7 @@ from torch import nn
 from ultralytics.engine.pruning.budget import solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.groups import Group
+from ultralytics.engine.pruning.image_size import fit_image_size
 from ultralytics.engine.pruning.knapsack import solve_knapsack
 from ultralytics.engine.pruning.latency import Timing, missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.latency_formula import LatencyFormula
@@ -85,13 +86,13 @@ class LatencyCost:
             ModuleNotFoundError: If a package is not installed.
         """
         self.check()
-        self.dense, self.imgsz = dense, imgsz
+        self.dense, self.imgsz = dense, fit_image_size(dense, imgsz)
         self.device = next(dense.parameters()).device
         self.table = LatencyTable(self.runtime, self.device)
-        self.shapes = conv_shapes(to_stock(prunable_copy(dense)), imgsz)
+        self.shapes = conv_shapes(to_stock(prunable_copy(dense)), self.imgsz)
         self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
         convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
-        whole = self.measure({"dense": dense}, imgsz, self.device)["dense"].low
+        whole = self.measure({"dense": dense}, self.imgsz, self.device)["dense"].low
         self.rest = max(whole - convolutions, 0.0)
         LOGGER.info(f"Dense model: {whole:.2f} {self.unit}, of which convolutions {convolutions:.2f} by the table")
 

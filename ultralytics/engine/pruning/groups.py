@@ -12,6 +12,7 @@ import torch_pruning as tp
 from torch import nn
 
 from ultralytics.engine.pruning.heads import find_ends
+from ultralytics.engine.pruning.image_size import image_stride
 from ultralytics.engine.pruning.places import MAKERS, SLICED, outputs
 from ultralytics.engine.pruning.trace import trace
 from ultralytics.nn.extra_modules import equal_inputs
@@ -59,6 +60,10 @@ class Group:
         """Yield the slices of convolutions and linear layers on one axis."""
         return (s for s in self.slices if s.axis == axis and isinstance(s.layer, MAKERS))
 
+    def has_norms(self) -> bool:
+        """Return True if a batch norm belongs to the units."""
+        return any(isinstance(s.layer, nn.BatchNorm2d) for s in self.slices)
+
     def shared_out(self, convs: Sequence[nn.Conv2d]) -> torch.Tensor | None:
         """Return the units that each of some convolutions reads, if they read all units and equally many each.
 
@@ -83,13 +88,15 @@ class Graph:
         dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
     """
 
-    def __init__(self, model: nn.Module, example: torch.Tensor):
+    def __init__(self, model: nn.Module, example: torch.Tensor, needs_norms: bool = False):
         """Trace the model and find its groups.
 
         Args:
             model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
             example (torch.Tensor): Input image of shape (1, C, H, W).
+            needs_norms (bool): Leave groups without a batch norm whole, for a method that ranks by batch norms.
         """
+        self._needs_norms = needs_norms
         self.model = model
         ends = find_ends(model)
         self.protected = ends.predictions
@@ -114,6 +121,8 @@ class Graph:
                 if axis == "out":
                     reached[layer].update(channel for channel, _ in pairs)
             group, obstacle = (None, obstacle) if obstacle else self._build(conv, touched)
+            if group and self._needs_norms and not group.has_norms():
+                group, obstacle = None, "it has no batch norm, by whose scale the method ranks"
             if obstacle:
                 makers = (m for m, axis in touched if axis == "out" and isinstance(m, MAKERS))
                 self.dense.update({self.names[m]: obstacle for m in makers if self.names[m] not in self.dense})
@@ -257,7 +266,7 @@ def example_image(model: nn.Module) -> torch.Tensor:
         (torch.Tensor): Zeros of shape (1, C, H, W), on the model's device.
     """
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    stride = max(int(model.stride.max()), 32)
+    stride = image_stride(model)
     cells = 2  # a side
     while cells**2 * (1 + 4 + 16) < find_ends(model).anchors:
         cells += 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ultralytics.engine.pruning.budget import CoupledGroups, Formula, per_group, take_back
+from ultralytics.engine.pruning.budget import CoupledGroups, Formula, OutOfReachError, per_group, take_back
 
 
 def solve_knapsack(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:
@@ -24,6 +24,9 @@ def solve_knapsack(coupled: Sequence[CoupledGroups], formula: Formula, limit: fl
 
     Returns:
         (list[int]): Ranks kept in each of the coupled groups.
+
+    Raises:
+        OutOfReachError: If the limit is out of reach.
     """
     per_rank = _units_per_rank(coupled)
     lost = [np.cumsum([0.0, *c.scores]) * units.sum() for c, units in zip(coupled, per_rank)]  # by ranks removed
@@ -37,6 +40,8 @@ def solve_knapsack(coupled: Sequence[CoupledGroups], formula: Formula, limit: fl
         for i in stale:
             moves[i] = _best_move(coupled[i], counts[i], lost[i], per_rank[i], kept, cost, formula)
         best = min(moves, key=lambda i: moves[i][0])
+        if not np.isfinite(moves[best][0]):
+            raise OutOfReachError(f"a cost of {limit:.3g} cannot be reached: every layer is at its smallest.")
         kept = kept - per_rank[best] * (counts[best] - moves[best][1])
         counts[best] = moves[best][1]
         cost = float(formula(kept))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.latency_runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency_shapes import ConvShape
+from ultralytics.engine.pruning.onnx_session import onnx_version
 from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
 from ultralytics.utils.torch_utils import get_cpu_info, get_gpu_info
 
@@ -107,7 +107,8 @@ def _narrowed(shape: ConvShape, axis: str, count: int) -> ConvShape:
 
 def _where(runtime: str, device: torch.device) -> str:
     """Return a name for what times depend on besides the convolution."""
-    package = {"onnx": "onnxruntime", "pytorch": "torch"}[runtime]
-    on_gpu = device.type == "cuda" and runtime == "pytorch"
-    machine = get_gpu_info(device.index or 0) if on_gpu else f"{get_cpu_info()}-{torch.get_num_threads()}threads"
-    return re.sub(r"[^\w.+-]+", "_", f"{package}-{version(package)}-{machine}")
+    package = f"onnxruntime-{onnx_version()}" if runtime == "onnx" else f"torch-{torch.__version__}"
+    machine = f"{get_cpu_info()}-{torch.get_num_threads()}threads"
+    if runtime == "pytorch" and device.type != "cpu":
+        machine = get_gpu_info(device.index or 0) if device.type == "cuda" else f"{device.type}-{machine}"
+    return re.sub(r"[^\w.+-]+", "_", f"{package}-{machine}")

@@ -21,6 +21,7 @@ class Method(NamedTuple):
         needs_gradients (bool): The criterion reads gradients of the loss; its scores change as channels go.
         per_sample (bool): Each of these gradients must be of a single image's loss.
         needs_seed (bool): The criterion takes a seed.
+        needs_norms (bool): The criterion reads batch norms; groups without one stay whole.
         regulariser (type, optional): What the sparsity training before pruning adds to the loss, for methods that rank
             what such a training has driven towards zero.
     """
@@ -31,6 +32,7 @@ class Method(NamedTuple):
     needs_gradients: bool = False
     per_sample: bool = False
     needs_seed: bool = False
+    needs_norms: bool = False
     regulariser: type[regularisers.Regulariser] | None = None
 
 
@@ -49,12 +51,14 @@ METHODS = {
         criteria.bn_scale,
         "BatchNorm scale",
         "Liu et al. 2017, arXiv 1708.06519",
+        needs_norms=True,
         regulariser=regularisers.ScaleL1,
     ),
     "group_slim": Method(
         criteria.bn_group_scale,
         "BatchNorm scale, grouped",
         "Friedman, Hastie & Tibshirani 2010, arXiv 1001.0736",
+        needs_norms=True,
         regulariser=regularisers.ScaleGroupLasso,
     ),
     "group_sl": Method(

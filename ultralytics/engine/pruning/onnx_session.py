@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
+def onnx_version() -> str:
+    """Return the version of ONNX Runtime, which builds for GPUs install under other names of the distribution."""
+    import onnxruntime
+
+    return onnxruntime.__version__
+
+
 def open_session(
     model: str | bytes, threads: int, profile: Path | None = None
 ) -> tuple[onnxruntime.InferenceSession, dict[str, np.ndarray]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -67,8 +68,8 @@ def prune_model(
             to the indices of the 'out' and 'in' channels kept) and 'left_dense' (layer name to reason).
 
     Raises:
-        ValueError: If the method or budget is unknown, the method lacks losses, the model is fused or has no detection
-            head, or the target is out of reach.
+        ValueError: If the method or budget is unknown, a number is out of range, the method lacks losses, its scores
+            are not finite, the model is fused or has no head that is supported, or the target is out of reach.
         ModuleNotFoundError: If 'budget' needs a package that is not installed.
 
     Examples:
@@ -82,13 +83,17 @@ def prune_model(
         raise ValueError(f"'method={method}' needs gradients: pass 'losses', which yields losses of the model.")
     if speed_up <= 1:
         raise ValueError(f"'speed_up={speed_up}' is an invalid value. 'speed_up' must be greater than 1.0.")
+    for name, value in (("round_to", round_to), ("iterative_steps", iterative_steps)):
+        if value < 1:
+            raise ValueError(f"'{name}={value}' is an invalid value. '{name}' must be 1 or more.")
     if budget not in COSTS:
         raise ValueError(f"'budget={budget}' is unknown. Valid budgets are {', '.join(COSTS)}.")
     begin = time.perf_counter()
     cost = COSTS[budget](model, imgsz)
     bounds = Budget(speed_up, global_pruning, round_to, max_sparsity, limits or {})
     steps = iterative_steps if METHODS[method].needs_gradients else 1
-    pruner = _Pruner(model, cost, lambda pruned, groups: score_groups(pruned, groups, METHODS[method], losses, seed))
+    score = functools.partial(score_groups, method=METHODS[method], losses=losses, seed=seed)
+    pruner = _Pruner(model, cost, score, METHODS[method].needs_norms)
     pruned, history, reached = pruner.meet(bounds, steps)
 
     dense_flops, pruned_flops = count_flops(model), count_flops(pruned)
@@ -121,15 +126,16 @@ class _Pruner:
         left_dense (dict[str, str]): Layers whose outputs stay whole, and why.
     """
 
-    def __init__(self, model: nn.Module, cost: FlopsCost | LatencyCost, score: Callable):
+    def __init__(self, model: nn.Module, cost: FlopsCost | LatencyCost, score: Callable, needs_norms: bool):
         """Take a model and how to judge its channels.
 
         Args:
             model (nn.Module): Stock model; it is left as it was.
             cost (FlopsCost | LatencyCost): What its cost is counted in.
             score (Callable): Model in prunable form and its groups to the scores of each group's units.
+            needs_norms (bool): Groups without a batch norm cannot be scored.
         """
-        self.model, self.cost, self.score = model, cost, score
+        self.model, self.cost, self.score, self.needs_norms = model, cost, score, needs_norms
         self.left_dense: dict[str, str] = {}
         self._first_scores: list[torch.Tensor] = []  # of the dense model, which corrections start from as well
 
@@ -173,7 +179,7 @@ class _Pruner:
         pruned = prunable_copy(self.model)
         history, example, dense = History(pruned), example_image(pruned), None
         for step in range(1, steps + 1):
-            graph = Graph(pruned, example)
+            graph = Graph(pruned, example, self.needs_norms)
             formula = self.cost.formula(pruned, graph.groups, example)
             dense = dense or formula.dense
             scores = (step == 1 and self._first_scores) or self.score(pruned, graph.groups)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.flops import count_flops
 from ultralytics.engine.pruning.latency import block_latency, missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.layers import compare_layers
+from ultralytics.engine.pruning.onnx_session import onnx_version
 from ultralytics.engine.pruning.report_page import report_page
 from ultralytics.engine.pruning.report_plots import draw_report
 from ultralytics.engine.pruning.report_table import format_report
@@ -87,7 +87,7 @@ def build_report(
         "imgsz": imgsz,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "onnx": f"not measured, not installed: {', '.join(missing)}" if missing else version("onnxruntime"),
+        "onnx": f"not measured, not installed: {', '.join(missing)}" if missing else onnx_version(),
         "layers": compare_layers(*ends.values()),
         "blocks": block_latency(ends, imgsz, device),
         "left_dense": models["pruned"].pruning["left_dense"],

@@ -50,14 +50,14 @@ def draw_layers(report: dict[str, Any], file: Path) -> None:
         axis.bar(range(len(layers)), dense, width=0.9, color=DENSE, label="dense")
         axis.bar(range(len(layers)), pruned, width=0.9, color=PRUNED, label=last)
         axis.set_ylabel(label)
-        axis.yaxis.set_major_formatter(EngFormatter(sep=""))
         axis.spines[["top", "right"]].set_visible(False)
         shade_parts(axis, layers)
     few = [i for i, row in enumerate(layers) if row["channels"][1] <= FEW * row["channels"][0]]
     if few:
         tops = [layers[i]["channels"][0] for i in few]
         axes[0].scatter(few, tops, marker="v", s=14, color=ALARM, label=f"at most {FEW:.0%} of the channels left")
-    axes[0].legend(loc="upper left", ncols=3, frameon=False)
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=3, frameon=False)
+    axes[-1].yaxis.set_major_formatter(EngFormatter(sep=""))
     starts = [list(rows)[0] for _, rows in groupby(range(len(layers)), key=lambda i: layers[i]["block"])]
     axes[-1].set_xticks(starts, [layers[i]["block"] for i in starts], rotation=90, fontsize=7)
     axes[-1].set_xlim(-1, len(layers))

@@ -29,10 +29,27 @@ def score_groups(
 
     Returns:
         (list[torch.Tensor]): Scores of each group, shape (units,), float64.
+
+    Raises:
+        ValueError: If there are no losses, or a score is not finite.
     """
-    if not method.needs_gradients:
+    if method.needs_gradients:
+        scores = _average_over_losses(model, groups, method, losses)
+    else:
         settings = {"seed": seed} if method.needs_seed else {}
-        return [method.criterion(group, **settings) for group in groups]
+        scores = [method.criterion(group, **settings) for group in groups]
+    if broken := [group.name for group, values in zip(groups, scores) if not values.isfinite().all()]:
+        raise ValueError(
+            f"channels of {', '.join(broken[:3])}{' and others' * (len(broken) > 3)} have scores that are not finite. "
+            "Check that the model's weights are finite and that it has a finite loss on the training data."
+        )
+    return scores
+
+
+def _average_over_losses(
+    model: nn.Module, groups: Sequence[Group], method: Method, losses: Losses
+) -> list[torch.Tensor]:
+    """Return the scores of every group's units by gradients, averaged over losses."""
     weights = {s.layer.weight for group in groups for s in group.slices}
     wanted = {p: p.requires_grad for p in model.parameters()}
     training = {m: m.training for m in model.modules()}
@@ -56,4 +73,6 @@ def score_groups(
             p.requires_grad_(flag)
         for m, flag in training.items():
             m.training = flag
+    if not count:
+        raise ValueError("'losses' yielded no loss: the training data has no batch.")
     return [total / count for total in totals]

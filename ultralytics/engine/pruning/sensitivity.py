@@ -44,14 +44,14 @@ def measure_sensitivity(
         on_row (Callable): Is given all rows after each measurement, so that none is lost.
 
     Returns:
-        (list[dict[str, Any]]): First the dense model, with ratio 0, then in the order of
-            the network. A row has 'layers' (names of the groups, joined by
-            spaces), 'ratio' (share of channels to remove), 'width' and 'kept' (channels of the first group),
+        (list[dict[str, Any]]): First the dense model, with ratio 0, then in the order of the network; groups that must
+            stay whole, because a layer does that must be as wide, have no row. A row has 'layers' (names of the groups,
+            joined by spaces), 'ratio' (share of channels to remove), 'width' and 'kept' (channels of the first group),
             'flops_saved' (share of the model's FLOPs), 'accuracy' and 'drop' (dense accuracy less this).
     """
     prunable = prunable_copy(model)
     example = example_image(prunable)
-    graph = Graph(prunable, example)
+    graph = Graph(prunable, example, METHODS[method].needs_norms)
     formula = FlopsFormula(prunable, graph.groups, example, count_flops(model))
     scores = score_groups(prunable, graph.groups, METHODS[method], losses, seed)
     coupled = couple(
@@ -68,7 +68,7 @@ def measure_sensitivity(
     done = {(row["layers"], row["ratio"]): row for row in known}
     whole = [len(c.scores) for c in coupled]
     plan: list[tuple[CoupledGroups | None, float]] = [(None, 0.0)]
-    plan += [(c, ratio) for c in coupled for ratio in RATIOS]
+    plan += [(c, ratio) for c in coupled if len(c.counts) > 1 for ratio in RATIOS]  # others must stay whole
     rows: list[dict[str, Any]] = []
     for c, ratio in TQDM(plan, desc="Sensitivity"):
         layers = layer_names(graph, c) if c else ""
@@ -119,7 +119,7 @@ def limits_from(rows: Iterable[Mapping[str, Any]], largest_drop: float) -> dict[
     for row in sorted(rows, key=lambda row: row["ratio"]):
         for name in row["layers"].split():
             limits.setdefault(name, 0.0)
-            if row["drop"] > largest_drop:
+            if not row["drop"] <= largest_drop:  # nan is no small drop
                 exceeded.add(name)
             if name not in exceeded:
                 limits[name] = row["ratio"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ FRONT, FAINT = "#0b6bcb", "#b8bfca"
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the points that no other one beats in both cost and accuracy.
+    """Return the points that no other one beats in both cost and accuracy; one that is not a number beats none.
 
     Args:
         points (Sequence[tuple[float, float]]): Cost and accuracy of each.
@@ -28,7 +29,8 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         (list[int]): Their indices, by rising cost.
     """
     front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+    measured = [i for i, (_, accuracy) in enumerate(points) if not math.isnan(accuracy)]
+    for i in sorted(measured, key=lambda i: (points[i][0], -points[i][1])):
         if not front or points[i][1] > points[front[-1]][1]:
             front.append(i)
     return front
