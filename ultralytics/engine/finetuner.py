@@ -97,9 +97,13 @@ def find_teacher(pruned: nn.Module) -> str | None:
 
     Returns:
         (str | None): Its path; None if the model has a head whose features Ultralytics cannot distil, or the file is
-            gone or another one by now, which is logged.
+            gone or another one by now; which is logged.
     """
-    if not isinstance(pruned.model[-1], Detect):
+    head = pruned.model[-1]
+    if not isinstance(head, Detect):
+        LOGGER.info(
+            f"no distillation: Ultralytics distils the features of Detect heads alone, not of {type(head).__name__}"
+        )
         return None
     source = pruned.pruning["source"]
     if not Path(source["path"]).exists() or sha256(source["path"]) != source["sha256"]:
