@@ -101,9 +101,8 @@ def find_teacher(pruned: nn.Module) -> str | None:
     """
     head = pruned.model[-1]
     if not isinstance(head, Detect):
-        LOGGER.info(
-            f"no distillation: Ultralytics distils the features of Detect heads alone, not of {type(head).__name__}"
-        )
+        name = type(head).__name__
+        LOGGER.info(f"no distillation: Ultralytics distils the features of Detect heads alone, not of {name}")
         return None
     source = pruned.pruning["source"]
     if not Path(source["path"]).exists() or sha256(source["path"]) != source["sha256"]:
