@@ -33,7 +33,7 @@ if __name__ == "__main__":
         # training ---------------------------------------------------------------------------------------------------
         "model": "yolov8n.yaml",  # your trained best.pt; a .yaml is trained first, for as many epochs
         "data": "shapes.yaml",  # your data set; this one draws itself on first use
-        "imgsz": 128,
+        "imgsz": 128,  # what your best.pt was trained with, usually 640
         "epochs": 25,  # of the fine-tuning (and of the base training of a .yaml)
         "batch": 8,
         "nbs": 8,  # an optimizer step per batch: the shapes are only 200 images; leave it out for a larger set
