@@ -8,7 +8,8 @@ from typing import Any
 
 from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.engine.pruning.heads import find_ends
-from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
+from ultralytics.nn.extra_modules import refuse_fused
+from ultralytics.nn.tasks import guess_model_task, load_checkpoint, yaml_model_load
 from ultralytics.utils import LOGGER
 
 
@@ -17,25 +18,32 @@ def is_yaml(model: str | Path) -> bool:
     return str(model).lower().endswith((".yaml", ".yml"))
 
 
-def check_model(model: Any) -> str:
+def check_model(model: Any, task: str) -> str:
     """Check that a model can be compressed: a YAML that can be found, or a checkpoint with a head that is supported.
 
     Args:
         model (Any): Value of 'model'.
+        task (str): Task of the run.
 
     Returns:
         (str): The YAML as it is, or the path of the checkpoint, which Ultralytics looks for in its weights folder too.
 
     Raises:
-        ValueError: If it is missing, neither a .pt nor a YAML file, or has a head that cannot be pruned.
+        ValueError: If it is missing, neither a .pt nor a YAML file, of another task or fused, or has a head that is not
+            supported.
         FileNotFoundError: If there is no such file.
     """
     if not isinstance(model, (str, Path)) or not (is_yaml(model) or str(model).lower().endswith(".pt")):
         raise ValueError(f"'model={model}' is invalid. 'model' must be a trained .pt file, or a .yaml to train first.")
+    found = yaml_model_load(model) if is_yaml(model) else load_checkpoint(model)[0]
+    if (found_task := guess_model_task(found)) != task:
+        raise ValueError(
+            f"'model={model}' is a model for task={found_task}, and this run is for task={task}. Use the classes of "
+            f"its own task, or YOLO(...).compress, which chooses them."
+        )
     if is_yaml(model):
-        yaml_model_load(model)
         return str(model)
-    found = load_checkpoint(model)[0]
+    refuse_fused(found)
     find_ends(found)
     return str(found.pt_path)
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import torch
+
 from ultralytics.cfg.compress.checks import is_sweep
+from ultralytics.engine.compress_checks import is_yaml
 from ultralytics.engine.compressor import Compressor
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.heads import find_ends
@@ -29,7 +32,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         (dict): The report, of all targets if 'speed_up' is a list.
 
     Raises:
-        ValueError: If such models cannot be pruned.
+        ValueError: If such models cannot be pruned, or the object holds other weights than its file.
     """
     yolo._check_is_pytorch_model()
     find_ends(yolo.model)
@@ -40,6 +43,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
     args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
     args["name"] = args.get("name") or "compress"
+    args |= held_weights(yolo, args)
     if is_sweep(args.get("speed_up")):
         return sweep(compressor, args, yolo.callbacks)
     args["name"] = f"{args['name']}-prune"
@@ -51,3 +55,34 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
     report = best.parents[1] / REPORT_FILE
     return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes a run begin with the weights that a `YOLO` object holds.
+
+    Args:
+        yolo (Model): Object, possibly after `load`.
+        args (dict): Arguments of the run.
+
+    Returns:
+        (dict): 'pretrained' for the base training of a YAML, if weights were loaded into it; else nothing.
+
+    Raises:
+        ValueError: If there is no file with these weights.
+    """
+    if is_yaml(args["model"]):
+        if not yolo.ckpt:
+            return {}
+        if yolo.ckpt_path:
+            return {"pretrained": args.get("pretrained", yolo.ckpt_path)}
+        same = False
+    else:
+        held, file = yolo.model.state_dict(), load_checkpoint(args["model"])[0].state_dict()
+        fused = held.keys() != file.keys()  # by a prediction, from the same weights
+        same = fused or all(torch.equal(held[k].cpu().to(v.dtype), v) for k, v in file.items())
+    if not same:
+        raise ValueError(
+            f"the object holds other weights than 'model={args['model']}', and compress reads the file. Save them with "
+            "model.save('mine.pt') and compress YOLO('mine.pt')."
+        )
+    return {}

@@ -19,6 +19,7 @@ from ultralytics.cfg.compress.checks import is_sweep
 from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, warn_of_image_size
 from ultralytics.engine.compress_report import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
+from ultralytics.engine.finetuner import report_on_finetuning
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.costs import COSTS
 from ultralytics.engine.pruning.image_size import fit_image_size
@@ -27,13 +28,16 @@ from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.recalibration import recalibrate
 from ultralytics.engine.pruning.report import REPORT_FILE, save_report
 from ultralytics.engine.pruning.scoring import Losses
+from ultralytics.engine.pruning.selection import Budget, check_target
 from ultralytics.engine.pruning.sensitivity import limits_from
 from ultralytics.engine.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, YAML, colorstr
+from ultralytics.utils.torch_utils import unset_deterministic
 
+PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
 
@@ -41,6 +45,7 @@ class Compressor:
     """Prunes a trained model and has it fine-tuned; stands before a task's stock trainer among the bases of a class.
 
     Attributes:
+        task (str): Task of the stock trainer.
         trainer (type): The task's stock trainer, for the base training of a YAML model.
         sparsifier (type): The task's `Sparsifier`.
         finetuner (type): The task's `Finetuner`.
@@ -51,6 +56,7 @@ class Compressor:
         known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
     """
 
+    task: str
     trainer: type
     sparsifier: type
     finetuner: type
@@ -69,15 +75,18 @@ class Compressor:
             ModuleNotFoundError: If 'budget' needs a package that is not installed.
             FileNotFoundError: If 'resume' is set and there is no run to resume, or a file is missing.
         """
-        overrides = {**cfg2dict(cfg), **(overrides or {}), "mode": "compress"}
+        given = {**({} if cfg is DEFAULT_CFG else cfg2dict(cfg)), **(overrides or {})}
+        overrides = {**cfg2dict(DEFAULT_CFG), **given, "mode": "compress", "task": self.task}
         resume = bool(overrides.get("resume"))
         if resume:
-            overrides = _resumed(overrides)
+            overrides = _resumed(overrides, given)
         overrides["data"] = find_data(overrides.get("data"))
-        overrides["model"] = check_model(overrides.get("model"))
+        overrides["model"] = check_model(overrides.get("model"), self.task)
         args = get_cfg(cfg, overrides)
         check_sparsity(args)
         COSTS[args.budget].check()
+        if args.distill_model:
+            load_checkpoint(args.distill_model)  # raises if it is not there
         if is_sweep(overrides.get("speed_up")):
             raise ValueError(
                 f"'speed_up={overrides['speed_up']}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
@@ -99,12 +108,15 @@ class Compressor:
         """
         dense = Path(self.args.model)
         if is_yaml(dense):
+            if not self.stages.result("base"):
+                self._check_target(self.get_model(cfg=self.args.model, weights=None, verbose=False))
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
         model, checkpoint = load_checkpoint(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
         files = {"dense": dense}
         if needs_sparsity(self.args):
+            self._check_target(model)
             files["sparse"] = self._sparse(dense)
         if not self.stages.result("prune"):
             self._prune(list(files.values())[-1])
@@ -113,8 +125,16 @@ class Compressor:
             report = report_on(files, dict(self.metrics), self.args, self.device, self.save_dir)
             save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
+        unset_deterministic()  # which the constructor of every trainer sets
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
         return str(self.pruned)
+
+    def _check_target(self, model: nn.Module) -> None:
+        """Refuse a target in FLOPs that is out of reach before a training, rather than after it."""
+        if self.args.budget == "flops":
+            keys = ("speed_up", "global_pruning", "round_to", "max_sparsity")
+            budget = Budget(**{k: getattr(self.args, k) for k in keys})
+            check_target(model, budget, METHODS[self.args.prune_method].needs_norms)
 
     def finetune(self) -> Path:
         """Fine-tune the pruned weights in a folder beside this run's.
@@ -122,7 +142,10 @@ class Compressor:
         Returns:
             (Path): The fine-tuned weights.
         """
-        return self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
+        best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
+        if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
+            report_on_finetuning(best, self.args, self.device, self.on_plot)
+        return best
 
     def _sparse(self, dense: Path) -> Path:
         """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
@@ -196,6 +219,8 @@ class Compressor:
         prefix, found, number = name.rpartition("-prune")
         name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
         own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
+        if stage != "base":
+            own["pretrained"] = True  # the weights that the stage before it has left
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
 
     def _resume_args(self) -> dict[str, Any]:
@@ -203,8 +228,16 @@ class Compressor:
         return {k: getattr(self.args, k) for k in RESUME_MAY_CHANGE}
 
 
-def _resumed(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the run to resume, with what its caller may change."""
+def _resumed(overrides: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the run to resume, with what its caller may change.
+
+    Args:
+        overrides (dict[str, Any]): All arguments.
+        given (dict[str, Any]): Those among them that the caller has given.
+
+    Returns:
+        (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
+    """
     resume = overrides["resume"]
     run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume)
     if run is None or not (run / STAGES_FILE).exists():
@@ -213,6 +246,9 @@ def _resumed(overrides: dict[str, Any]) -> dict[str, Any]:
             f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
         )
     saved = YAML.load(run / "args.yaml")
-    changed = {k: overrides[k] for k in RESUME_MAY_CHANGE if k in overrides}
+    changed = {k: given[k] for k in RESUME_MAY_CHANGE if k in given}
+    ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
+    if ignored:
+        LOGGER.warning(f"resume ignores {', '.join(f'{k}={v}' for k, v in ignored.items())}: the run keeps its own")
     LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
     return {**saved, **changed, "save_dir": str(run), "resume": False}

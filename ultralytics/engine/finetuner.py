@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 
 from ultralytics.cfg import cfg2dict
@@ -16,6 +19,7 @@ from ultralytics.engine.compress_stages import find_run
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.report import REPORT_FILE, save_report
+from ultralytics.engine.training_loggers import LoggedTrainer
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER
@@ -23,8 +27,14 @@ from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
 
-class Finetuner:
-    """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class."""
+class Finetuner(LoggedTrainer):
+    """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class.
+
+    Attributes:
+        task (str): Task of the stock trainer.
+    """
+
+    task: str
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         """Check that the model is a pruned one, and set up a stock training run.
@@ -38,7 +48,7 @@ class Finetuner:
         Raises:
             ValueError: If 'model' is not a pruned checkpoint.
         """
-        args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {})}
+        args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {}), "task": self.task}
         overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
         if args["resume"] is True:
             run = find_run(args, "weights/last.pt")
@@ -46,7 +56,7 @@ class Finetuner:
         if not overrides.get("resume", args["resume"]):
             overrides["data"] = find_data(args["data"])
             model = args["model"]
-            check_model(model)
+            check_model(model, self.task)
             if is_yaml(model) or not is_pruned(pruned := load_checkpoint(model)[0]):
                 raise ValueError(
                     f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
@@ -77,16 +87,30 @@ class Finetuner:
     def report(self) -> None:
         """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
         best = self.best if self.best.exists() else self.last
-        before = Path(load_checkpoint(best)[0].pruning["run"]) / REPORT_FILE
-        rows = json.loads(before.read_text(encoding="utf-8"))["rows"] if before.exists() else {}
-        files = {name: Path(row["weights"]) for name, row in rows.items()}
-        if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
-            LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
-            return
-        metrics = {name: {k: row[k] for k in TASK_METRICS[self.args.task]} for name, row in rows.items()}
-        files["fine-tuned"] = best
-        report = report_on(files, metrics, self.args, self.device, self.save_dir)
-        save_report(report, self.save_dir, self.args.plots, self.on_plot)
+        report_on_finetuning(best, self.args, self.device, self.on_plot)
+
+
+def report_on_finetuning(
+    weights: Path, args: SimpleNamespace, device: torch.device, on_plot: Callable[[Path], None]
+) -> None:
+    """Write the report of a fine-tuning, unless what it would compare with is gone, which is logged.
+
+    Args:
+        weights (Path): Fine-tuned checkpoint in the 'weights' folder of its run, where the report goes.
+        args (SimpleNamespace): Arguments of the run.
+        device (torch.device): Where to validate and to measure latency.
+        on_plot (Callable): Is told the path of each picture.
+    """
+    before = Path(load_checkpoint(weights)[0].pruning["run"]) / REPORT_FILE
+    rows = json.loads(before.read_text(encoding="utf-8"))["rows"] if before.exists() else {}
+    files = {name: Path(row["weights"]) for name, row in rows.items()}
+    if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
+        LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
+        return
+    metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
+    files["fine-tuned"] = weights
+    folder = weights.parents[1]
+    save_report(report_on(files, metrics, args, device, folder), folder, args.plots, on_plot)
 
 
 def find_teacher(pruned: nn.Module) -> str | None:

@@ -17,6 +17,7 @@ from ultralytics.engine.pruning.scoring import score_groups
 from ultralytics.engine.pruning.selection import Budget, select_units
 from ultralytics.engine.pruning.sparsity_plot import append_distribution, plot_sparsity
 from ultralytics.engine.pruning.units import Units
+from ultralytics.engine.training_loggers import LoggedTrainer
 from ultralytics.nn.extra_modules import prunable_copy
 from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
@@ -26,7 +27,7 @@ SHARE_STEP = 0.05  # sparsity is compared in steps of this
 SHARE_WORTH = 1000.0  # fitness that a step of sparsity outweighs, whatever the task measures
 
 
-class Sparsifier:
+class Sparsifier(LoggedTrainer):
     """Adds a sparsity regulariser to a task's stock trainer, before which it stands among the bases of a class.
 
     Which epoch becomes best.pt: the sparsest, and among equally sparse ones the fittest. Sparsity is the share of units

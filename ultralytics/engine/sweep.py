@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ultralytics.cfg import get_save_dir
+from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.cfg.compress.checks import sweep_targets
 from ultralytics.engine.compress_report import MAIN_METRIC
 from ultralytics.engine.compress_stages import STAGES_FILE, find_run
@@ -44,6 +44,11 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
     Raises:
         ValueError: If a target is not valid or out of reach.
     """
+    get_cfg(overrides={"speed_up": args["speed_up"]})  # checks every target
+    if args.get("save_dir"):
+        raise ValueError(
+            f"'save_dir={args['save_dir']}' is one folder, and a sweep needs several. Use project and name."
+        )
     name, targets = args["name"], sorted(sweep_targets(args), reverse=True)
     place = SimpleNamespace(**{k: args.get(k) for k in ("project", "task")}, name=f"{name}-sweep", mode="compress")
     again = bool(args.get("resume") or args.get("exist_ok"))

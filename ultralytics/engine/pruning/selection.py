@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from ultralytics.engine.pruning.budget import CoupledGroups, Formula, check_reachable, couple, solve_budget
-from ultralytics.engine.pruning.groups import Graph, Group
-from ultralytics.nn.extra_modules import equal_inputs, equal_parts, same_width
+from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.groups import Graph, Group, example_image
+from ultralytics.nn.extra_modules import equal_inputs, equal_parts, prunable_copy, same_width
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,56 @@ def select_units(
     Raises:
         ValueError: If the target is out of reach.
     """
-    least = [(1 - budget.largest_share(group)) * size for group, size in zip(graph.groups, dense_sizes)]
-    coupled = couple(
+    coupled = couple_groups(graph, scores, budget, dense_sizes)
+    check_reachable(coupled, formula, budget.speed_up, dense_cost)
+    counts = (solve if budget.global_pruning else solve_budget)(coupled, formula, dense_cost / budget.speed_up**share)
+    return best_units(graph.groups, coupled, counts, scores)
+
+
+def couple_groups(
+    graph: Graph, scores: Sequence[torch.Tensor], budget: Budget, dense_sizes: Sequence[float]
+) -> list[CoupledGroups]:
+    """Couple the groups of a network by what its blocks ask for and a budget allows.
+
+    Args:
+        graph (Graph): Groups of the network as it is.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+        budget (Budget): What it may cost.
+        dense_sizes (Sequence[float]): Units of each group before the first cut.
+
+    Returns:
+        (list[CoupledGroups]): Coupled groups with scores and allowed counts.
+    """
+    return couple(
         graph.groups,
         scores,
         same_width(graph.model),
-        least,
+        [(1 - budget.largest_share(group)) * size for group, size in zip(graph.groups, dense_sizes)],
         budget.global_pruning,
         budget.round_to,
         equal_parts(graph.model),
         equal_inputs(graph.model),
     )
-    check_reachable(coupled, formula, budget.speed_up, dense_cost)
-    counts = (solve if budget.global_pruning else solve_budget)(coupled, formula, dense_cost / budget.speed_up**share)
-    return best_units(graph.groups, coupled, counts, scores)
+
+
+def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) -> None:
+    """Check that a target in FLOPs is within reach, which does not depend on weights: before they are trained.
+
+    Args:
+        model (nn.Module): Stock model; it is left as it was.
+        budget (Budget): What it may cost.
+        needs_norms (bool): Groups without a batch norm stay whole.
+
+    Raises:
+        OutOfReachError: If it is not.
+    """
+    prunable = prunable_copy(model)
+    example = example_image(prunable)
+    graph = Graph(prunable, example, needs_norms)
+    formula = FlopsFormula(prunable, graph.groups, example, count_flops(model))
+    scores = [torch.zeros(group.size, dtype=torch.float64) for group in graph.groups]
+    coupled = couple_groups(graph, scores, budget, [group.size for group in graph.groups])
+    check_reachable(coupled, formula, budget.speed_up, formula.dense)
 
 
 def best_units(

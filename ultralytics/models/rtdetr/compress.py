@@ -19,6 +19,8 @@ class RTDETRFinetune(Finetuner, RTDETRTrainer):
         >>> RTDETRFinetune(overrides=overrides).train()
     """
 
+    task = "detect"
+
 
 class RTDETRSparsifier(Sparsifier, RTDETRTrainer):
     """Train an RT-DETR model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -39,6 +41,7 @@ class RTDETRCompressor(Compressor, RTDETRTrainer):
         >>> RTDETRCompressor(overrides=overrides).compress()
     """
 
+    task = "detect"
     trainer = RTDETRTrainer
     sparsifier = RTDETRSparsifier
     finetuner = RTDETRFinetune

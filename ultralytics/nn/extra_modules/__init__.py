@@ -42,6 +42,19 @@ __all__ = (
 )
 
 
+def refuse_fused(model: nn.Module) -> None:
+    """Raise for a model whose batch norms have been folded into its convolutions.
+
+    Args:
+        model (nn.Module): Ultralytics model.
+
+    Raises:
+        ValueError: If it is fused.
+    """
+    if getattr(model, "is_fused", lambda: False)():
+        raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
+
+
 def prunable_copy(model: nn.Module) -> nn.Module:
     """Return a copy of a stock model in prunable form, FP32 and in evaluation mode.
 
@@ -54,8 +67,7 @@ def prunable_copy(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: If the model is fused.
     """
-    if getattr(model, "is_fused", lambda: False)():
-        raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
+    refuse_fused(model)
     return to_prunable(deepcopy(model).float().eval())
 
 

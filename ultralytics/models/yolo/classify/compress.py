@@ -19,6 +19,8 @@ class ClassificationFinetune(Finetuner, ClassificationTrainer):
         >>> ClassificationFinetune(overrides=overrides).train()
     """
 
+    task = "classify"
+
 
 class ClassificationSparsifier(Sparsifier, ClassificationTrainer):
     """Train a classification model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -39,6 +41,7 @@ class ClassificationCompressor(Compressor, ClassificationTrainer):
         >>> ClassificationCompressor(overrides=overrides).compress()
     """
 
+    task = "classify"
     trainer = ClassificationTrainer
     sparsifier = ClassificationSparsifier
     finetuner = ClassificationFinetune

@@ -19,6 +19,8 @@ class DepthFinetune(Finetuner, DepthTrainer):
         >>> DepthFinetune(overrides=overrides).train()
     """
 
+    task = "depth"
+
 
 class DepthSparsifier(Sparsifier, DepthTrainer):
     """Train a depth estimation model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -39,6 +41,7 @@ class DepthCompressor(Compressor, DepthTrainer):
         >>> DepthCompressor(overrides=overrides).compress()
     """
 
+    task = "depth"
     trainer = DepthTrainer
     sparsifier = DepthSparsifier
     finetuner = DepthFinetune

@@ -19,6 +19,8 @@ class DetectionFinetune(Finetuner, DetectionTrainer):
         >>> DetectionFinetune(overrides=overrides).train()
     """
 
+    task = "detect"
+
 
 class DetectionSparsifier(Sparsifier, DetectionTrainer):
     """Train a detection model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -40,6 +42,7 @@ class DetectionCompressor(Compressor, DetectionTrainer):
         'runs/detect/compress/weights/prune.pt'
     """
 
+    task = "detect"
     trainer = DetectionTrainer
     sparsifier = DetectionSparsifier
     finetuner = DetectionFinetune

@@ -19,6 +19,8 @@ class OBBFinetune(Finetuner, OBBTrainer):
         >>> OBBFinetune(overrides=overrides).train()
     """
 
+    task = "obb"
+
 
 class OBBSparsifier(Sparsifier, OBBTrainer):
     """Train an oriented detection model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -39,6 +41,7 @@ class OBBCompressor(Compressor, OBBTrainer):
         >>> OBBCompressor(overrides=overrides).compress()
     """
 
+    task = "obb"
     trainer = OBBTrainer
     sparsifier = OBBSparsifier
     finetuner = OBBFinetune

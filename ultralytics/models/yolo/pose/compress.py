@@ -19,6 +19,8 @@ class PoseFinetune(Finetuner, PoseTrainer):
         >>> PoseFinetune(overrides=overrides).train()
     """
 
+    task = "pose"
+
 
 class PoseSparsifier(Sparsifier, PoseTrainer):
     """Train a pose estimation model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -39,6 +41,7 @@ class PoseCompressor(Compressor, PoseTrainer):
         >>> PoseCompressor(overrides=overrides).compress()
     """
 
+    task = "pose"
     trainer = PoseTrainer
     sparsifier = PoseSparsifier
     finetuner = PoseFinetune

@@ -19,6 +19,8 @@ class SegmentationFinetune(Finetuner, SegmentationTrainer):
         >>> SegmentationFinetune(overrides=overrides).train()
     """
 
+    task = "segment"
+
 
 class SegmentationSparsifier(Sparsifier, SegmentationTrainer):
     """Train an instance segmentation model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -39,6 +41,7 @@ class SegmentationCompressor(Compressor, SegmentationTrainer):
         >>> SegmentationCompressor(overrides=overrides).compress()
     """
 
+    task = "segment"
     trainer = SegmentationTrainer
     sparsifier = SegmentationSparsifier
     finetuner = SegmentationFinetune

@@ -19,6 +19,8 @@ class SemanticSegmentationFinetune(Finetuner, SemanticSegmentationTrainer):
         >>> SemanticSegmentationFinetune(overrides=overrides).train()
     """
 
+    task = "semantic"
+
 
 class SemanticSegmentationSparsifier(Sparsifier, SemanticSegmentationTrainer):
     """Train a semantic segmentation model with a sparsity regulariser, so that it can be pruned at less loss.
@@ -39,6 +41,7 @@ class SemanticSegmentationCompressor(Compressor, SemanticSegmentationTrainer):
         >>> SemanticSegmentationCompressor(overrides=overrides).compress()
     """
 
+    task = "semantic"
     trainer = SemanticSegmentationTrainer
     sparsifier = SemanticSegmentationSparsifier
     finetuner = SemanticSegmentationFinetune
