@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ultralytics import YOLO
-from ultralytics.engine import compressor as compressor_module
+from ultralytics.engine import compress_stages
 from ultralytics.engine import finetuner as finetuner_module
 from ultralytics.engine.compress_model import held_weights
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
@@ -74,7 +74,7 @@ def test_missing_teacher_is_refused_before_work(settings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "module"), [(SegmentationCompressor, compressor_module), (SegmentationFinetune, finetuner_module)]
+    ("trainer", "module"), [(SegmentationCompressor, compress_stages), (SegmentationFinetune, finetuner_module)]
 )
 def test_run_to_resume_is_looked_for_among_those_of_the_task(trainer, module, monkeypatch):
     asked = []

@@ -6,12 +6,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from ultralytics.cfg import get_save_dir
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.utils import YAML
+from ultralytics.utils import LOGGER, YAML, colorstr
 
 STAGES_FILE = "stages.yaml"
+PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
+RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
 
 class Stages:
@@ -72,3 +75,32 @@ def find_run(args: dict, holds: str) -> Path | None:
     numbered = re.compile(rf"{re.escape(first.name)}(-?\d+)?")
     runs = [d for d in first.parent.glob(f"{first.name}*") if numbered.fullmatch(d.name) and (d / holds).exists()]
     return max(runs, key=lambda d: (d / holds).stat().st_mtime, default=None)
+
+
+def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the run to resume, with what its caller may change.
+
+    Args:
+        overrides (dict[str, Any]): All arguments.
+        given (dict[str, Any]): Those among them that the caller has given.
+
+    Returns:
+        (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
+
+    Raises:
+        FileNotFoundError: If there is no such run.
+    """
+    resume = overrides["resume"]
+    run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume)
+    if run is None or not (run / STAGES_FILE).exists():
+        raise FileNotFoundError(
+            f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
+            f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
+        )
+    saved = YAML.load(run / "args.yaml")
+    changed = {k: given[k] for k in RESUME_MAY_CHANGE if k in given}
+    ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
+    if ignored:
+        LOGGER.warning(f"resume ignores {', '.join(f'{k}={v}' for k, v in ignored.items())}: the run keeps its own")
+    LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
+    return {**saved, **changed, "save_dir": str(run), "resume": False}

@@ -18,7 +18,7 @@ from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress.checks import is_sweep
 from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, warn_of_image_size
 from ultralytics.engine.compress_report import MAIN_METRIC, TASK_METRICS, report_on
-from ultralytics.engine.compress_stages import STAGES_FILE, Stages, find_run
+from ultralytics.engine.compress_stages import RESUME_MAY_CHANGE, Stages, resumed_arguments
 from ultralytics.engine.finetuner import report_on_finetuning
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.costs import COSTS
@@ -34,11 +34,8 @@ from ultralytics.engine.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOGGER, YAML, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
-
-PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
-RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
 
 class Compressor:
@@ -79,7 +76,7 @@ class Compressor:
         overrides = {**cfg2dict(DEFAULT_CFG), **given, "mode": "compress", "task": self.task}
         resume = bool(overrides.get("resume"))
         if resume:
-            overrides = _resumed(overrides, given)
+            overrides = resumed_arguments(overrides, given)
         overrides["data"] = find_data(overrides.get("data"))
         overrides["model"] = check_model(overrides.get("model"), self.task)
         args = get_cfg(cfg, overrides)
@@ -226,29 +223,3 @@ class Compressor:
     def _resume_args(self) -> dict[str, Any]:
         """Return what a resumed training stage takes from this run's arguments."""
         return {k: getattr(self.args, k) for k in RESUME_MAY_CHANGE}
-
-
-def _resumed(overrides: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the run to resume, with what its caller may change.
-
-    Args:
-        overrides (dict[str, Any]): All arguments.
-        given (dict[str, Any]): Those among them that the caller has given.
-
-    Returns:
-        (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
-    """
-    resume = overrides["resume"]
-    run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume)
-    if run is None or not (run / STAGES_FILE).exists():
-        raise FileNotFoundError(
-            f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
-            f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
-        )
-    saved = YAML.load(run / "args.yaml")
-    changed = {k: given[k] for k in RESUME_MAY_CHANGE if k in given}
-    ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
-    if ignored:
-        LOGGER.warning(f"resume ignores {', '.join(f'{k}={v}' for k, v in ignored.items())}: the run keeps its own")
-    LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
-    return {**saved, **changed, "save_dir": str(run), "resume": False}
