@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Accuracy against measured time: the models that `peers.py` has trained, timed side by side.
 
-    python benchmarks/peers_latency.py --peers runs/peers_trees --threads 2
+    python benchmarks/peers_latency.py --peers runs/peers_trees --threads 1
 
 Accuracies are means over the seeds that were trained; timed are the models of one seed, all in turns. It wants a quiet
 machine.
@@ -27,11 +27,12 @@ from ultralytics.utils import LOGGER, plt_settings
 METRIC = "mAP50-95"
 
 
-def collect(results: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
+def collect(results: dict[str, Any], arms: list[str], seed: int) -> dict[str, dict[str, Any]]:
     """Return what was trained, by arm and target.
 
     Args:
         results (dict[str, Any]): The results file of `peers.py`.
+        arms (list[str]): Arms to time besides the dense model.
         seed (int): Seed whose models are to be timed.
 
     Returns:
@@ -42,7 +43,7 @@ def collect(results: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
     runs = results["runs"]
     for name, run in runs.items():
         model, _, own = name.rpartition("-seed")
-        if int(own) == seed:
+        if int(own) == seed and model.partition("-")[0] in ("dense", *arms):
             accuracies = [r[METRIC] for n, r in runs.items() if n.rpartition("-seed")[0] == model]
             found[model] = {
                 "weights": run["weights"],
@@ -92,12 +93,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, required=True, help="the --out of peers.py")
     parser.add_argument("--seed", type=int, default=0, help="seed whose models are timed")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--arms", nargs="+", choices=tuple(LABELS), default=["ours", "time", "loop"])
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results = json.loads((args.peers / "results.json").read_text(encoding="utf-8"))
     imgsz = results["about"]["settings"]["imgsz"]
-    found = collect(results, args.seed)
+    found = collect(results, args.arms, args.seed)
     models = {name: load_checkpoint(row["weights"])[0] for name, row in found.items()}
     onnx, pytorch = onnx_latency(models, imgsz), pytorch_latency(models, imgsz, torch.device("cpu"))
     lines = [
