@@ -3,8 +3,8 @@
 
     python benchmarks/peers_latency.py --peers runs/peers_trees --threads 1
 
-Accuracies are means over the seeds that were trained; timed are the models of one seed, all in turns. It wants a quiet
-machine.
+Accuracies are means over the seeds that all of them were trained with; timed are the models of one seed, in turns. It
+wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -37,21 +37,26 @@ def collect(results: dict[str, Any], arms: list[str], seed: int) -> dict[str, di
 
     Returns:
         (dict[str, dict[str, Any]]): 'dense', or arm and target as in 'ours-2', to 'weights' of the seed, 'speed_up' in
-            FLOPs, 'accuracy' (mean over the seeds) and their number, 'seeds'.
+            FLOPs, 'accuracy' (mean over the seeds that all of them have) and the number of these, 'seeds'.
     """
-    found: dict[str, dict[str, Any]] = {}
-    runs = results["runs"]
-    for name, run in runs.items():
+    runs: dict[str, dict[int, dict[str, Any]]] = {}
+    for name, run in results["runs"].items():
         model, _, own = name.rpartition("-seed")
-        if int(own) == seed and model.partition("-")[0] in ("dense", *arms):
-            accuracies = [r[METRIC] for n, r in runs.items() if n.rpartition("-seed")[0] == model]
-            found[model] = {
-                "weights": run["weights"],
-                "speed_up": run.get("speed_up", 1.0),
-                "accuracy": mean(accuracies),
-                "seeds": len(accuracies),
-            }
-    return {"dense": found.pop("dense"), **dict(sorted(found.items()))}
+        if model.partition("-")[0] in ("dense", *arms):
+            runs.setdefault(model, {})[int(own)] = run
+    timed = {
+        model: seeds for model, seeds in sorted(runs.items(), key=lambda item: item[0] != "dense") if seed in seeds
+    }
+    shared = set.intersection(*(set(seeds) for seeds in timed.values()))
+    return {
+        model: {
+            "weights": seeds[seed]["weights"],
+            "speed_up": seeds[seed].get("speed_up", 1.0),
+            "accuracy": mean(seeds[s][METRIC] for s in shared),
+            "seeds": len(shared),
+        }
+        for model, seeds in timed.items()
+    }
 
 
 @plt_settings()
@@ -81,7 +86,7 @@ def draw(found: dict[str, dict[str, Any]], milliseconds: dict[str, float], file:
     axis.set_ylabel(METRIC)
     axis.set_xlim(left=0)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     fig.tight_layout()
     with written_whole(file) as temporary:
         fig.savefig(temporary, dpi=120, format="png")
