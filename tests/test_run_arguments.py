@@ -32,6 +32,9 @@ def test_weights_loaded_into_a_yaml_are_what_its_base_training_begins_with(setti
     assert held_weights(model, {"model": "yolov8n.yaml"}) == {}
     model.load(settings["model"])
     assert held_weights(model, {"model": "yolov8n.yaml"}) == {"pretrained": settings["model"]}
+    keys = {"model": "yolov8n.yaml", "pretrained": True}  # as a configuration file of all keys has it
+    assert held_weights(model, keys) == {"pretrained": settings["model"]}
+    assert held_weights(model, {**keys, "pretrained": False}) == {"pretrained": False}
     model.load(YOLO(settings["model"]).model)
     with pytest.raises(ValueError, match="the object holds other weights than 'model=yolov8n.yaml'"):
         held_weights(model, {"model": "yolov8n.yaml"})
@@ -140,6 +143,10 @@ def test_report_that_an_interruption_has_cost_is_written_on_resume(settings, tmp
     del record["finetune"]["result"]  # as if it had stopped while the report was made
     YAML.save(stages, record)
     (tmp_path / "r-finetune" / "report.json").unlink()
+    keys = {**settings, "model": str(tmp_path / "r-prune" / "weights" / "prune.pt"), "name": "r-finetune"}
     resumed = YOLO(settings["model"]).compress(**settings, name="r", resume=True)
     assert resumed == json.loads((tmp_path / "r-finetune" / "report.json").read_text())
     assert resumed["rows"]["fine-tuned"]["mAP50-95"] == pytest.approx(report["rows"]["fine-tuned"]["mAP50-95"])
+    again = DetectionFinetune(overrides={**keys, "exist_ok": True, "distill": False})
+    again._setup_train()
+    assert not (tmp_path / "r-finetune" / "report.json").exists()  # another run's

@@ -39,7 +39,7 @@ def check_model(model: Any, task: str) -> str:
     if (found_task := guess_model_task(found)) != task:
         raise ValueError(
             f"'model={model}' is a model for task={found_task}, and this run is for task={task}. Use the classes of "
-            f"its own task, or YOLO(...).compress, which chooses them."
+            "its own task, or YOLO(...).compress, which chooses them."
         )
     if is_yaml(model):
         return str(model)

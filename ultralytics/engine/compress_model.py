@@ -74,7 +74,8 @@ def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
         if not yolo.ckpt:
             return {}
         if yolo.ckpt_path:
-            return {"pretrained": args.get("pretrained", yolo.ckpt_path)}
+            wanted = args.get("pretrained", True)
+            return {"pretrained": yolo.ckpt_path if wanted is True else wanted}
         same = False
     else:
         held, file = yolo.model.state_dict(), load_checkpoint(args["model"])[0].state_dict()

@@ -66,6 +66,12 @@ class Finetuner(LoggedTrainer):
                 overrides["distill_model"] = find_teacher(pruned)
         super().__init__(cfg, overrides, _callbacks)
 
+    def _setup_train(self) -> None:
+        """Set up as the stock trainer does, without the report of another run in the same folder."""
+        super()._setup_train()
+        if not self.resume:
+            (self.save_dir / REPORT_FILE).unlink(missing_ok=True)
+
     def _build_train_pipeline(self) -> None:
         """Build the stock pipeline, with an optimizer step per batch in a short training whose 'nbs' is the default.
 

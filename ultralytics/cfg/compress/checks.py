@@ -43,7 +43,7 @@ def sweep_targets(cfg: dict) -> list:
     targets = cfg.get("speed_up")
     if not is_sweep(targets):
         return []
-    if not targets or len({float(t) if isinstance(t, (int, float)) else t for t in targets}) < len(targets):
+    if not targets or any(target in targets[:i] for i, target in enumerate(targets)):
         raise ValueError(f"'speed_up={targets}' is an invalid value. A sweep needs one target or more, all different.")
     return list(targets)
 
