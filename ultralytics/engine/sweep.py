@@ -155,9 +155,9 @@ def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
     if plots:
         draw_sweep(result, folder / "sweep.png")
     columns = [key for key in rows[0] if key != "weights"]
-    lines = ["".join(f"{key:>22}" for key in columns)]
+    lines = ["".join(f"{key:>24}" for key in columns)]
     for row in rows:
         cells = (row[k] if isinstance(row[k], str) else f"{row[k]:,.4g}" for k in columns)
-        lines.append("".join(f"{cell:>22}" for cell in cells))
+        lines.append("".join(f"{cell:>24}" for cell in cells))
     table = "\n".join(lines)
     LOGGER.info(f"\n{table}\nSweep saved to {colorstr('bold', folder)}")
