@@ -63,7 +63,7 @@ def draw_sweep(result: dict[str, Any], file: Path) -> None:
         axis.margins(y=0.15)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(metric)
-    axes[-1].legend(loc="lower right", frameon=False)
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3, frameon=False)
     fig.tight_layout()
     with written_whole(file) as temporary:
         fig.savefig(temporary, dpi=150, format="png")
