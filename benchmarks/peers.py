@@ -2,6 +2,7 @@
 """Accuracy at equal cost: ours against torch-pruning's loop, random and L1 pruning, and a narrower dense model.
 
     python benchmarks/peers.py --data trees --model yolov8n --out runs/peers_trees
+    python benchmarks/peers.py --data trees --model yolo11n --out runs/peers_trees11
     python benchmarks/peers.py --data shapes --model yolov8n --out runs/peers_shapes8
     python benchmarks/peers.py --data shapes --model yolo11n --out runs/peers_shapes11
     python benchmarks/peers.py --data trees --model yolov8n --out runs/peers_trees --arms time --speed-ups 1.7
@@ -20,7 +21,7 @@ from typing import Any
 
 from article_loop import prune_by_loop
 from experiment import SETTINGS, Experiment, spread
-from fetch import fetch_railway, machine
+from fetch import fetch_railway, fetch_yolo11n, machine
 from tree_crowns import build_data
 
 from ultralytics import YOLO
@@ -53,6 +54,7 @@ LABELS = {
     "random": "random, each layer alone, fine-tuned",
     "narrow": "narrower dense model, as many epochs in all",
 }
+TRAINED = {"yolov8n": fetch_railway, "yolo11n": fetch_yolo11n}  # starts for the trees: too few to learn from scratch
 DENSE_EPOCHS = {"trees": 40, "shapes": 75}
 MACS_IMGSZ = 320  # pixels at which torch-pruning's loop counts
 
@@ -171,21 +173,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for data, runs and results")
     parser.add_argument("--data", choices=tuple(SETTINGS), default="trees")
-    parser.add_argument("--model", default="yolov8n", help="trained from scratch on shapes; trees start from a yolov8n")
+    parser.add_argument("--model", default="yolov8n", help="trained from scratch on shapes, from a checkpoint on trees")
     parser.add_argument("--arms", nargs="+", choices=tuple(LABELS), default=[a for a in LABELS if a != "time"])
     parser.add_argument("--speed-ups", type=float, nargs="+", default=[2.0, 3.0, 4.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    if args.data == "trees" and args.model != "yolov8n":
-        parser.error(f"--model {args.model}: the tree crowns start from a trained checkpoint, which is a yolov8n")
+    if args.data == "trees" and args.model not in TRAINED:
+        parser.error(f"--model {args.model}: the tree crowns have trained starts for {' and '.join(TRAINED)}")
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     trees = args.data == "trees"
     dense_epochs = DENSE_EPOCHS[args.data]
     settings = {**SETTINGS[args.data], "device": args.device, "project": str(out / "runs")}
     settings["data"] = str(build_data(out)[0]) if trees else find_data("shapes.yaml")
-    start = str(fetch_railway(out)) if trees else f"{args.model}.yaml"
+    start = str(TRAINED[args.model](out)) if trees else f"{args.model}.yaml"
     about = {**machine(), "settings": settings, "dense_epochs": dense_epochs, "start": start}
     peers = Peers(out, settings, about, start, dense_epochs)
     for seed in args.seeds:
