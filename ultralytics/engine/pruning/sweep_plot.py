@@ -59,12 +59,12 @@ def draw_sweep(result: dict[str, Any], file: Path) -> None:
         for x, y, row in zip(cost, tuned, rows):
             axis.annotate(row["model"], (x, y), xytext=(0, 7), textcoords="offset points", ha="center")
         axis.set_xlabel(label)
+        axis.margins(x=0.1, y=0.15)
         axis.set_xlim(left=0)
-        axis.margins(y=0.15)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(metric)
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3, frameon=False)
-    fig.tight_layout()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="upper left", ncols=3, frameon=False)
+    fig.tight_layout(rect=(0, 0, 1, 0.93))
     with written_whole(file) as temporary:
         fig.savefig(temporary, dpi=150, format="png")
     plt.close(fig)
