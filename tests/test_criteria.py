@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.criteria import (
+    balanced,
     bn_group_scale,
     bn_scale,
     group_norm,
@@ -17,6 +18,8 @@ from ultralytics.engine.pruning.criteria import (
     taylor,
 )
 from ultralytics.engine.pruning.groups import Group, Slice
+from ultralytics.engine.pruning.methods import METHODS
+from ultralytics.engine.pruning.scoring import score_groups
 
 
 def group_of(rows: torch.Tensor, *more: Slice) -> Group:
@@ -92,6 +95,28 @@ def test_taylor_estimates_the_loss_change():
     with torch.no_grad():
         change = conv(image).sum((0, 2, 3))  # what each output channel adds to the loss
     torch.testing.assert_close(taylor(group), change.double().pow(2), rtol=1e-5, atol=0)
+
+
+def test_balanced_by_hand():
+    # 6 and 2 have a mean of 4; a group whose losses are 100 times as large has scores 10 times as large
+    assert balanced(torch.tensor([6.0, 2.0])).tolist() == [3, 1]
+    assert balanced(torch.tensor([600.0, 200.0])).tolist() == [30, 10]
+    assert balanced(torch.zeros(2)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["group_taylor", "group_hessian"])
+def test_scores_of_batches_are_averaged_and_then_balanced(name):
+    torch.manual_seed(0)
+    group = group_of(torch.rand(4, 3))
+    conv, images = group.slices[0].layer, torch.rand(2, 1, 3, 2, 2)
+    each = []
+    for image in images:
+        conv.zero_grad()
+        conv(image).sum().backward()
+        each.append(METHODS[name].criterion(group))
+    (scores,) = score_groups(conv, [group], METHODS[name], lambda model: (model(image).sum() for image in images))
+    mean = (each[0] + each[1]) / 2
+    torch.testing.assert_close(scores, mean / mean.mean().sqrt())
 
 
 def test_layer_without_influence_scores_zero():

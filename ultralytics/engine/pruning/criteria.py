@@ -130,7 +130,7 @@ def taylor(group: Group) -> torch.Tensor:
     With S the weights w that a unit holds in one layer and g their gradients, removing it changes the loss by about
     sum_S g·w; the paper scores it by the square (arXiv 1906.10771, equation 8). A group's layers give one estimate
     each of the same change, so their squares are averaged. Call it with gradients in place; scores of several batches
-    are averaged by the caller.
+    are averaged, and then `balanced`, by the caller.
 
     Args:
         group (Group): Group of n units, whose layers' weights have `.grad`.
@@ -148,7 +148,8 @@ def hessian(group: Group) -> torch.Tensor:
     """Score units by optimal brain damage (LeCun, Denker & Solla, NeurIPS 1989): half the sum of h·w^2.
 
     The diagonal h of the Hessian is estimated by the squared gradient of one sample's loss, averaged over samples by
-    the caller (the empirical Fisher information). A group's layers give one estimate each, which are averaged.
+    the caller (the empirical Fisher information), who has them `balanced` then. A group's layers give one estimate
+    each, which are averaged.
 
     Args:
         group (Group): Group of n units, whose layers' weights have `.grad` of a single sample's loss.
@@ -157,6 +158,23 @@ def hessian(group: Group) -> torch.Tensor:
         (torch.Tensor): Scores of shape (n,).
     """
     return _sum_units(group, lambda layer: _loss_changes(layer).pow(2) / 2) / len(group.slices)
+
+
+def balanced(scores: torch.Tensor) -> torch.Tensor:
+    """Divide loss changes by the square root of their group's mean, so that groups can be compared.
+
+    An estimated loss change compares units well that go one at a time. When many units of a group go, the changes no
+    longer add up, and a ranking of all groups by the estimate alone (Molchanov et al., CVPR 2019) empties whole
+    layers; a ranking by each unit's share of its group's mean (DepGraph, arXiv 2301.12900, section 3.3) ignores what
+    the groups are worth. This is the geometric mean of the two. benchmarks/README.md has what each leaves.
+
+    Args:
+        scores (torch.Tensor): Estimated loss change of each unit, shape (n,).
+
+    Returns:
+        (torch.Tensor): Scores of shape (n,), in the same order; scores that are all zero stay so.
+    """
+    return scores / scores.mean().sqrt().clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def squared_norms(group: Group) -> torch.Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.criteria import balanced
 from ultralytics.engine.pruning.groups import Group
 from ultralytics.engine.pruning.methods import Method
 
@@ -49,7 +50,7 @@ def score_groups(
 def _average_over_losses(
     model: nn.Module, groups: Sequence[Group], method: Method, losses: Losses
 ) -> list[torch.Tensor]:
-    """Return the scores of every group's units by gradients, averaged over losses."""
+    """Return the scores of every group's units by gradients, averaged over losses and made comparable."""
     weights = {s.layer.weight for group in groups for s in group.slices}
     wanted = {p: p.requires_grad for p in model.parameters()}
     training = {m: m.training for m in model.modules()}
@@ -75,4 +76,4 @@ def _average_over_losses(
             m.training = flag
     if not count:
         raise ValueError("'losses' yielded no loss: the training data has no batch.")
-    return [total / count for total in totals]
+    return [balanced(total / count) for total in totals]
