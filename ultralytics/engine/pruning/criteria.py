@@ -174,7 +174,7 @@ def balanced(scores: torch.Tensor) -> torch.Tensor:
     Returns:
         (torch.Tensor): Scores of shape (n,), in the same order; scores that are all zero stay so.
     """
-    return scores / scores.mean().sqrt().clamp_min(torch.finfo(scores.dtype).tiny)
+    return _over_mean(scores, power=0.5)
 
 
 def squared_norms(group: Group) -> torch.Tensor:
@@ -224,6 +224,6 @@ def _loss_changes(layer: nn.Module) -> torch.Tensor:
     return torch.zeros_like(weight) if layer.weight.grad is None else layer.weight.grad * weight
 
 
-def _over_mean(scores: torch.Tensor) -> torch.Tensor:
-    """Divide scores by their mean; scores that are all zero stay so."""
-    return scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)
+def _over_mean(scores: torch.Tensor, power: float = 1.0) -> torch.Tensor:
+    """Divide scores by a power of their mean; scores that are all zero stay so."""
+    return scores / scores.mean().pow(power).clamp_min(torch.finfo(scores.dtype).tiny)
