@@ -130,6 +130,8 @@ def main() -> None:
         "device": args.device,
         "project": str(out / "runs"),
         "exist_ok": True,
+        "recalibrate": False,  # as cut
+        "distill": False,  # the dense model has not converged
     }
     about = {**machine(), "settings": settings, "strengths": STRENGTHS, "sl_epochs": args.sl_epochs}
     experiment = Methods(out, settings, about)

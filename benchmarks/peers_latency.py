@@ -84,6 +84,7 @@ def draw(found: dict[str, dict[str, Any]], milliseconds: dict[str, float], file:
                 axis.annotate(target, (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
     axis.set_xlabel("median latency in ONNX Runtime on the CPU (ms)")
     axis.set_ylabel(METRIC)
+    axis.margins(x=0.1)
     axis.set_xlim(left=0)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))

@@ -4,6 +4,7 @@
 import base64
 import json
 import re
+from html import escape
 from importlib.util import find_spec
 
 import cv2
@@ -21,7 +22,14 @@ from ultralytics.engine.pruning.layers import compare_layers
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import save_report
 from ultralytics.engine.pruning.report_page import report_page
-from ultralytics.engine.pruning.report_table import export_command, format_report, spreads_of, summary_of, table_of
+from ultralytics.engine.pruning.report_table import (
+    export_command,
+    format_report,
+    remarks_of,
+    spreads_of,
+    summary_of,
+    table_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +133,22 @@ def test_overlapping_latencies_are_pointed_out(report):
     assert "overlap" in spreads_of(report)[0] and spreads_of(report)[0] in format_report(report)
     rows["fine-tuned"]["latency_spread_ms"] = [20.1, 30.0]
     assert "overlap" not in spreads_of(report)[0]
+
+
+def test_a_fine_tuning_that_made_it_worse_is_pointed_out(report, tmp_path, log):
+    rows = report["rows"]
+    rows["pruned"]["mAP50-95"], rows["fine-tuned"]["mAP50-95"] = 0.5991, 0.3532
+    (remark,) = remarks_of(report)
+    assert all(part in remark for part in ("0.5991", "0.3532", "epochs", rows["pruned"]["weights"]))
+    assert escape(remark) in report_page(report, {})
+    save_report(report, tmp_path, plots=False)
+    assert remark in log.text
+    rows["fine-tuned"]["mAP50-95"] = 0.5991
+    assert remarks_of(report) == []
+    rows["fine-tuned"]["mAP50-95"] = float("nan")
+    assert remarks_of(report) == []
+    del rows["fine-tuned"]
+    assert remarks_of(report) == []
 
 
 def test_page_says_how_to_deploy(run, report):

@@ -13,6 +13,7 @@ from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.pruning import sensitivity
 from ultralytics.engine.pruning.sweep_plot import pareto_front
+from ultralytics.engine.sweep import save_sweep
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 from ultralytics.nn.tasks import load_checkpoint
 
@@ -21,6 +22,18 @@ def test_pareto_front():
     points = [(10, 0.5), (5, 0.6), (3, 0.4), (4, 0.4), (3, 0.3), (8, 0.7), (1, 0.1)]
     assert pareto_front(points) == [6, 2, 1, 5]
     assert pareto_front([(1, float("nan")), (2, 0.2), (3, 0.1)]) == [1]
+
+
+def test_targets_that_fine_tuning_made_worse_are_named(tmp_path, log):
+    def row(name, cut, tuned):
+        return {"model": name, "gflops": 1.0, "top1 after the cut": cut, "top1": tuned, "weights": "best.pt"}
+
+    rows = [row("dense", 0.7, 0.7), row("1.5x", 0.68, 0.46), row("2x", 0.6, 0.65), row("3x", 0.6, 0.35)]
+    save_sweep({"metric": "top1", "rows": rows}, tmp_path, plots=False)
+    assert "1.5x, 3x: fine-tuning ended below" in log.text
+    log.clear()
+    save_sweep({"metric": "top1", "rows": rows[::2]}, tmp_path, plots=False)
+    assert "below" not in log.text
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,9 @@ def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
         lines.append("".join(f"{cell:>24}" for cell in cells))
     table = "\n".join(lines)
     LOGGER.info(f"\n{table}\nSweep saved to {colorstr('bold', folder)}")
+    metric = result["metric"]
+    if worse := [row["model"] for row in rows[1:] if row[metric] < row[f"{metric} after the cut"]]:
+        LOGGER.warning(
+            f"{', '.join(worse)}: fine-tuning ended below the model straight after the cut. Fine-tune with more "
+            "'epochs' or a lower 'lr0'."
+        )

@@ -18,7 +18,7 @@ from ultralytics.engine.pruning.layers import compare_layers
 from ultralytics.engine.pruning.onnx_session import onnx_version
 from ultralytics.engine.pruning.report_page import report_page
 from ultralytics.engine.pruning.report_plots import draw_report
-from ultralytics.engine.pruning.report_table import format_report
+from ultralytics.engine.pruning.report_table import format_report, remarks_of
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -117,3 +117,5 @@ def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callabl
         with written_whole(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     LOGGER.info(f"\n{format_report(report)}\nReport saved to {colorstr('bold', folder / 'report.html')}")
+    for remark in remarks_of(report):
+        LOGGER.warning(remark)

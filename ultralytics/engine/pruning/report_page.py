@@ -8,7 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ultralytics.engine.pruning.report_table import conditions_of, export_command, spreads_of, summary_of, table_of
+from ultralytics.engine.pruning.report_table import (
+    conditions_of,
+    export_command,
+    remarks_of,
+    spreads_of,
+    summary_of,
+    table_of,
+)
 
 WHAT = ("channels", "GFLOPs", "parameters")  # columns of the table of layers
 STYLE = """
@@ -20,6 +27,7 @@ th:first-child, td:first-child { text-align: left }
 img { max-width: 100%; min-width: 42rem }
 summary { cursor: pointer; margin: 1.5rem 0 .5rem }
 code { background: #f3f6fa; padding: .1rem .3rem; overflow-wrap: anywhere }
+p.remark { border-left: .3rem solid #d97706; padding-left: .8rem }
 p.small { color: #5a6475; font-size: .875rem }
 """
 
@@ -36,6 +44,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
     """
     sections = [
         f"<h1>Pruning report</h1>\n<p>{escape(summary_of(report))}</p>",
+        *(f'<p class="remark">{escape(remark)}</p>' for remark in remarks_of(report)),
         f"<p>To deploy it: <code>{escape(export_command(report))}</code>, or any other format of Ultralytics.</p>",
         _table(table_of(report)),
         f'<p class="small">{escape(" ".join([conditions_of(report), *spreads_of(report)]))}</p>',

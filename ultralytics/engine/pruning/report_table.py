@@ -58,6 +58,18 @@ def summary_of(report: dict[str, Any]) -> str:
     )
 
 
+def remarks_of(report: dict[str, Any]) -> list[str]:
+    """Return what the reader should not overlook: a fine-tuning that has made the model worse than the cut left it."""
+    rows, metric = report["rows"], report["metric"]
+    if "fine-tuned" not in rows or not rows["fine-tuned"][metric] < rows["pruned"][metric]:
+        return []
+    return [
+        f"Fine-tuning ended below the model straight after the cut: {metric} {rows['fine-tuned'][metric]:.4f}, was "
+        f"{rows['pruned'][metric]:.4f}. Fine-tune with more 'epochs' or a lower 'lr0', or deploy "
+        f"{rows['pruned']['weights']}."
+    ]
+
+
 def conditions_of(report: dict[str, Any]) -> str:
     """Return how the figures were measured."""
     return (

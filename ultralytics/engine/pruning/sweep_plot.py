@@ -45,7 +45,9 @@ def draw_sweep(result: dict[str, Any], file: Path) -> None:
         file (Path): PNG to write.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.patheffects import withStroke
 
+    halo = [withStroke(linewidth=3, foreground="white")]  # keeps a label legible on the front's line
     rows, metric = result["rows"], result["metric"]
     costs = {key: label for key, label in COSTS.items() if key in rows[0]}
     fig, axes = plt.subplots(1, len(costs), figsize=(5.5 * len(costs), 4.8), sharey=True)
@@ -57,7 +59,9 @@ def draw_sweep(result: dict[str, Any], file: Path) -> None:
         axis.scatter(cost, tuned, color=FRONT, zorder=3, label="dense and fine-tuned")
         axis.axhline(tuned[0], color="#333333", linestyle="--", linewidth=1)
         for x, y, row in zip(cost, tuned, rows):
-            axis.annotate(row["model"], (x, y), xytext=(0, 7), textcoords="offset points", ha="center")
+            axis.annotate(
+                row["model"], (x, y), xytext=(0, 7), textcoords="offset points", ha="center", path_effects=halo
+            )
         axis.set_xlabel(label)
         axis.margins(x=0.1, y=0.15)
         axis.set_xlim(left=0)
