@@ -74,19 +74,29 @@ class Experiment:
         box = YOLO(weights).val(**{k: self.settings[k] for k in keys}, workers=0).box
         return dict(zip(METRICS, (float(box.map50), float(box.map))))
 
+    def prune(self, name: str, dense: str, seed: int, **keys: Any) -> dict[str, Any]:
+        """Prune the dense model, by the default method to half its FLOPs unless the keys say otherwise."""
+        overrides = {**self.settings, "seed": seed, **keys, "model": dense, "name": f"{name}-prune"}
+        compressor = DetectionCompressor(overrides=overrides)
+        weights = compressor.compress()
+        return {"weights": weights, **self._figures(compressor.save_dir)}
+
     def prune_and_finetune(self, name: str, dense: str, seed: int, **keys: Any) -> dict[str, Any]:
-        """Prune the dense model, by LAMP to half its FLOPs unless the keys say otherwise, and fine-tune it."""
-        overrides = {**self.settings, "seed": seed, **keys}
-        compressor = DetectionCompressor(overrides={**overrides, "model": dense, "name": f"{name}-prune"})
-        pruned = compressor.compress()
-        finetune = DetectionFinetune(overrides={**overrides, "model": pruned, "name": f"{name}-finetune"})
+        """Prune the dense model in the same way and fine-tune it."""
+        pruned = self.prune(name, dense, seed, **keys)["weights"]
+        overrides = {**self.settings, "seed": seed, **keys, "model": pruned, "name": f"{name}-finetune"}
+        finetune = DetectionFinetune(overrides=overrides)
         finetune.train()
-        report = json.loads((finetune.save_dir / "report.json").read_text(encoding="utf-8"))
-        rows, keys = report["rows"], (*METRICS, "parameters", "gflops", "latency_ms")
         seconds = load_checkpoint(pruned)[0].pruning["seconds"]
+        return {"weights": str(finetune.best), "prune_seconds": seconds, **self._figures(finetune.save_dir)}
+
+    @staticmethod
+    def _figures(folder: Path) -> dict[str, Any]:
+        """Return the ratios and the rows of a run's report."""
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        keys = (*METRICS, "parameters", "gflops", "latency_ms")
         ratios = {key: ratio for key, ratio in report.items() if key.endswith("speed_up")}
-        best = {"weights": str(finetune.best), **ratios, "prune_seconds": seconds}
-        return {**best, **{row: {k: rows[row][k] for k in keys} for row in ("dense", "pruned", "fine-tuned")}}
+        return {**ratios, **{name: {k: row[k] for k in keys} for name, row in report["rows"].items()}}
 
 
 def spread(values: list[float]) -> str:

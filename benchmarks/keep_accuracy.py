@@ -2,10 +2,11 @@
 """What keeps the accuracy: batch norms measured anew after the cut, and distillation while fine-tuning.
 
     python benchmarks/keep_accuracy.py --data trees --out runs/keep_trees
-    python benchmarks/keep_accuracy.py --data shapes --out runs/keep_shapes --dense-epochs 25 75
+    python benchmarks/keep_accuracy.py --data shapes --out runs/keep_shapes
+    python benchmarks/keep_accuracy.py --data shapes --out runs/keep_shapes_100 --dense-epochs 25 75
 
-Each cut of the dense model is fine-tuned with and without distillation from the same weights. Results are written after
-each training, and a second run of the command goes on behind the trainings that are complete.
+A seed is that of the dense training and of everything made from that dense model. Results are written after each
+training, and a second run of the command goes on behind those that are complete; `--arms` chooses columns of the table.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from tree_crowns import build_data
 from ultralytics.engine.compress_checks import find_data
 from ultralytics.utils import LOGGER
 
-ARMS: dict[str, dict[str, Any]] = {  # name: what is switched on
-    "neither": {"recalibrate": False, "distill": False},
-    "recalibrated": {"recalibrate": True, "distill": False},
-    "distilled": {"recalibrate": False, "distill": True},
-    "both": {"recalibrate": True, "distill": True},
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # column: row of the report that it shows, what is switched on
+    "as cut": ("pruned", {"recalibrate": False}),
+    "recalibrated": ("pruned", {"recalibrate": True}),
+    "fine-tuned": ("fine-tuned", {"distill": False}),
+    "distilled": ("fine-tuned", {"distill": True}),
 }
 
 
@@ -39,36 +40,44 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, help="epochs of every fine-tuning")
     parser.add_argument("--methods", nargs="+", default=["lamp", "group_taylor"])
-    parser.add_argument("--speed-ups", type=float, nargs="+", default=[2.0, 3.0, 4.0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the fine-tuning")
+    parser.add_argument("--speed-ups", type=float, nargs="+", default=[1.5, 2.0, 3.0, 4.0])
+    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     trees = args.data == "trees"
     settings = {**SETTINGS[args.data], "device": args.device, "project": str(out / "runs")}
-    settings["data"] = str(build_data(out)[0]) if trees else find_data("shapes.yaml")
+    settings["data"] = str(build_data(out)) if trees else find_data("shapes.yaml")
     settings["epochs"] = args.epochs or settings["epochs"]
-    experiment = Experiment(out, settings, {**machine(), "settings": settings, "dense_epochs": args.dense_epochs})
+    dense_epochs = args.dense_epochs or [settings["epochs"]]
+    experiment = Experiment(out, settings, {**machine(), "settings": settings, "dense_epochs": dense_epochs})
+    start = str(fetch_railway(out)) if trees else "yolov8n.yaml"
 
-    dense = str(fetch_railway(out)) if trees else "yolov8n.yaml"
-    for i, epochs in enumerate(args.dense_epochs or [settings["epochs"]]):
-        found = experiment.once(f"dense-{i}", lambda: experiment.train(f"dense-{i}", dense, 0, epochs=epochs))
-        dense = found["weights"]
-    lines = [f"Dense: mAP50-95 {found['mAP50-95']:.3f}", ""]
-    heads = [f"{arm}, {when}" for arm in ARMS for when in ("after the cut", "fine-tuned")]
-    lines += [f"| method | speed-up | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    for method in args.methods:
-        for speed_up in args.speed_ups:
-            cells = []
-            for arm, keys in ARMS.items():
-                runs = []
-                for seed in args.seeds:
-                    name = f"{method}-{speed_up:g}-{arm}-seed{seed}"
+    figures: dict[tuple[str, ...], list[float]] = {}
+    for seed in args.seeds:
+        dense = {"weights": start}
+        for i, epochs in enumerate(dense_epochs):
+            name, weights = f"dense-{i}-seed{seed}", dense["weights"]
+            dense = experiment.once(name, lambda: experiment.train(name, weights, seed, epochs=epochs))
+        figures.setdefault(("dense",), []).append(dense["mAP50-95"])
+        for method in args.methods:
+            for speed_up in args.speed_ups:
+                for arm in args.arms:
+                    row, keys = ARMS[arm]
                     keys = {**keys, "prune_method": method, "speed_up": speed_up}
-                    runs.append(experiment.once(name, lambda: experiment.prune_and_finetune(name, dense, seed, **keys)))
-                cells += [spread([run[row]["mAP50-95"] for run in runs]) for row in ("pruned", "fine-tuned")]
-            lines.append(f"| `{method}` | {speed_up:g}x | {' | '.join(cells)} |")
+                    name = f"{method}-{speed_up:g}-{arm.replace(' ', '-')}-seed{seed}"
+                    make = experiment.prune if row == "pruned" else experiment.prune_and_finetune
+                    run = experiment.once(name, lambda: make(name, dense["weights"], seed, **keys))
+                    figures.setdefault((method, f"{speed_up:g}", arm), []).append(run[row]["mAP50-95"])
+
+    lines = [f"Dense: mAP50-95 {spread(figures[('dense',)])}, seeds {args.seeds}", ""]
+    lines += [f"| cut | {' | '.join(args.arms)} |", "|---" * (len(args.arms) + 1) + "|"]
+    for method in args.methods:
+        for speed_up in (f"{s:g}" for s in args.speed_ups):
+            cells = (spread(figures[method, speed_up, arm]) for arm in args.arms)
+            lines.append(f"| `{method}` {speed_up}x | {' | '.join(cells)} |")
     markdown = "\n".join(lines)
     (out / "results.md").write_text(f"{markdown}\n", encoding="utf-8")
     LOGGER.info(markdown)

@@ -37,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    data = str(build_data(out)[0])
+    data = str(build_data(out))
     dense = YOLO(fetch_railway(out)).model
     validation = {"data": data, "imgsz": args.imgsz, "batch": 16, "workers": 0, "device": "cpu", "plots": False}
 
