@@ -69,7 +69,9 @@ def draw(found: dict[str, dict[str, Any]], milliseconds: dict[str, float], file:
         file (Path): PNG to write.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.patheffects import withStroke
 
+    label_style = {"ha": "center", "fontsize": 8, "path_effects": [withStroke(linewidth=3, foreground="white")]}
     fig, axis = plt.subplots(figsize=(8, 5))
     dense = found["dense"]["accuracy"]
     axis.axhline(dense, color="#333333", linestyle="--", linewidth=1)
@@ -81,7 +83,7 @@ def draw(found: dict[str, dict[str, Any]], milliseconds: dict[str, float], file:
             axis.plot(*points, marker="o", label=label.replace("`", ""))
             for name, x, y in zip(names, *points):
                 target = f"{name.rpartition('-')[2]}x"
-                axis.annotate(target, (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+                axis.annotate(target, (x, y), xytext=(0, 6), textcoords="offset points", **label_style)
     axis.set_xlabel("median latency in ONNX Runtime on the CPU (ms)")
     axis.set_ylabel(METRIC)
     axis.margins(x=0.1)
