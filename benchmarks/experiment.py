@@ -10,7 +10,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from tree_crowns import build_data
+
 from ultralytics import YOLO
+from ultralytics.engine.compress_checks import find_data
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
@@ -22,6 +25,12 @@ SETTINGS = {  # data: training arguments of experiments on it
     "trees": {**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001},
     "shapes": {**SHARED, "imgsz": 128, "epochs": 25, "batch": 8, "nbs": 8, "lr0": 0.002, "mosaic": 0.0},
 }
+
+
+def settings_of(data: str, out: Path, device: str = "cpu") -> dict[str, Any]:
+    """Return the training arguments of experiments on a data set, which is built, with runs below a folder."""
+    file = str(build_data(out)) if data == "trees" else find_data("shapes.yaml")
+    return {**SETTINGS[data], "device": device, "project": str(out / "runs"), "data": file}
 
 
 class Experiment:

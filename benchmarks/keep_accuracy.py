@@ -15,11 +15,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiment import SETTINGS, Experiment, spread
+from experiment import SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, machine
-from tree_crowns import build_data
 
-from ultralytics.engine.compress_checks import find_data
 from ultralytics.utils import LOGGER
 
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {  # column: row of the report that it shows, what is switched on
@@ -48,8 +46,7 @@ def main() -> None:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     trees = args.data == "trees"
-    settings = {**SETTINGS[args.data], "device": args.device, "project": str(out / "runs")}
-    settings["data"] = str(build_data(out)) if trees else find_data("shapes.yaml")
+    settings = settings_of(args.data, out, args.device)
     settings["epochs"] = args.epochs or settings["epochs"]
     dense_epochs = args.dense_epochs or [settings["epochs"]]
     experiment = Experiment(out, settings, {**machine(), "settings": settings, "dense_epochs": dense_epochs})

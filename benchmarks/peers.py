@@ -20,12 +20,10 @@ from statistics import mean
 from typing import Any
 
 from article_loop import prune_by_loop
-from experiment import SETTINGS, Experiment, spread
+from experiment import SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, fetch_yolo11n, machine
-from tree_crowns import build_data
 
 from ultralytics import YOLO
-from ultralytics.engine.compress_checks import find_data
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.flops import count_flops
 from ultralytics.engine.pruning.prune import prune_model
@@ -192,8 +190,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     trees = args.data == "trees"
     dense_epochs = DENSE_EPOCHS[args.data]
-    settings = {**SETTINGS[args.data], "device": args.device, "project": str(out / "runs")}
-    settings["data"] = str(build_data(out)) if trees else find_data("shapes.yaml")
+    settings = settings_of(args.data, out, args.device)
     start = str(TRAINED[args.model](out)) if trees else f"{args.model}.yaml"
     about = {**machine(), "settings": settings, "dense_epochs": dense_epochs, "start": start}
     peers = Peers(out, settings, about, start, dense_epochs)

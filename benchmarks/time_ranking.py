@@ -14,11 +14,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiment import SETTINGS, Experiment, spread
+from experiment import SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, machine
-from tree_crowns import build_data
 
-from ultralytics.engine.compress_checks import find_data
 from ultralytics.engine.pruning.budget import solve_budget
 from ultralytics.engine.pruning.costs import COSTS, OnnxCost
 from ultralytics.utils import LOGGER
@@ -50,8 +48,7 @@ def main() -> None:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     trees = args.data == "trees"
-    settings = {**SETTINGS[args.data], "device": "cpu", "project": str(out / "runs")}
-    settings["data"] = str(build_data(out)) if trees else find_data("shapes.yaml")
+    settings = settings_of(args.data, out)
     experiment = Experiment(out, settings, {**machine(), "settings": settings})
     start = str(fetch_railway(out)) if trees else "yolov8n.yaml"
 
