@@ -70,10 +70,16 @@ def test_fused_checkpoint_is_refused(settings, tmp_path):
         DetectionCompressor(overrides={**settings, "model": str(tmp_path / "fused.pt"), "name": "x-prune"})
 
 
-def test_missing_teacher_is_refused_before_work(settings, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.pt"):
-        DetectionCompressor(overrides={**settings, "distill_model": "nowhere.pt", "name": "x-prune"})
+@pytest.mark.parametrize("key", ["model", "distill_model"])
+def test_missing_checkpoint_is_refused_before_work(settings, tmp_path, key):
+    message = f"'{key}=nowhere.pt' does not exist. '{key}' must be a trained .pt file"
+    with pytest.raises(FileNotFoundError, match=message):
+        DetectionCompressor(overrides={**settings, key: "nowhere.pt", "name": "x-prune"})
     assert not list(tmp_path.iterdir())
+    settings["model"] = DetectionCompressor(overrides={**settings, "name": "p-prune"}).compress()
+    with pytest.raises(FileNotFoundError, match=message):
+        DetectionFinetune(overrides={**settings, key: "nowhere.pt", "name": "x-finetune"})
+    assert [p.name for p in tmp_path.iterdir()] == ["p-prune"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.nn.extra_modules import refuse_fused
@@ -35,7 +37,7 @@ def check_model(model: Any, task: str) -> str:
     """
     if not isinstance(model, (str, Path)) or not (is_yaml(model) or str(model).lower().endswith(".pt")):
         raise ValueError(f"'model={model}' is invalid. 'model' must be a trained .pt file, or a .yaml to train first.")
-    found = yaml_model_load(model) if is_yaml(model) else load_checkpoint(model)[0]
+    found = yaml_model_load(model) if is_yaml(model) else load_named("model", model)
     if (found_task := guess_model_task(found)) != task:
         raise ValueError(
             f"'model={model}' is a model for task={found_task}, and this run is for task={task}. Use the classes of "
@@ -46,6 +48,25 @@ def check_model(model: Any, task: str) -> str:
     refuse_fused(found)
     find_ends(found)
     return str(found.pt_path)
+
+
+def load_named(key: str, file: str | Path) -> nn.Module:
+    """Return the model of a checkpoint that an argument names.
+
+    Args:
+        key (str): The argument, for the message.
+        file (str | Path): Its value; Ultralytics looks in its weights folder too, and downloads what it publishes.
+
+    Returns:
+        (nn.Module): The model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    try:
+        return load_checkpoint(file)[0]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"'{key}={file}' does not exist. '{key}' must be a trained .pt file.") from error
 
 
 def warn_of_image_size(checkpoint: dict[str, Any], imgsz: int) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress.checks import is_sweep
-from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, warn_of_image_size
+from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, load_named, warn_of_image_size
 from ultralytics.engine.compress_report import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress_stages import RESUME_MAY_CHANGE, Stages, resumed_arguments
 from ultralytics.engine.finetuner import report_on_finetuning
@@ -83,7 +83,7 @@ class Compressor:
         check_sparsity(args)
         COSTS[args.budget].check()
         if args.distill_model:
-            load_checkpoint(args.distill_model)  # raises if it is not there
+            load_named("distill_model", args.distill_model)
         if is_sweep(overrides.get("speed_up")):
             raise ValueError(
                 f"'speed_up={overrides['speed_up']}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "

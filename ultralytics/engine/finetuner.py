@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ultralytics.cfg import cfg2dict
-from ultralytics.engine.compress_checks import check_model, find_data, is_yaml
+from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, load_named
 from ultralytics.engine.compress_report import TASK_METRICS, report_on
 from ultralytics.engine.compress_stages import find_run
 from ultralytics.engine.pruning.architecture import is_pruned
@@ -47,6 +47,7 @@ class Finetuner(LoggedTrainer):
 
         Raises:
             ValueError: If 'model' is not a pruned checkpoint.
+            FileNotFoundError: If 'model' or 'distill_model' does not exist.
         """
         args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {}), "task": self.task}
         overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
@@ -62,7 +63,9 @@ class Finetuner(LoggedTrainer):
                     f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
                     "it is with 'yolo train'."
                 )
-            if args["distill"] and not args["distill_model"]:
+            if args["distill_model"]:
+                load_named("distill_model", args["distill_model"])
+            elif args["distill"]:
                 overrides["distill_model"] = find_teacher(pruned)
         super().__init__(cfg, overrides, _callbacks)
 
