@@ -15,10 +15,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiment import Experiment, spread
+from experiment import Experiment, settings_of, spread
 from fetch import machine
 
-from ultralytics.engine.compress_checks import find_data
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.prune import prune_model
@@ -115,24 +114,8 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "data": find_data("shapes.yaml"),
-        "imgsz": 128,
-        "epochs": args.epochs,
-        "batch": 8,
-        "nbs": 8,
-        "lr0": 0.002,
-        "mosaic": 0.0,
-        "cache": True,
-        "optimizer": "AdamW",
-        "plots": False,
-        "workers": 2,
-        "device": args.device,
-        "project": str(out / "runs"),
-        "exist_ok": True,
-        "recalibrate": False,  # as cut
-        "distill": False,  # the dense model has not converged
-    }
+    as_cut = {"recalibrate": False, "distill": False}  # the dense model has not converged
+    settings = {**settings_of("shapes", out, args.device), "epochs": args.epochs, "workers": 2, **as_cut}
     about = {**machine(), "settings": settings, "strengths": STRENGTHS, "sl_epochs": args.sl_epochs}
     experiment = Methods(out, settings, about)
     for seed in args.seeds:
