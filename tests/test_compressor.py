@@ -18,6 +18,7 @@ from conftest import FAST, ROOT, Interrupted
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.engine.compressor import PRUNE_KEYS
 from ultralytics.engine.training_batches import batch_to_measure
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
@@ -153,6 +154,98 @@ def test_resume_continues_at_the_stage(settings, tmp_path):
     assert (tmp_path / "s-prune" / "report.json").exists()
 
 
+def test_resume_does_not_take_what_an_earlier_run_has_left(settings, tmp_path):
+    def interrupt(trainer):
+        raise Interrupted
+
+    settings = {**settings, "epochs": 1, "name": "e", "exist_ok": True}
+    YOLO(settings["model"]).compress(**settings)
+    model = YOLO(settings["model"])
+    model.add_callback("on_train_epoch_end", interrupt)
+    with pytest.raises(Interrupted):
+        model.compress(**{**settings, "speed_up": 3.0})
+    rows = YOLO(settings["model"]).compress(**settings, resume=True)["rows"]
+    assert rows["fine-tuned"]["parameters"] == rows["pruned"]["parameters"]
+    assert rows["dense"]["gflops"] / rows["fine-tuned"]["gflops"] == pytest.approx(3, rel=0.03)
+
+
+def test_run_that_stopped_while_it_pruned_is_the_one_to_resume(settings):
+    DetectionCompressor(overrides={**settings, "name": "p-prune"}).compress()
+    stopped = DetectionCompressor(overrides={**settings, "name": "p-prune", "speed_up": 3.0})
+    resumed = DetectionCompressor(overrides={**settings, "name": "p-prune", "resume": True})
+    assert resumed.save_dir == stopped.save_dir and resumed.args.speed_up == 3.0
+    assert load_checkpoint(resumed.compress())[0].pruning["target"] == 3.0
+
+
+def stop_after_the_last_epoch(trainer):
+    if trainer.epoch == trainer.epochs - 1:
+        raise Interrupted
+
+
+def test_resume_finishes_what_stopped_after_the_last_epoch(settings, tmp_path):
+    model = YOLO(settings["model"])
+    model.add_callback("on_fit_epoch_end", stop_after_the_last_epoch)
+    with pytest.raises(Interrupted):
+        model.compress(**settings, name="f")
+    best = tmp_path / "f-finetune" / "weights" / "best.pt"
+    assert load_checkpoint(best)[1]["optimizer"]
+    report = YOLO(settings["model"]).compress(**settings, name="f", resume=True)
+    assert list(report["rows"]) == ["dense", "pruned", "fine-tuned"]
+    assert load_checkpoint(best)[1]["optimizer"] is None and epochs_done(tmp_path / "f-finetune") == [1, 2]
+
+
+def test_article_style_fine_tuning_that_has_ended_gets_its_report(settings, tmp_path):
+    path = DetectionCompressor(overrides={**settings, "name": "t-prune"}).compress()
+    overrides = {**settings, "model": path, "name": "t-finetune"}
+    trainer = DetectionFinetune(overrides=overrides)
+    trainer.add_callback("on_fit_epoch_end", stop_after_the_last_epoch)
+    with pytest.raises(Interrupted):
+        trainer.train()
+    report = tmp_path / "t-finetune" / "report.json"
+    assert not report.exists()
+    DetectionFinetune(overrides={**overrides, "resume": True}).train()
+    assert report.exists() and epochs_done(tmp_path / "t-finetune") == [1, 2]
+
+
+def test_base_training_is_a_stock_run(tiny_data, tmp_path):
+    seen = []
+
+    def look(trainer):
+        seen.append(vars(trainer.args))
+        raise Interrupted
+
+    overrides = {**FAST, "model": "yolov8n.yaml", "data": tiny_data, "project": str(tmp_path), "name": "k-prune"}
+    run = DetectionCompressor(overrides=overrides)
+    run.add_callback("on_train_start", look)
+    with pytest.raises(Interrupted):
+        run.compress()
+    assert seen[0]["imgsz"] == 32 and not set(PRUNE_KEYS) & set(seen[0])  # a worker without this package refuses them
+
+
+def test_report_validates_every_model_with_the_same_max_det(settings, tmp_path):
+    def crowded(trainer):
+        trainer.args.max_det = 999  # as Ultralytics does for training images with as many objects
+
+    path = DetectionCompressor(overrides={**settings, "name": "d-prune"}).compress()
+    trainer = DetectionFinetune(overrides={**settings, "epochs": 1, "model": path, "name": "d-finetune"})
+    trainer.add_callback("on_train_start", crowded)
+    trainer.train()
+    reports = [json.loads((tmp_path / run / "report.json").read_text()) for run in ("d-prune", "d-finetune")]
+    assert [report["max_det"] for report in reports] == [300, 300]
+
+
+def test_names_of_the_command_line(settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path))
+    monkeypatch.setitem(SETTINGS, "runs_dir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(settings["model"], tmp_path / "yolov8n.pt")
+    words = f"yolo compress model=yolov8n data={settings['data']} imgsz=32 project=2024 name=7 device=cpu"
+    with pytest.raises(FileNotFoundError, match="found no run to resume with name=7-prune and project=2024"):
+        ultralytics.cfg.entrypoint(f"{words} resume=True")
+    with pytest.raises(FileNotFoundError, match="found no sweep to resume with name=7 and project=2024"):
+        ultralytics.cfg.entrypoint(f"{words} speed_up=[1.5,2] resume=True")
+
+
 def test_article_style_fine_tuning_resumes(settings, tmp_path):
     def interrupt(trainer):
         if trainer.epoch == 1:
@@ -180,12 +273,14 @@ def test_gradient_methods_read_training_batches(settings, method):
     assert model.pruning["method"] == method and model.pruning["reached"] == pytest.approx(2, rel=0.03)
 
 
-def test_gradients_need_the_models_own_classes(tiny_data, settings, tmp_path):
+@pytest.mark.parametrize("method", ["lamp", "group_taylor"])
+def test_data_of_other_classes_is_refused_before_work(tiny_data, settings, tmp_path, method):
     data = {**YAML.load(tiny_data), "names": {0: "blue", 1: "yellow", 2: "red"}}
     YAML.save(tmp_path / "three.yaml", data)
-    overrides = {**settings, "data": str(tmp_path / "three.yaml"), "prune_method": "group_taylor", "name": "g-prune"}
-    with pytest.raises(ValueError, match="has 3 classes and the model 2"):
+    overrides = {**settings, "data": str(tmp_path / "three.yaml"), "prune_method": method, "name": "g-prune"}
+    with pytest.raises(ValueError, match="three.yaml' has 3 classes and 'model=.*best.pt' 2"):
         DetectionCompressor(overrides=overrides).compress()
+    assert not list(tmp_path.rglob("prune.pt"))
 
 
 def test_nothing_to_resume_is_an_error(settings):

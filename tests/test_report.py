@@ -85,6 +85,8 @@ def test_curve_is_the_results_csv(run, report):
     assert report["curve"]["epochs"] == [1, 2]
     assert report["rows"]["fine-tuned"]["mAP50-95"] == pytest.approx(max(report["curve"]["values"]), abs=0.02)
     assert read_curve(run / "nothing.csv", "detect") is None
+    last = read_curve(run / "results.csv", "detect", every=False)  # val=False
+    assert last["epochs"] == [2] and last["values"] == report["curve"]["values"][-1:]
 
 
 def test_blocks_are_those_of_the_model(report):

@@ -3,6 +3,8 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from ultralytics import YOLO
 from ultralytics.engine import compress_stages
 from ultralytics.engine import finetuner as finetuner_module
 from ultralytics.engine.compress_model import held_weights
+from ultralytics.models.yolo.classify.compress import ClassificationCompressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.models.yolo.segment.compress import SegmentationCompressor, SegmentationFinetune
@@ -104,6 +107,21 @@ def test_resumed_run_keeps_its_own_arguments(settings, log):
     resumed = DetectionCompressor(overrides={**place, "name": "k-prune", "resume": True, "speed_up": 3.0, "workers": 0})
     assert (resumed.args.batch, resumed.args.imgsz, resumed.args.plots, resumed.args.speed_up) == (2, 32, False, 2.0)
     assert "resume ignores speed_up=3.0: the run keeps its own" in log.text
+    assert resumed.changed == {}  # so that a training stage keeps a batch of its own
+    resumed = DetectionCompressor(overrides={**place, "name": "k-prune", "resume": True, "batch": 3})
+    assert resumed.args.batch == 3 and resumed.changed == {"batch": 3}
+
+
+def test_image_size_that_is_not_given_is_the_tasks_own(settings, tmp_path):
+    for i, split in enumerate(("train", "val")):
+        for kind in ("dark", "light"):
+            (tmp_path / "sorted" / split / kind).mkdir(parents=True)
+            image = np.full((32, 32, 3), 200 * (kind == "light") + i, dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / "sorted" / split / kind / "0.png"), image)
+    keys = {k: v for k, v in settings.items() if k != "imgsz"}
+    own = {"model": "yolo26n-cls.yaml", "data": str(tmp_path / "sorted")}
+    assert ClassificationCompressor(overrides={**keys, **own, "name": "i-prune"}).args.imgsz == 224
+    assert DetectionCompressor(overrides={**keys, "name": "j-prune"}).args.imgsz == 640
 
 
 def test_trainings_have_the_loggers_of_the_stock_trainer(settings):

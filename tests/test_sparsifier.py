@@ -132,6 +132,33 @@ def test_resume_continues_within_sparsity_training(settings, tmp_path):
     assert read_distribution(tmp_path / "r-sparsify" / "sparsity.csv")[0].tolist() == [1, 2, 3]
 
 
+def test_units_of_a_target_are_chosen_once(settings, tmp_path):
+    def interrupt(trainer):
+        raise Interrupted
+
+    overrides = {**settings, "prune_method": "growing_reg", "sl_epochs": 2, "epochs": 1, "name": "c"}
+    model = YOLO(settings["model"])
+    model.add_callback("on_fit_epoch_end", interrupt)
+    with pytest.raises(Interrupted):
+        model.compress(**overrides)
+    file = tmp_path / "c-sparsify" / "doomed.pt"
+    chosen = torch.load(file)
+    assert 0 < chosen.sum() < len(chosen)
+    torch.save(~chosen, file)
+    used = []
+    model = YOLO(settings["model"])
+    model.add_callback("on_train_start", lambda trainer: used.append(getattr(trainer, "regulariser", None)))
+    model.compress(**overrides, resume=True)
+    assert torch.equal(used[0].doomed, ~chosen)  # read, not chosen anew
+
+
+def test_columns_stay_in_place_without_validation(settings):
+    trainer = DetectionSparsifier(overrides={**settings, **SLIM, "name": "v", "val": False})
+    trainer.train()
+    rows = rows_of(trainer.save_dir)
+    assert [row["sparsity/reg"] for row in rows] == pytest.approx([0.04, 0.002])
+
+
 def test_nan_follows_ultralytics_recovery(settings, caplog):
     """One broken epoch: the trainer goes back to last.pt, says so, and goes on."""
     trainer = DetectionSparsifier(overrides={**settings, **SLIM, "epochs": 3, "name": "n", "nbs": 4})

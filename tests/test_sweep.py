@@ -16,6 +16,7 @@ from ultralytics.engine.pruning.sweep_plot import pareto_front
 from ultralytics.engine.sweep import save_sweep
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import YAML
 
 
 def test_pareto_front():
@@ -109,6 +110,25 @@ def test_sweep_from_yaml_resumes_and_shares(tiny_data, tmp_path):
     with open(tmp_path / "w-sweep" / "sweep.csv") as f:
         assert [row["model"] for row in csv.DictReader(f)] == ["dense", "1.5x", "3x"]
     assert cv2.imread(str(tmp_path / "w-sweep" / "sweep.png")).std() > 5
+
+
+def test_resumed_sweep_keeps_to_its_own_runs(settings, tmp_path, monkeypatch):
+    def interrupt(self):
+        raise Interrupted
+
+    def compress(**keys):
+        with pytest.raises(Interrupted):
+            YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 2]}, name="v", **keys)
+
+    monkeypatch.setattr(DetectionCompressor, "finetune", interrupt)
+    compress()
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionCompressor, "compress", interrupt)
+        compress()  # stops at its first cut
+    compress(resume=True)
+    runs = {target: str(tmp_path / f"v-{target}x-prune-2") for target in ("2", "1.5")}
+    assert YAML.load(tmp_path / "v-sweep-2" / "runs.yaml") == runs
+    assert [p.name for p in tmp_path.glob("v-sweep*")] == ["v-sweep", "v-sweep-2"]
 
 
 def test_sparsity_training_is_shared_on_the_command_line(settings, tmp_path):

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
 
 from ultralytics.cfg.compress.datasets import find_dataset
+from ultralytics.engine.pruning.classes import class_count
 from ultralytics.engine.pruning.heads import find_ends
 from ultralytics.nn.extra_modules import refuse_fused
 from ultralytics.nn.tasks import guess_model_task, load_checkpoint, yaml_model_load
@@ -67,6 +69,26 @@ def load_named(key: str, file: str | Path) -> nn.Module:
         return load_checkpoint(file)[0]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"'{key}={file}' does not exist. '{key}' must be a trained .pt file.") from error
+
+
+def check_classes(model: nn.Module, args: SimpleNamespace, data: dict[str, Any]) -> None:
+    """Check that a model can be judged by the labels of a data set.
+
+    Args:
+        model (nn.Module): The dense model.
+        args (SimpleNamespace): Arguments of the run; 'data', 'model' and 'single_cls' are read.
+        data (dict[str, Any]): The data set as Ultralytics has read it; 'nc' is read.
+
+    Raises:
+        ValueError: If the numbers of classes differ.
+    """
+    nc = class_count(model)
+    if nc not in {None, data["nc"]}:
+        single = ", without single_cls" if args.single_cls else ""
+        raise ValueError(
+            f"'data={args.data}' has {data['nc']} classes and 'model={args.model}' {nc}, which cannot be judged by its "
+            f"labels. Use the data set that the model was trained on{single}, or train it on this one first."
+        )
 
 
 def warn_of_image_size(checkpoint: dict[str, Any], imgsz: int) -> None:

@@ -42,7 +42,8 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.") from None
     args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
     args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
-    args["name"] = args.get("name") or "compress"
+    args["model"] = checks.check_model_file_from_stem(args["model"])  # the command line's yolov8n is yolov8n.pt
+    args |= {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
     args |= held_weights(yolo, args)
     if is_sweep(args.get("speed_up")):
         return sweep(compressor, args, yolo.callbacks)

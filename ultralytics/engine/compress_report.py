@@ -50,7 +50,7 @@ def report_on(
         folder (Path): Run folder, for what the validation saves.
 
     Returns:
-        (dict): See `ultralytics.engine.pruning.report.build_report`.
+        (dict): See `ultralytics.engine.pruning.report.build_report`; and 'max_det', with which was validated.
     """
     keys = ("data", "imgsz", "workers", "split", "single_cls", "classes", "max_det")
     own = {"device": device_name(device), "save_dir": str(folder), "plots": False, "mode": "val"}
@@ -60,16 +60,18 @@ def report_on(
         result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
         metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
-    curve = read_curve(folder / "results.csv", args.task)
-    return build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
+    curve = read_curve(folder / "results.csv", args.task, args.val)
+    report = build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
+    return {**report, "max_det": args.max_det}
 
 
-def read_curve(results: Path, task: str) -> dict[str, Any] | None:
+def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] | None:
     """Return the accuracy in every epoch of a training.
 
     Args:
         results (Path): Ultralytics' results.csv.
         task (str): Task, whose main metric is read.
+        every (bool): Every epoch was validated, not the last alone, before which Ultralytics writes zeros.
 
     Returns:
         (dict[str, Any] | None): Name of the 'metric', 'epochs' and 'values'; None if there was no training.
@@ -79,7 +81,7 @@ def read_curve(results: Path, task: str) -> dict[str, Any] | None:
     metric = MAIN_METRIC[task]
     with results.open(encoding="utf-8", newline="") as f:
         rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(f)]
-    measured = [row for row in rows if row[TASK_METRICS[task][metric]].strip()]  # val=False leaves gaps
+    measured = rows if every else rows[-1:]
     values = [float(row[TASK_METRICS[task][metric]]) for row in measured]
     return {"metric": metric, "epochs": [int(row["epoch"]) for row in measured], "values": values}
 

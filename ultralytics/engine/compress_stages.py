@@ -10,9 +10,12 @@ from typing import Any
 
 from ultralytics.cfg import get_save_dir
 from ultralytics.engine.pruning.files import written_whole
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, colorstr
+from ultralytics.utils.torch_utils import strip_optimizer
 
 STAGES_FILE = "stages.yaml"
+LAST = Path("weights", "last.pt")  # of a training stage, in its folder
 PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
@@ -32,17 +35,19 @@ class Stages:
             resume (bool): Go on with what is there.
         """
         self.file = save_dir / STAGES_FILE
-        if not resume:
-            self.file.unlink(missing_ok=True)
-        self._stages: dict[str, dict[str, str]] = YAML.load(self.file) if resume else {}
+        self._stages: dict[str, dict[str, Any]] = YAML.load(self.file) if resume else {}
+        self._save()
 
     def begin(self, stage: str, folder: Path) -> None:
-        """Note the folder in which a stage works."""
-        self._save(stage, {"folder": str(folder)})
+        """Note the folder in which a stage works, and the checkpoint in it that another run has left."""
+        earlier = {"earlier": modified} if (modified := _modified(folder / LAST)) else {}
+        self._stages[stage] = {"folder": str(folder), **earlier}
+        self._save()
 
     def complete(self, stage: str, result: Path) -> None:
         """Note the file that a stage has made."""
-        self._save(stage, {**self._stages.get(stage, {}), "result": str(result)})
+        self._stages[stage] = {**self._stages.get(stage, {}), "result": str(result)}
+        self._save()
 
     def folder(self, stage: str) -> Path | None:
         """Return the folder of a stage that has begun."""
@@ -54,30 +59,53 @@ class Stages:
         result = self._stages.get(stage, {}).get("result")
         return Path(result) if result else None
 
-    def _save(self, stage: str, entry: dict[str, str]) -> None:
-        self._stages[stage] = entry
+    def last(self, stage: str) -> Path | None:
+        """Return the newest checkpoint of a training stage, None if no epoch of it has ended."""
+        if not (folder := self.folder(stage)):
+            return None
+        modified = _modified(folder / LAST)
+        return None if modified in {None, self._stages[stage].get("earlier")} else folder / LAST
+
+    def _save(self) -> None:
         with written_whole(self.file) as temporary:
             YAML.save(temporary, self._stages)
 
 
-def find_run(args: dict, holds: str) -> Path | None:
+def _modified(file: Path) -> int | None:
+    """Return when a file was written last, in nanoseconds, None if it does not exist."""
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def training_ended(last: Path) -> bool:
+    """Return True for a last.pt after which no epoch is left; strip it if Ultralytics has not come to that."""
+    checkpoint = load_checkpoint(last)[1]
+    if checkpoint["epoch"] < 0:  # as Ultralytics leaves it
+        return True
+    if checkpoint["epoch"] + 1 < checkpoint["train_args"]["epochs"]:
+        return False
+    for file in (last, last.with_name("best.pt")):
+        strip_optimizer(file)
+    return True
+
+
+def find_run(args: dict, holds: str | Path) -> Path | None:
     """Return the newest run folder of a name, the numbered ones of repeated runs included.
 
     Args:
         args (dict): Arguments of the run; 'project', 'name', 'task' and 'mode' say where its folder is.
-        holds (str): File that the folder must hold.
+        holds (str | Path): File that the folder must hold.
 
     Returns:
         (Path | None): The folder, or None if there is none.
     """
-    place = {k: args.get(k) for k in ("project", "name", "task", "mode")}
+    place = {k: args.get(k) and str(args[k]) for k in ("project", "name", "task", "mode")}
     first = get_save_dir(SimpleNamespace(**place, exist_ok=True, save_dir=None))
     numbered = re.compile(rf"{re.escape(first.name)}(-?\d+)?")
     runs = [d for d in first.parent.glob(f"{first.name}*") if numbered.fullmatch(d.name) and (d / holds).exists()]
     return max(runs, key=lambda d: (d / holds).stat().st_mtime, default=None)
 
 
-def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of the run to resume, with what its caller may change.
 
     Args:
@@ -85,7 +113,8 @@ def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> dict[
         given (dict[str, Any]): Those among them that the caller has given.
 
     Returns:
-        (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
+        args (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
+        changed (dict[str, Any]): Those of the caller that are others than the run's.
 
     Raises:
         FileNotFoundError: If there is no such run.
@@ -98,9 +127,9 @@ def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> dict[
             f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
         )
     saved = YAML.load(run / "args.yaml")
-    changed = {k: given[k] for k in RESUME_MAY_CHANGE if k in given}
+    changed = {k: given[k] for k in RESUME_MAY_CHANGE if k in given and given[k] != saved[k]}
     ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
     if ignored:
         LOGGER.warning(f"resume ignores {', '.join(f'{k}={v}' for k, v in ignored.items())}: the run keeps its own")
     LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
-    return {**saved, **changed, "save_dir": str(run), "resume": False}
+    return {**saved, **changed, "save_dir": str(run), "resume": False}, changed

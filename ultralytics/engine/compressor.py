@@ -15,10 +15,18 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg import cfg2dict, get_cfg
+from ultralytics.cfg.compress.activation import PRUNE_CFG_PATH
 from ultralytics.cfg.compress.checks import is_sweep
-from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, load_named, warn_of_image_size
+from ultralytics.engine.compress_checks import (
+    check_classes,
+    check_model,
+    find_data,
+    is_yaml,
+    load_named,
+    warn_of_image_size,
+)
 from ultralytics.engine.compress_report import MAIN_METRIC, TASK_METRICS, report_on
-from ultralytics.engine.compress_stages import RESUME_MAY_CHANGE, Stages, resumed_arguments
+from ultralytics.engine.compress_stages import LAST, Stages, resumed_arguments, training_ended
 from ultralytics.engine.finetuner import report_on_finetuning
 from ultralytics.engine.pruning.checkpoint import save_pruned
 from ultralytics.engine.pruning.costs import COSTS
@@ -34,8 +42,10 @@ from ultralytics.engine.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
 from ultralytics.engine.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOGGER, YAML, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
+
+PRUNE_KEYS = tuple(YAML.load(PRUNE_CFG_PATH))
 
 
 class Compressor:
@@ -51,6 +61,7 @@ class Compressor:
         stages (Stages): Which stages are complete.
         metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
         known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
+        changed (dict[str, Any]): Arguments that a resumed run has been given anew.
     """
 
     task: str
@@ -73,10 +84,12 @@ class Compressor:
             FileNotFoundError: If 'resume' is set and there is no run to resume, or a file is missing.
         """
         given = {**({} if cfg is DEFAULT_CFG else cfg2dict(cfg)), **(overrides or {})}
-        overrides = {**cfg2dict(DEFAULT_CFG), **given, "mode": "compress", "task": self.task}
+        defaults = {k: v for k, v in cfg2dict(DEFAULT_CFG).items() if k != "imgsz"}  # stock trainers have their own
+        overrides = {**defaults, **given, "mode": "compress", "task": self.task}
         resume = bool(overrides.get("resume"))
+        self.changed: dict[str, Any] = {}
         if resume:
-            overrides = resumed_arguments(overrides, given)
+            overrides, self.changed = resumed_arguments(overrides, given)
         overrides["data"] = find_data(overrides.get("data"))
         overrides["model"] = check_model(overrides.get("model"), self.task)
         args = get_cfg(cfg, overrides)
@@ -109,6 +122,7 @@ class Compressor:
                 self._check_target(self.get_model(cfg=self.args.model, weights=None, verbose=False))
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
         model, checkpoint = load_checkpoint(dense)
+        check_classes(model, self.args, self.data)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
         files = {"dense": dense}
@@ -156,7 +170,7 @@ class Compressor:
         """Cut the dense, or sparse, model and write the pruned weights."""
         model, _ = load_checkpoint(weights, device=self.device)
         method = METHODS[self.args.prune_method]
-        losses = training_losses(self, model, method.per_sample) if method.needs_gradients else None
+        losses = training_losses(self, method.per_sample) if method.needs_gradients else None
         limits = self._limits(model, losses)
         pruned, record = prune_model(
             model,
@@ -195,19 +209,21 @@ class Compressor:
         if result := self.stages.result(stage):
             LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
             return result
-        folder = self.stages.folder(stage)
-        last = folder / "weights" / "last.pt" if folder else None
-        if last is None or not last.exists():
+        last, folder = self.stages.last(stage), self.stages.folder(stage)
+        if last is None:
             own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
             run = trainer(overrides={**args, **own}, _callbacks=self.callbacks)
+            if trainer is self.trainer:  # a stock class, which in other processes may know no keys but its own
+                for key in PRUNE_KEYS:
+                    delattr(run.args, key)
             self.stages.begin(stage, run.save_dir)
             run.train()
-        elif load_checkpoint(last)[1]["epoch"] >= 0:  # Ultralytics sets -1 when training has ended
-            run = trainer(overrides={"resume": str(last), **self._resume_args()}, _callbacks=self.callbacks)
+        elif not training_ended(last):
+            run = trainer(overrides={"resume": str(last), **self.changed}, _callbacks=self.callbacks)
             run.train()
         folder = self.stages.folder(stage)
         best = folder / "weights" / "best.pt"
-        self.stages.complete(stage, best if best.exists() else folder / "weights" / "last.pt")
+        self.stages.complete(stage, best if best.exists() else folder / LAST)
         return self.stages.result(stage)
 
     def _training_args(self, stage: str, model: str) -> dict[str, Any]:
@@ -219,7 +235,3 @@ class Compressor:
         if stage != "base":
             own["pretrained"] = True  # the weights that the stage before it has left
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
-
-    def _resume_args(self) -> dict[str, Any]:
-        """Return what a resumed training stage takes from this run's arguments."""
-        return {k: getattr(self.args, k) for k in RESUME_MAY_CHANGE}

@@ -15,14 +15,14 @@ from torch import nn
 from ultralytics.cfg import cfg2dict
 from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, load_named
 from ultralytics.engine.compress_report import TASK_METRICS, report_on
-from ultralytics.engine.compress_stages import find_run
+from ultralytics.engine.compress_stages import LAST, find_run, training_ended
 from ultralytics.engine.pruning.architecture import is_pruned
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.report import REPORT_FILE, save_report
 from ultralytics.engine.training_loggers import LoggedTrainer
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, colorstr
 
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
@@ -32,6 +32,7 @@ class Finetuner(LoggedTrainer):
 
     Attributes:
         task (str): Task of the stock trainer.
+        ended (bool): The training to resume has no epoch left.
     """
 
     task: str
@@ -52,8 +53,8 @@ class Finetuner(LoggedTrainer):
         args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {}), "task": self.task}
         overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
         if args["resume"] is True:
-            run = find_run(args, "weights/last.pt")
-            overrides["resume"] = str(run / "weights" / "last.pt") if run else False
+            run = find_run(args, LAST)
+            overrides["resume"] = str(run / LAST) if run else False
         if not overrides.get("resume", args["resume"]):
             overrides["data"] = find_data(args["data"])
             model = args["model"]
@@ -68,6 +69,7 @@ class Finetuner(LoggedTrainer):
             elif args["distill"]:
                 overrides["distill_model"] = find_teacher(pruned)
         super().__init__(cfg, overrides, _callbacks)
+        self.ended = bool(self.resume) and training_ended(Path(self.args.model))
 
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
@@ -88,8 +90,11 @@ class Finetuner(LoggedTrainer):
             LOGGER.info(f"{batches} batches in all: an optimizer step after each, nbs={self.batch_size}")
 
     def train(self) -> None:
-        """Train as the stock trainer does, then write the report."""
-        super().train()
+        """Train as the stock trainer does, unless a run to resume has nothing left to train, then write the report."""
+        if self.ended:
+            LOGGER.info(f"{colorstr('finetune:')} training is complete: {self.save_dir}")
+        else:
+            super().train()
         if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
             self.report()
 
@@ -111,11 +116,13 @@ def report_on_finetuning(
         on_plot (Callable): Is told the path of each picture.
     """
     before = Path(load_checkpoint(weights)[0].pruning["run"]) / REPORT_FILE
-    rows = json.loads(before.read_text(encoding="utf-8"))["rows"] if before.exists() else {}
+    earlier = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
+    rows = earlier.get("rows", {})
     files = {name: Path(row["weights"]) for name, row in rows.items()}
     if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
         LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
         return
+    args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs
     metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
     files["fine-tuned"] = weights
     folder = weights.parents[1]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.costs import COSTS
+from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.groups import Graph, example_image
 from ultralytics.engine.pruning.methods import METHODS
 from ultralytics.engine.pruning.regularisers import Regulariser
@@ -19,10 +21,11 @@ from ultralytics.engine.pruning.sparsity_plot import append_distribution, plot_s
 from ultralytics.engine.pruning.units import Units
 from ultralytics.engine.training_loggers import LoggedTrainer
 from ultralytics.nn.extra_modules import prunable_copy
-from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 DISTRIBUTION_FILE = "sparsity.csv"
+DOOMED_FILE = "doomed.pt"  # what a method that trains towards a target has chosen to remove
 SHARE_STEP = 0.05  # sparsity is compared in steps of this
 SHARE_WORTH = 1000.0  # fitness that a step of sparsity outweighs, whatever the task measures
 
@@ -73,15 +76,26 @@ class Sparsifier(LoggedTrainer):
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
         super()._setup_train()
-        if not self.resume:
-            (self.save_dir / DISTRIBUTION_FILE).unlink(missing_ok=True)  # as the stock trainer does with results.csv
-        self.regulariser = build_regulariser(unwrap_model(self.model), self.args)
+        with torch_distributed_zero_first(LOCAL_RANK):  # the first process chooses the units, the others read them
+            if not self.resume and LOCAL_RANK in {-1, 0}:
+                for file in (DISTRIBUTION_FILE, DOOMED_FILE):  # as the stock trainer does with results.csv
+                    (self.save_dir / file).unlink(missing_ok=True)
+            self.regulariser = self._build_regulariser(self.save_dir / DOOMED_FILE)
         # before every step the gradients are complete, unscaled and clipped: the pull is what `reg` says
         self.optimizer.register_step_pre_hook(self._add_gradients)
         LOGGER.info(
             f"{colorstr('sparsity:')} {type(self.regulariser).__name__} on {len(self.regulariser.units):,} units for "
             f"prune_method={self.args.prune_method}"
         )
+
+    def _build_regulariser(self, file: Path) -> Regulariser:
+        """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
+        chosen = torch.load(file, map_location=self.device) if file.exists() else None
+        regulariser = build_regulariser(unwrap_model(self.model), self.args, chosen)
+        if chosen is None and regulariser.doomed is not None:
+            with written_whole(file) as temporary:
+                torch.save(regulariser.doomed.cpu(), temporary)
+        return regulariser
 
     def _add_gradients(self, *_: Any) -> None:
         self.regulariser.add_gradients(unwrap_model(self.model), self.strength)
@@ -115,7 +129,8 @@ class Sparsifier(LoggedTrainer):
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """Write results.csv with the columns of `figures`, and the distribution behind them."""
-        super().save_metrics({**metrics, **self.figures()})
+        figures = self.figures()  # always the last columns, whether or not `validate` has put them among the metrics
+        super().save_metrics({k: v for k, v in metrics.items() if k not in figures} | figures)
         scales = self.regulariser.scales(self.ema.ema)
         append_distribution(self.save_dir / DISTRIBUTION_FILE, self.epoch + 1, scales)
 
@@ -131,13 +146,15 @@ class Sparsifier(LoggedTrainer):
         )
 
 
-def build_regulariser(model: nn.Module, args: SimpleNamespace) -> Regulariser:
+def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Tensor | None = None) -> Regulariser:
     """Return the regulariser of a method for a model about to be trained.
 
     Args:
         model (nn.Module): Stock model.
         args (SimpleNamespace): Arguments of the run; 'prune_method' and, for a method that trains towards a target,
             the keys of the budget are read.
+        doomed (torch.Tensor, optional): True for units that the target removes, shape (units,), if they have been
+            chosen before.
 
     Returns:
         (Regulariser): Regulariser on the model's device.
@@ -150,8 +167,7 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace) -> Regulariser:
     example = example_image(prunable)
     graph = Graph(prunable, example, method.needs_norms)
     units = Units(graph, example.device)
-    doomed = None
-    if method.regulariser.NEEDS_TARGET:
+    if method.regulariser.NEEDS_TARGET and doomed is None:
         cost = COSTS[args.budget](model, args.imgsz)
         formula = cost.formula(prunable, graph.groups, example)
         scores = score_groups(prunable, graph.groups, method)

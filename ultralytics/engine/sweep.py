@@ -14,7 +14,7 @@ import torch
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.cfg.compress.checks import sweep_targets
 from ultralytics.engine.compress_report import MAIN_METRIC
-from ultralytics.engine.compress_stages import STAGES_FILE, find_run
+from ultralytics.engine.compress_stages import find_run
 from ultralytics.engine.compressor import Compressor
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.latency import missing_for_onnx, onnx_latency, pytorch_latency
@@ -23,7 +23,9 @@ from ultralytics.engine.pruning.report import REPORT_FILE
 from ultralytics.engine.pruning.sweep_plot import draw_sweep
 from ultralytics.engine.sensitivity_map import SENSITIVITY_FILE, read_rows
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOGGER, YAML, colorstr
+
+RUNS_FILE = "runs.yaml"  # target to the folder of its run
 
 
 def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
 
     Raises:
         ValueError: If a target is not valid or out of reach.
+        FileNotFoundError: If 'resume' is set and there is no sweep to resume.
     """
     get_cfg(overrides={"speed_up": args["speed_up"]})  # checks every target
     if args.get("save_dir"):
@@ -50,9 +53,7 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
             f"'save_dir={args['save_dir']}' is one folder, and a sweep needs several. Use project and name."
         )
     name, targets = args["name"], sorted(sweep_targets(args), reverse=True)
-    place = SimpleNamespace(**{k: args.get(k) for k in ("project", "task")}, name=f"{name}-sweep", mode="compress")
-    again = bool(args.get("resume") or args.get("exist_ok"))
-    folder = get_save_dir(SimpleNamespace(**vars(place), exist_ok=again, save_dir=None))
+    folder, begun = sweep_folder(args)
     runs: dict[float, Compressor] = {}
     shared: dict[str, Any] = {}
     metrics: dict[str, dict[str, float]] = {}
@@ -60,8 +61,11 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
     for target in targets:
         LOGGER.info(f"{colorstr('sweep:')} cutting to speed_up={target:g}")
         own = {**args, **shared, "speed_up": float(target), "name": f"{name}-{target:g}x-prune"}
-        own["resume"] = bool(args.get("resume") and find_run({**own, "mode": "compress"}, STAGES_FILE))
+        own["resume"] = begun.get(f"{target:g}", False)
         run = runs[target] = compressor(overrides=own, _callbacks=callbacks)
+        begun[f"{target:g}"] = str(run.save_dir)
+        with written_whole(folder / RUNS_FILE) as temporary:
+            YAML.save(temporary, begun)
         run.metrics = metrics
         run.known_sensitivity = sensitivity
         run.compress()
@@ -76,9 +80,33 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
         results[target] = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
     run = runs[targets[0]]
     result = compare_targets(results, MAIN_METRIC[run.args.task], run.args.imgsz, run.device)
-    folder.mkdir(parents=True, exist_ok=True)
     save_sweep(result, folder, run.args.plots)
     return result
+
+
+def sweep_folder(args: dict[str, Any]) -> tuple[Path, dict[str, str]]:
+    """Return the folder of a sweep, which need not exist yet, and what it has begun.
+
+    Args:
+        args (dict): Overrides of the configuration; 'name' is the sweep's.
+
+    Returns:
+        folder (Path): Of the sweep to resume, or one for a new sweep.
+        begun (dict[str, str]): Target to the folder of its run.
+
+    Raises:
+        FileNotFoundError: If 'resume' is set and there is no such sweep.
+    """
+    place = {"project": args.get("project"), "task": args["task"], "name": f"{args['name']}-sweep", "mode": "compress"}
+    if not args.get("resume"):
+        again = bool(args.get("exist_ok"))
+        return get_save_dir(SimpleNamespace(**place, exist_ok=again, save_dir=None)), {}
+    if folder := find_run(place, RUNS_FILE):
+        return folder, YAML.load(folder / RUNS_FILE)
+    raise FileNotFoundError(
+        f"'resume={args['resume']}' found no sweep to resume with name={args['name']} and project="
+        f"{args.get('project')}. Pass the same name and project as before."
+    )
 
 
 def what_targets_share(report: dict, method: str) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:

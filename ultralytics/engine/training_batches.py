@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.classes import class_count
 from ultralytics.engine.pruning.image_size import image_stride
 from ultralytics.engine.pruning.scoring import Losses
 from ultralytics.utils import DEFAULT_CFG_DICT, TQDM
@@ -23,29 +22,17 @@ if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer
 
 
-def training_losses(trainer: BaseTrainer, model: nn.Module, per_sample: bool) -> Losses:
+def training_losses(trainer: BaseTrainer, per_sample: bool) -> Losses:
     """Return what draws batches from the training loader and yields the model's own loss on each.
 
     Args:
         trainer (BaseTrainer): A stock trainer that has its data set and arguments; 'batch' images go into a loss and
             'prune_batches' losses into a score.
-        model (nn.Module): The dense model.
         per_sample (bool): One image per loss instead, for as many images in all.
 
     Returns:
         (Callable): Model to an iterator of scalar losses.
-
-    Raises:
-        ValueError: If the model's classes are not those of the data set, whose labels it could not be judged by.
     """
-    nc = class_count(model)
-    if nc not in {None, trainer.data["nc"]}:
-        single = ", without single_cls" if trainer.args.single_cls else ""
-        raise ValueError(
-            f"'data={trainer.args.data}' has {trainer.data['nc']} classes and the model {nc}: prune_method="
-            f"{trainer.args.prune_method} needs the loss on labels of the model's own classes. Use the data set that "
-            f"the model was trained on{single}, or a method that needs no gradients, i.e. prune_method=lamp."
-        )
     batch, count = batch_to_measure(trainer.args), trainer.args.prune_batches
     batch, count = (1, count * batch) if per_sample else (batch, count)
 
