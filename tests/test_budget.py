@@ -3,10 +3,12 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from conftest import YOLOV8, build_model
 
+from ultralytics.engine.pruning.budget import CoupledGroups, Row, solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model
@@ -76,3 +78,21 @@ def test_target_out_of_reach_names_the_largest(yolov8n):
 def test_bad_arguments(yolov8n, arguments, message):
     with pytest.raises(ValueError, match=message):
         prune_model(yolov8n, **arguments)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("speed_up", [1.3, 2.0, 3.0])
+def test_nothing_is_removed_that_saves_no_time(seed, speed_up):
+    def milliseconds(kept):  # as long with 8 channels as with 16
+        return (np.ceil(np.asarray(kept) / 16) * [1.0, 2.0, 5.0]).sum(-1)
+
+    random = np.random.default_rng(seed)
+    counts = [*range(8, 65, 8)]
+    scores = [np.sort(random.exponential(scale, 64)) for scale in (1.0, 3.0, 1.0)]
+    coupled = [CoupledGroups([Row(i, torch.arange(64), 1)], s, counts) for i, s in enumerate(scores)]
+    limit = milliseconds([64, 64, 64]) / speed_up
+    kept = solve_budget(coupled, milliseconds, limit)
+    assert milliseconds(kept) <= limit
+    for i, count in enumerate(kept):
+        wider = [*kept[:i], count + 8, *kept[i + 1 :]]
+        assert count % 16 == 0 and (count == 64 or milliseconds(wider) > limit)

@@ -101,6 +101,17 @@ def test_pruned_by_milliseconds(counted, monkeypatch, global_pruning):
     assert record["budget"] == "pytorch" and record["target"] == 2.0 and record["reached"] > 0
 
 
+def test_time_outside_the_convolutions_is_warned_of(counted, monkeypatch, log):
+    monkeypatch.setattr(costs, "LatencyTable", lambda runtime, device: counted)
+    model = build_model("yolov8n")
+    convolutions = sum(macs(s) for calls in conv_shapes(model, 64).values() for s in calls)
+    for share, warned in ((0.6, False), (0.4, True)):
+        whole = costs.Timing(*[convolutions / share] * 3)
+        monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(lambda *args, whole=whole: {"dense": whole}))
+        assert costs.PyTorchCost(model, 64).rest == pytest.approx(whole.low - convolutions, rel=1e-6)
+        assert ("are spent outside the convolutions" in log.text) == warned
+
+
 def test_a_prediction_that_is_wrong_is_corrected(monkeypatch):
     class Slower(FlopsCost):
         """FLOPs, with as much again as a third of the dense model's that no pruning takes away and no formula knows."""

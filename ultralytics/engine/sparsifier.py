@@ -173,7 +173,7 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
         scores = score_groups(prunable, graph.groups, method)
         budget = Budget(args.speed_up, args.global_pruning, args.round_to, args.max_sparsity)
         sizes = [group.size for group in graph.groups]
-        doomed = units.select(select_units(graph, formula, scores, budget, formula.dense, sizes, solve=cost.solve))
+        doomed = units.select(select_units(graph, formula, scores, budget, formula.dense, sizes))
     return method.regulariser(units, doomed)
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.groups import Group
-from ultralytics.engine.pruning.widths import Widths
 
 
 class OutOfReachError(ValueError):
@@ -26,11 +25,9 @@ class Formula(Protocol):
 
     Attributes:
         dense (float): Cost with every unit kept.
-        widths (Widths): Widths of the layers that cost something.
     """
 
     dense: float
-    widths: Widths
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the cost, shape (...), of units kept in each group, shape (..., groups)."""

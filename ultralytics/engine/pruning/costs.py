@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget import solve_budget
 from ultralytics.engine.pruning.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.groups import Group
 from ultralytics.engine.pruning.image_size import fit_image_size
-from ultralytics.engine.pruning.knapsack import solve_knapsack
 from ultralytics.engine.pruning.latency import Timing, missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.latency_formula import LatencyFormula
 from ultralytics.engine.pruning.latency_shapes import conv_shapes
@@ -31,7 +29,6 @@ class FlopsCost:
 
     unit = "FLOPs"
     tolerance = None
-    solve = staticmethod(solve_budget)
 
     @staticmethod
     def check() -> None:
@@ -69,7 +66,6 @@ class LatencyCost:
     unit: str
     measure: Callable[[dict[str, nn.Module], int, torch.device], dict[str, Timing]]
     tolerance = 0.03
-    solve = staticmethod(solve_knapsack)
 
     @staticmethod
     def check() -> None:
@@ -95,6 +91,11 @@ class LatencyCost:
         whole = self.measure({"dense": dense}, self.imgsz, self.device)["dense"].low
         self.rest = max(whole - convolutions, 0.0)
         LOGGER.info(f"Dense model: {whole:.2f} {self.unit}, of which convolutions {convolutions:.2f} by the table")
+        if self.rest > whole / 2:
+            LOGGER.warning(
+                f"{self.rest:.2f} of {whole:.2f} {self.unit} are spent outside the convolutions, where pruning saves "
+                "nothing. If the machine had other work to do meanwhile, run again when it has none."
+            )
 
     def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> LatencyFormula:
         """Return the cost of a model in prunable form as a function of the units that its groups keep."""

@@ -186,7 +186,7 @@ class _Pruner:
             if step == 1:
                 self._first_scores = scores
             sizes = [history.dense_size(group) for group in graph.groups]
-            units = select_units(graph, formula, scores, budget, dense, sizes, step / steps, self.cost.solve)
+            units = select_units(graph, formula, scores, budget, dense, sizes, step / steps)
             kept = channels_to_keep(pruned, graph.groups, units)
             history.note(kept)
             cut(pruned, kept)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -46,7 +46,6 @@ def select_units(
     dense_cost: float,
     dense_sizes: Sequence[float],
     share: float = 1.0,
-    solve: Callable[..., list[int]] = solve_budget,
 ) -> list[torch.Tensor]:
     """Return the units of every group that are worth keeping.
 
@@ -58,7 +57,6 @@ def select_units(
         dense_cost (float): What it cost before the first cut.
         dense_sizes (Sequence[float]): Units of each group before the first cut.
         share (float): How far to go towards the target, as an exponent of its ratio.
-        solve (Callable): Solver for global pruning, `solve_budget` or `solve_knapsack`.
 
     Returns:
         (list[torch.Tensor]): Indices of the units to keep, for each group.
@@ -68,7 +66,7 @@ def select_units(
     """
     coupled = couple_groups(graph, scores, budget, dense_sizes)
     check_reachable(coupled, formula, budget.speed_up, dense_cost)
-    counts = (solve if budget.global_pruning else solve_budget)(coupled, formula, dense_cost / budget.speed_up**share)
+    counts = solve_budget(coupled, formula, dense_cost / budget.speed_up**share)
     return best_units(graph.groups, coupled, counts, scores)
 
 

@@ -52,11 +52,6 @@ class Widths:
         out, inp = (kept @ self._per_unit[axis] + self._fixed[axis] for axis in AXES)
         return out, inp
 
-    def share_a_layer(self) -> np.ndarray:
-        """Return True for every two groups that both hold channels of some layer, shape (groups, groups)."""
-        held = (self._per_unit["out"] + self._per_unit["in"] > 0).astype(float)
-        return held @ held.T > 0
-
 
 def paired_inputs(layer: nn.Module) -> int:
     """Return the channels of the 'in' axis; batch norms and depthwise convolutions have none."""
