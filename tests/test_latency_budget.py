@@ -108,8 +108,17 @@ def test_time_outside_the_convolutions_is_warned_of(counted, monkeypatch, log):
     for share, warned in ((0.6, False), (0.4, True)):
         whole = costs.Timing(*[convolutions / share] * 3)
         monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(lambda *args, whole=whole: {"dense": whole}))
-        assert costs.PyTorchCost(model, 64).rest == pytest.approx(whole.low - convolutions, rel=1e-6)
+        cost = costs.PyTorchCost(model, 64)
+        assert cost.rest == pytest.approx(whole.low - convolutions, rel=1e-6)
         assert ("are spent outside the convolutions" in log.text) == warned
+
+    later = {"dense": costs.Timing(*[convolutions + 1.0] * 3), "pruned": costs.Timing(*[convolutions / 2] * 3)}
+    monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(lambda *args: later))
+    assert cost.speed_up(model) == pytest.approx(2 * (1 + 1 / convolutions))
+    assert cost.rest == pytest.approx(1.0)  # the machine was busy at first
+    monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(lambda *args: dict.fromkeys(later, whole)))
+    cost.speed_up(model)
+    assert cost.rest == pytest.approx(1.0)  # and is again
 
 
 def test_a_prediction_that_is_wrong_is_corrected(monkeypatch):
