@@ -164,7 +164,7 @@ class _Pruner:
             results.append((pruned, history, reached))
             if self.cost.tolerance is None or abs(reached / target - 1) <= self.cost.tolerance:
                 return results[-1]
-            aim *= min(max(target / reached, 0.8), 1.25)
+            aim = target if self.cost.misled else aim * min(max(target / reached, 0.8), 1.25)
             if len(results) <= CORRECTIONS:
                 LOGGER.info(f"Speed-up {reached:.2f} in {self.cost.unit}, target {target}: cutting anew from the start")
         best = min(results, key=lambda result: abs(result[2] / target - 1))
