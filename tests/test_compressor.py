@@ -23,6 +23,7 @@ from ultralytics.engine.training_batches import batch_to_measure
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS, YAML
+from ultralytics.utils.torch_utils import strip_optimizer
 
 
 def parameters(file):
@@ -182,44 +183,85 @@ def stop_after_the_last_epoch(trainer):
         raise Interrupted
 
 
-def test_resume_finishes_what_stopped_after_the_last_epoch(settings, tmp_path):
+@pytest.mark.parametrize("stripped", [(), ("last.pt",)])
+def test_resume_finishes_what_stopped_after_the_last_epoch(settings, tmp_path, stripped):
     model = YOLO(settings["model"])
     model.add_callback("on_fit_epoch_end", stop_after_the_last_epoch)
     with pytest.raises(Interrupted):
         model.compress(**settings, name="f")
     best = tmp_path / "f-finetune" / "weights" / "best.pt"
+    for name in stripped:
+        strip_optimizer(best.with_name(name))
     assert load_checkpoint(best)[1]["optimizer"]
     report = YOLO(settings["model"]).compress(**settings, name="f", resume=True)
     assert list(report["rows"]) == ["dense", "pruned", "fine-tuned"]
     assert load_checkpoint(best)[1]["optimizer"] is None and epochs_done(tmp_path / "f-finetune") == [1, 2]
 
 
-def test_article_style_fine_tuning_that_has_ended_gets_its_report(settings, tmp_path):
+@pytest.mark.parametrize("stop", ["epoch", "report"])
+def test_article_style_fine_tuning_that_has_ended_gets_its_report(settings, tmp_path, monkeypatch, stop):
+    def interrupt(trainer):
+        raise Interrupted
+
     path = DetectionCompressor(overrides={**settings, "name": "t-prune"}).compress()
     overrides = {**settings, "model": path, "name": "t-finetune"}
     trainer = DetectionFinetune(overrides=overrides)
-    trainer.add_callback("on_fit_epoch_end", stop_after_the_last_epoch)
-    with pytest.raises(Interrupted):
-        trainer.train()
+    with monkeypatch.context() as patch:
+        if stop == "epoch":
+            trainer.add_callback("on_fit_epoch_end", stop_after_the_last_epoch)
+        else:
+            patch.setattr(DetectionFinetune, "report", interrupt)
+        with pytest.raises(Interrupted):
+            trainer.train()
     report = tmp_path / "t-finetune" / "report.json"
     assert not report.exists()
     DetectionFinetune(overrides={**overrides, "resume": True}).train()
     assert report.exists() and epochs_done(tmp_path / "t-finetune") == [1, 2]
+    assert not (tmp_path / "t-finetune-2").exists() and not torch.are_deterministic_algorithms_enabled()
+
+
+def test_article_style_fine_tuning_does_not_resume_that_of_another_cut(settings, tmp_path, log):
+    for target, resume in ((2.0, False), (3.0, True)):
+        path = DetectionCompressor(overrides={**settings, "name": "o-prune", "speed_up": target}).compress()
+        own = {"model": path, "name": "o-finetune", "epochs": 1, "resume": resume}
+        DetectionFinetune(overrides={**settings, **own}).train()
+    assert parameters(tmp_path / "o-finetune-2" / "weights" / "best.pt") == parameters(path)
+    assert f"o-finetune is no training of 'model={path}'" in log.text
+
+
+@pytest.mark.parametrize("keys", [{"speed_up": 500.0}, {"data": "three"}])
+def test_run_that_was_refused_is_not_the_one_to_resume(tiny_data, settings, tmp_path, keys):
+    YAML.save(tmp_path / "three.yaml", {**YAML.load(tiny_data), "names": {0: "blue", 1: "yellow", 2: "red"}})
+    keys = {k: str(tmp_path / "three.yaml") if v == "three" else v for k, v in keys.items()}
+    run = DetectionCompressor(overrides={**settings, "name": "q-prune"})
+    with pytest.raises(ValueError, match="cannot be reached|has 3 classes"):
+        DetectionCompressor(overrides={**settings, "name": "q-prune", **keys}).compress()
+    resumed = DetectionCompressor(overrides={**settings, "name": "q-prune", "resume": True})
+    assert resumed.save_dir == run.save_dir
 
 
 def test_base_training_is_a_stock_run(tiny_data, tmp_path):
+    """A DDP worker that lacks this package refuses its keys."""
     seen = []
 
-    def look(trainer):
-        seen.append(vars(trainer.args))
+    def interrupt(trainer):
         raise Interrupted
 
-    overrides = {**FAST, "model": "yolov8n.yaml", "data": tiny_data, "project": str(tmp_path), "name": "k-prune"}
-    run = DetectionCompressor(overrides=overrides)
-    run.add_callback("on_train_start", look)
-    with pytest.raises(Interrupted):
-        run.compress()
-    assert seen[0]["imgsz"] == 32 and not set(PRUNE_KEYS) & set(seen[0])  # a worker without this package refuses them
+    for resume in (False, True):
+        own = {
+            "model": "yolov8n.yaml",
+            "data": tiny_data,
+            "project": str(tmp_path),
+            "name": "k-prune",
+            "resume": resume,
+        }
+        run = DetectionCompressor(overrides={**FAST, **own})
+        run.add_callback("on_train_start", lambda trainer: seen.append(vars(trainer.args)))
+        run.add_callback("on_fit_epoch_end", interrupt)
+        with pytest.raises(Interrupted):
+            run.compress()
+    assert [args["imgsz"] for args in seen] == [32, 32] and seen[1]["resume"]
+    assert not any(set(PRUNE_KEYS) & set(args) for args in seen)
 
 
 def test_report_validates_every_model_with_the_same_max_det(settings, tmp_path):

@@ -130,6 +130,12 @@ def test_a_machine_that_was_disturbed_is_noticed_by_its_dense_model(counted, mon
     added[:] = [15.0, 0.0, 0.0]  # while the dense model was
     _, again = prune_model(model, 2.0, budget="pytorch", imgsz=64)
     assert again["reached"] == record["reached"] and not added
+    added[:] = [50.0, 0.0, 0.0]  # so much that the target seems out of reach
+    _, again = prune_model(model, 2.0, budget="pytorch", imgsz=64)
+    assert again["reached"] == record["reached"] and not added
+    with pytest.raises(ValueError, match="cannot be reached"):
+        added[:] = [50.0, 50.0]  # as far as can be seen
+        prune_model(model, 2.0, budget="pytorch", imgsz=64)
 
 
 def test_a_prediction_that_is_wrong_is_corrected(monkeypatch):

@@ -110,6 +110,8 @@ def test_resumed_run_keeps_its_own_arguments(settings, log):
     assert resumed.changed == {}  # so that a training stage keeps a batch of its own
     resumed = DetectionCompressor(overrides={**place, "name": "k-prune", "resume": True, "batch": 3})
     assert resumed.args.batch == 3 and resumed.changed == {"batch": 3}
+    again = DetectionCompressor(overrides={**place, "name": "k-prune", "resume": True, "batch": 3})
+    assert again.args.batch == 3 and again.changed == {"batch": 3}  # the stage still has its own
 
 
 def test_image_size_that_is_not_given_is_the_tasks_own(settings, tmp_path):

@@ -66,6 +66,8 @@ def test_targets_out_of_reach_stop_before_any_training(settings, tmp_path):
     with pytest.raises(ValueError, match="'speed_up=5000.0' cannot be reached"):
         YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 5000]}, name="u")
     assert not list(tmp_path.glob("*-finetune"))
+    with pytest.raises(FileNotFoundError, match="found no sweep to resume with name=u"):
+        YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 5]}, name="u", resume=True)
 
 
 def test_sweep_from_yaml_resumes_and_shares(tiny_data, tmp_path):

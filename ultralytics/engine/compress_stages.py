@@ -15,6 +15,7 @@ from ultralytics.utils import LOGGER, YAML, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer
 
 STAGES_FILE = "stages.yaml"
+CHANGED = "changed"  # entry of the record that is no stage: arguments that a resumed run was given anew
 LAST = Path("weights", "last.pt")  # of a training stage, in its folder
 PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
@@ -27,16 +28,24 @@ class Stages:
         file (Path): The record.
     """
 
-    def __init__(self, save_dir: Path, resume: bool):
-        """Read the record of a run to resume; of another run in the same folder, remove it.
+    def __init__(self, save_dir: Path, resume: bool, changed: dict[str, Any]):
+        """Read the record of a run to resume; of another run in the same folder, begin anew.
 
         Args:
             save_dir (Path): Run folder of the compressor.
             resume (bool): Go on with what is there.
+            changed (dict[str, Any]): Arguments that the run has been given anew, now or when it was resumed before.
         """
         self.file = save_dir / STAGES_FILE
         self._stages: dict[str, dict[str, Any]] = YAML.load(self.file) if resume else {}
+        if changed:
+            self._stages[CHANGED] = changed
         self._save()
+
+    def forget(self) -> None:
+        """Remove the record of a run that was refused before a stage had begun: there is nothing to resume."""
+        if not self._stages.keys() - {CHANGED}:
+            self.file.unlink()
 
     def begin(self, stage: str, folder: Path) -> None:
         """Note the folder in which a stage works, and the checkpoint in it that another run has left."""
@@ -79,12 +88,11 @@ def _modified(file: Path) -> int | None:
 def training_ended(last: Path) -> bool:
     """Return True for a last.pt after which no epoch is left; strip it if Ultralytics has not come to that."""
     checkpoint = load_checkpoint(last)[1]
-    if checkpoint["epoch"] < 0:  # as Ultralytics leaves it
-        return True
-    if checkpoint["epoch"] + 1 < checkpoint["train_args"]["epochs"]:
+    if 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:
         return False
-    for file in (last, last.with_name("best.pt")):
-        strip_optimizer(file)
+    for file in (last.with_name("best.pt"), last):
+        if file.exists() and load_checkpoint(file)[1]["epoch"] >= 0:  # -1 as Ultralytics leaves it
+            strip_optimizer(file)
     return True
 
 
@@ -114,7 +122,7 @@ def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> tuple
 
     Returns:
         args (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
-        changed (dict[str, Any]): Those of the caller that are others than the run's.
+        changed (dict[str, Any]): Those of the caller that are others than the run began with.
 
     Raises:
         FileNotFoundError: If there is no such run.
@@ -127,7 +135,8 @@ def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> tuple
             f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
         )
     saved = YAML.load(run / "args.yaml")
-    changed = {k: given[k] for k in RESUME_MAY_CHANGE if k in given and given[k] != saved[k]}
+    changed = YAML.load(run / STAGES_FILE).get(CHANGED, {})
+    changed |= {k: given[k] for k in RESUME_MAY_CHANGE if k in given and given[k] != saved[k]}
     ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
     if ignored:
         LOGGER.warning(f"resume ignores {', '.join(f'{k}={v}' for k, v in ignored.items())}: the run keeps its own")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -44,6 +44,9 @@ from ultralytics.engine.training_batches import training_images, training_losses
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, YAML, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer
 
 PRUNE_KEYS = tuple(YAML.load(PRUNE_CFG_PATH))
 
@@ -106,7 +109,7 @@ class Compressor:
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
-        self.stages = Stages(self.save_dir, resume)
+        self.stages = Stages(self.save_dir, resume, self.changed)
         if not resume:  # with exist_ok, there may be another run's
             (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)
 
@@ -115,7 +118,21 @@ class Compressor:
 
         Returns:
             (str): Path of the pruned weights.
+
+        Raises:
+            ValueError: If the target is out of reach, or the model's classes are not the data's.
         """
+        try:
+            self._compress()
+        except ValueError:
+            self.stages.forget()
+            raise
+        unset_deterministic()  # which the constructor of every trainer sets
+        LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
+        return str(self.pruned)
+
+    def _compress(self) -> None:
+        """Run the stages."""
         dense = Path(self.args.model)
         if is_yaml(dense):
             if not self.stages.result("base"):
@@ -136,9 +153,6 @@ class Compressor:
             report = report_on(files, dict(self.metrics), self.args, self.device, self.save_dir)
             save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
-        unset_deterministic()  # which the constructor of every trainer sets
-        LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
-        return str(self.pruned)
 
     def _check_target(self, model: nn.Module) -> None:
         """Refuse a target in FLOPs that is out of reach before a training, rather than after it."""
@@ -212,19 +226,23 @@ class Compressor:
         last, folder = self.stages.last(stage), self.stages.folder(stage)
         if last is None:
             own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
-            run = trainer(overrides={**args, **own}, _callbacks=self.callbacks)
-            if trainer is self.trainer:  # a stock class, which in other processes may know no keys but its own
-                for key in PRUNE_KEYS:
-                    delattr(run.args, key)
+            run = self._trainer(trainer, {**args, **own})
             self.stages.begin(stage, run.save_dir)
             run.train()
         elif not training_ended(last):
-            run = trainer(overrides={"resume": str(last), **self.changed}, _callbacks=self.callbacks)
-            run.train()
+            self._trainer(trainer, {"resume": str(last), **self.changed}).train()
         folder = self.stages.folder(stage)
         best = folder / "weights" / "best.pt"
         self.stages.complete(stage, best if best.exists() else folder / LAST)
         return self.stages.result(stage)
+
+    def _trainer(self, trainer: Callable, overrides: dict[str, Any]) -> BaseTrainer:
+        """Return a training stage, a stock class without this mode's keys, which DDP workers may not know."""
+        run = trainer(overrides=overrides, _callbacks=self.callbacks)
+        if trainer is self.trainer:
+            for key in PRUNE_KEYS:
+                vars(run.args).pop(key, None)
+        return run
 
     def _training_args(self, stage: str, model: str) -> dict[str, Any]:
         """Return the arguments of a training stage: this run's, with a folder beside this run's."""

@@ -17,12 +17,14 @@ from ultralytics.engine.compress_checks import check_model, find_data, is_yaml, 
 from ultralytics.engine.compress_report import TASK_METRICS, report_on
 from ultralytics.engine.compress_stages import LAST, find_run, training_ended
 from ultralytics.engine.pruning.architecture import is_pruned
+from ultralytics.engine.pruning.checkpoint import RECORD
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.report import REPORT_FILE, save_report
 from ultralytics.engine.training_loggers import LoggedTrainer
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils.torch_utils import unset_deterministic
 
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
@@ -53,8 +55,7 @@ class Finetuner(LoggedTrainer):
         args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {}), "task": self.task}
         overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
         if args["resume"] is True:
-            run = find_run(args, LAST)
-            overrides["resume"] = str(run / LAST) if run else False
+            overrides |= run_to_resume(args)
         if not overrides.get("resume", args["resume"]):
             overrides["data"] = find_data(args["data"])
             model = args["model"]
@@ -93,6 +94,7 @@ class Finetuner(LoggedTrainer):
         """Train as the stock trainer does, unless a run to resume has nothing left to train, then write the report."""
         if self.ended:
             LOGGER.info(f"{colorstr('finetune:')} training is complete: {self.save_dir}")
+            unset_deterministic()  # which the constructor has set, and a training sets back
         else:
             super().train()
         if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
@@ -102,6 +104,28 @@ class Finetuner(LoggedTrainer):
         """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
         best = self.best if self.best.exists() else self.last
         report_on_finetuning(best, self.args, self.device, self.on_plot)
+
+
+def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
+    """Return what continues the newest run of this 'project' and 'name'.
+
+    Args:
+        args (dict[str, Any]): Arguments of the run.
+
+    Returns:
+        (dict[str, Any]): 'resume' and 'save_dir', which Ultralytics drops from a checkpoint when a training has ended;
+            'resume' alone and False if there is no such run, or it trained another cut than 'model', which is logged.
+    """
+    run = find_run(args, LAST)
+    if run is None:
+        return {"resume": False}
+    if args["model"] and str(args["model"]).endswith(".pt"):
+        trained = load_checkpoint(run / LAST)[0]
+        trained = getattr(trained, "student_model", trained)  # with a teacher
+        if getattr(trained, RECORD, None) != getattr(load_named("model", args["model"]), RECORD, None):
+            LOGGER.warning(f"resume: {run} is no training of 'model={args['model']}', which begins anew")
+            return {"resume": False}
+    return {"resume": str(run / LAST), "save_dir": str(run)}
 
 
 def report_on_finetuning(

@@ -14,7 +14,7 @@ import torch
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.cfg.compress.checks import sweep_targets
 from ultralytics.engine.compress_report import MAIN_METRIC
-from ultralytics.engine.compress_stages import find_run
+from ultralytics.engine.compress_stages import STAGES_FILE, find_run
 from ultralytics.engine.compressor import Compressor
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.latency import missing_for_onnx, onnx_latency, pytorch_latency
@@ -61,14 +61,20 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
     for target in targets:
         LOGGER.info(f"{colorstr('sweep:')} cutting to speed_up={target:g}")
         own = {**args, **shared, "speed_up": float(target), "name": f"{name}-{target:g}x-prune"}
-        own["resume"] = begun.get(f"{target:g}", False)
+        earlier = begun.get(f"{target:g}")
+        own["resume"] = earlier if earlier and (Path(earlier) / STAGES_FILE).exists() else False
         run = runs[target] = compressor(overrides=own, _callbacks=callbacks)
         begun[f"{target:g}"] = str(run.save_dir)
         with written_whole(folder / RUNS_FILE) as temporary:
             YAML.save(temporary, begun)
         run.metrics = metrics
         run.known_sensitivity = sensitivity
-        run.compress()
+        try:
+            run.compress()
+        except ValueError:
+            if not any((Path(begun_run) / STAGES_FILE).exists() for begun_run in begun.values()):
+                (folder / RUNS_FILE).unlink()  # refused: there is nothing to resume
+            raise
         report = json.loads((run.save_dir / REPORT_FILE).read_text(encoding="utf-8"))
         shared, metrics = what_targets_share(report, run.args.prune_method)
         if "sparse" in metrics or "sparse" not in report["rows"]:

@@ -48,6 +48,11 @@ class FlopsCost:
         """
         self.dense = dense
 
+    @staticmethod
+    def recheck() -> bool:
+        """Return False: nothing was measured that could have been disturbed."""
+        return False
+
     def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> FlopsFormula:
         """Return the cost of a model in prunable form as a function of the units that its groups keep."""
         return FlopsFormula(model, groups, example, count_flops(model))
@@ -126,9 +131,18 @@ class LatencyCost:
                 break
             LOGGER.info(f"Dense model: {attempts[-1]['dense'].low:.2f} instead of {self.whole:.2f} {self.unit}")
         times = min(attempts, key=lambda attempt: attempt["dense"].low)
-        self.misled = times["dense"].low < self.whole * (1 - NOISE)
-        self.whole = min(self.whole, times["dense"].low)
+        self._learn(times["dense"].low)
         return times["dense"].low / times["pruned"].low
+
+    def recheck(self) -> bool:
+        """Time the dense model again; return True if it was disturbed at first, so that predictions change."""
+        self._learn(self.measure({"dense": self.dense}, self.imgsz, self.device)["dense"].low)
+        return self.misled
+
+    def _learn(self, whole: float) -> None:
+        """Take note of how long the dense model took this time."""
+        self.misled = whole < self.whole * (1 - NOISE)
+        self.whole = min(self.whole, whole)
 
 
 class PyTorchCost(LatencyCost):

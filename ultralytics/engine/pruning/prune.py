@@ -157,6 +157,8 @@ class _Pruner:
             try:
                 pruned, history = self._cut(replace(budget, speed_up=aim), steps)
             except OutOfReachError:
+                if not results and self.cost.recheck():
+                    continue
                 if not results:
                     raise
                 break  # a correction can ask for more than there is to remove
