@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import FAST, ROOT, Interrupted
+from conftest import FAST, ROOT, Interrupted, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
@@ -156,9 +156,6 @@ def test_resume_continues_at_the_stage(settings, tmp_path):
 
 
 def test_resume_does_not_take_what_an_earlier_run_has_left(settings, tmp_path):
-    def interrupt(trainer):
-        raise Interrupted
-
     settings = {**settings, "epochs": 1, "name": "e", "exist_ok": True}
     YOLO(settings["model"]).compress(**settings)
     model = YOLO(settings["model"])
@@ -200,9 +197,6 @@ def test_resume_finishes_what_stopped_after_the_last_epoch(settings, tmp_path, s
 
 @pytest.mark.parametrize("stop", ["epoch", "report"])
 def test_article_style_fine_tuning_that_has_ended_gets_its_report(settings, tmp_path, monkeypatch, stop):
-    def interrupt(trainer):
-        raise Interrupted
-
     path = DetectionCompressor(overrides={**settings, "name": "t-prune"}).compress()
     overrides = {**settings, "model": path, "name": "t-finetune"}
     trainer = DetectionFinetune(overrides=overrides)
@@ -243,9 +237,6 @@ def test_run_that_was_refused_is_not_the_one_to_resume(tiny_data, settings, tmp_
 def test_base_training_is_a_stock_run(tiny_data, tmp_path):
     """A DDP worker that lacks this package refuses its keys."""
     seen = []
-
-    def interrupt(trainer):
-        raise Interrupted
 
     for resume in (False, True):
         own = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Interrupted
+from conftest import ROOT, Interrupted, interrupt
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.sparsity_plot import BINS, append_distribution, read_distribution
@@ -133,9 +133,6 @@ def test_resume_continues_within_sparsity_training(settings, tmp_path):
 
 
 def test_units_of_a_target_are_chosen_once(settings, tmp_path):
-    def interrupt(trainer):
-        raise Interrupted
-
     overrides = {**settings, "prune_method": "growing_reg", "sl_epochs": 2, "epochs": 1, "name": "c"}
     model = YOLO(settings["model"])
     model.add_callback("on_fit_epoch_end", interrupt)

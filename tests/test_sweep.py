@@ -6,7 +6,7 @@ import json
 
 import cv2
 import pytest
-from conftest import FAST, Interrupted
+from conftest import FAST, Interrupted, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
@@ -115,9 +115,6 @@ def test_sweep_from_yaml_resumes_and_shares(tiny_data, tmp_path):
 
 
 def test_resumed_sweep_keeps_to_its_own_runs(settings, tmp_path, monkeypatch):
-    def interrupt(self):
-        raise Interrupted
-
     def compress(**keys):
         with pytest.raises(Interrupted):
             YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 2]}, name="v", **keys)
@@ -146,9 +143,6 @@ def test_sensitivity_map_is_shared(settings, tmp_path, monkeypatch):
     measured = []
     cut_copy = sensitivity.cut_copy
     monkeypatch.setattr(sensitivity, "cut_copy", lambda *args: measured.append(1) or cut_copy(*args))
-
-    def interrupt(trainer):
-        raise Interrupted
 
     model = YOLO(settings["model"])
     model.add_callback("on_train_start", interrupt)

@@ -34,7 +34,6 @@ class Finetuner(LoggedTrainer):
 
     Attributes:
         task (str): Task of the stock trainer.
-        ended (bool): The training to resume has no epoch left.
     """
 
     task: str
@@ -70,7 +69,6 @@ class Finetuner(LoggedTrainer):
             elif args["distill"]:
                 overrides["distill_model"] = find_teacher(pruned)
         super().__init__(cfg, overrides, _callbacks)
-        self.ended = bool(self.resume) and training_ended(Path(self.args.model))
 
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
@@ -92,7 +90,7 @@ class Finetuner(LoggedTrainer):
 
     def train(self) -> None:
         """Train as the stock trainer does, unless a run to resume has nothing left to train, then write the report."""
-        if self.ended:
+        if self.resume and training_ended(Path(self.args.model)):
             LOGGER.info(f"{colorstr('finetune:')} training is complete: {self.save_dir}")
             unset_deterministic()  # which the constructor has set, and a training sets back
         else:

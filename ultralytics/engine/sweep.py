@@ -61,8 +61,7 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
     for target in targets:
         LOGGER.info(f"{colorstr('sweep:')} cutting to speed_up={target:g}")
         own = {**args, **shared, "speed_up": float(target), "name": f"{name}-{target:g}x-prune"}
-        earlier = begun.get(f"{target:g}")
-        own["resume"] = earlier if earlier and (Path(earlier) / STAGES_FILE).exists() else False
+        own["resume"] = begun.get(f"{target:g}", False)
         run = runs[target] = compressor(overrides=own, _callbacks=callbacks)
         begun[f"{target:g}"] = str(run.save_dir)
         with written_whole(folder / RUNS_FILE) as temporary:
@@ -72,8 +71,8 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
         try:
             run.compress()
         except ValueError:
-            if not any((Path(begun_run) / STAGES_FILE).exists() for begun_run in begun.values()):
-                (folder / RUNS_FILE).unlink()  # refused: there is nothing to resume
+            if not resumable(begun):
+                (folder / RUNS_FILE).unlink()
             raise
         report = json.loads((run.save_dir / REPORT_FILE).read_text(encoding="utf-8"))
         shared, metrics = what_targets_share(report, run.args.prune_method)
@@ -98,7 +97,7 @@ def sweep_folder(args: dict[str, Any]) -> tuple[Path, dict[str, str]]:
 
     Returns:
         folder (Path): Of the sweep to resume, or one for a new sweep.
-        begun (dict[str, str]): Target to the folder of its run.
+        begun (dict[str, str]): Target to the folder of its run, for runs that can be resumed.
 
     Raises:
         FileNotFoundError: If 'resume' is set and there is no such sweep.
@@ -108,11 +107,16 @@ def sweep_folder(args: dict[str, Any]) -> tuple[Path, dict[str, str]]:
         again = bool(args.get("exist_ok"))
         return get_save_dir(SimpleNamespace(**place, exist_ok=again, save_dir=None)), {}
     if folder := find_run(place, RUNS_FILE):
-        return folder, YAML.load(folder / RUNS_FILE)
+        return folder, resumable(YAML.load(folder / RUNS_FILE))
     raise FileNotFoundError(
         f"'resume={args['resume']}' found no sweep to resume with name={args['name']} and project="
         f"{args.get('project')}. Pass the same name and project as before."
     )
+
+
+def resumable(runs: dict[str, str]) -> dict[str, str]:
+    """Return those among the runs of a sweep that have a record of stages, which one that was refused has not."""
+    return {target: run for target, run in runs.items() if (Path(run) / STAGES_FILE).exists()}
 
 
 def what_targets_share(report: dict, method: str) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:

@@ -157,11 +157,11 @@ class _Pruner:
             try:
                 pruned, history = self._cut(replace(budget, speed_up=aim), steps)
             except OutOfReachError:
-                if not results and self.cost.recheck():
-                    continue
-                if not results:
+                if results:
+                    break  # a correction can ask for more than there is to remove
+                if not self.cost.recheck():
                     raise
-                break  # a correction can ask for more than there is to remove
+                continue
             reached = self.cost.speed_up(pruned)
             results.append((pruned, history, reached))
             if self.cost.tolerance is None or abs(reached / target - 1) <= self.cost.tolerance:
