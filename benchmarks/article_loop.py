@@ -10,7 +10,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from ultralytics.engine.pruning.heads import find_ends
+from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.nn.extra_modules import to_prunable
 
 STEPS = 200

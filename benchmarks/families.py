@@ -24,10 +24,11 @@ from fetch import machine
 from railway import stock_environment
 
 from ultralytics import RTDETR, YOLO
-from ultralytics.engine.pruning.checkpoint import save_pruned
-from ultralytics.engine.pruning.groups import Graph, example_image
-from ultralytics.engine.pruning.oracle import enliven, flatten, largest_difference
+from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.graph.groups import Graph
+from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, largest_difference
 from ultralytics.nn.extra_modules import prunable_copy
 from ultralytics.utils import LOGGER, TQDM
 

@@ -22,7 +22,7 @@ from torch import nn
 from tree_crowns import build_data
 
 from ultralytics import YOLO
-from ultralytics.engine.pruning.flops import count_flops
+from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER

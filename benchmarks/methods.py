@@ -18,10 +18,10 @@ from typing import Any
 from experiment import Experiment, settings_of, spread
 from fetch import machine
 
-from ultralytics.engine.pruning.checkpoint import save_pruned
-from ultralytics.engine.pruning.methods import METHODS
+from ultralytics.engine.compress.sparsity_settings import sl_hyperparameters
+from ultralytics.engine.pruning.checkpoint.record import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.engine.sparsity_settings import sl_hyperparameters
+from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.models.yolo.detect.compress import DetectionSparsifier
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER

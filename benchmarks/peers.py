@@ -24,8 +24,8 @@ from experiment import SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, fetch_yolo11n, machine
 
 from ultralytics import YOLO
-from ultralytics.engine.pruning.checkpoint import save_pruned
-from ultralytics.engine.pruning.flops import count_flops
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.checkpoint.record import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect.compress import DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint

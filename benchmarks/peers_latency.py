@@ -20,7 +20,7 @@ from latency import timing
 from peers import LABELS
 
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.engine.pruning.latency import onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency.whole import onnx_latency, pytorch_latency
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, plt_settings
 

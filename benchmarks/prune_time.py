@@ -25,7 +25,7 @@ from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning import prune
-from ultralytics.engine.pruning.flops import count_flops
+from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.utils import LOGGER
 
 PARTS = {  # name in the table: functions that `prune_model` calls

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fetch import fetch_railway, machine
 
-from ultralytics.engine.pruning.checkpoint import NOT_FROM_YAML, save_pruned
+from ultralytics.engine.pruning.checkpoint.record import NOT_FROM_YAML, save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER

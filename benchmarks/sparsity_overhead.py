@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from fetch import machine
 
-from ultralytics.engine.compress_checks import find_data
-from ultralytics.engine.pruning.methods import METHODS
+from ultralytics.engine.compress.checks import find_data
+from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.models.yolo.detect.compress import DetectionSparsifier
 from ultralytics.utils import LOGGER
 

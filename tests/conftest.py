@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.engine.pruning.oracle import enliven
+from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.nn.tasks import (
     ClassificationModel,
     DepthModel,

@@ -91,7 +91,7 @@ def patch_model(module: ModuleType) -> None:
             >>> model = YOLO("best.pt")
             >>> model.compress(data="coco8.yaml", speed_up=2.0, epochs=100)
         """
-        from ultralytics.engine.compress_model import compress_model
+        from ultralytics.engine.compress.mode import compress_model
 
         return compress_model(self, compressor, **kwargs)
 
@@ -182,7 +182,7 @@ def patch_trainer(name: str, module: ModuleType) -> None:
 
     @functools.wraps(get_model)
     def get_model_or_keep_pruned(self, cfg=None, weights=None, verbose=True):
-        from ultralytics.engine.pruning.architecture import has_pruned_yaml, is_pruned, keep_architecture
+        from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, is_pruned, keep_architecture
 
         if is_pruned(weights):
             return keep_architecture(weights, self.data, self.args)

@@ -13,13 +13,13 @@ class Bound(NamedTuple):
     up_to: float = float("inf")
 
 
-# Names of the criteria are checked against the table in `ultralytics.engine.pruning.methods`
+# Names of the criteria are checked against the table in `ultralytics.engine.pruning.ranking.methods`
 RANGES = {"speed_up": Bound(1.0), "max_sparsity": Bound(0.0, 1.0)}
 INT_MIN = {"round_to": 1, "iterative_steps": 1, "prune_batches": 1, "sl_epochs": 0, "reg_decay_step": 1}
 NOT_NEGATIVE = ("reg", "reg_decay", "delta_reg", "sensitivity_drop")
 CHOICES = {
     "reg_decay_type": ("constant", "linear", "step"),
-    "budget": ("flops", "onnx", "pytorch"),  # the keys of `ultralytics.engine.pruning.costs.COSTS`
+    "budget": ("flops", "onnx", "pytorch"),  # the keys of `ultralytics.engine.pruning.budget.costs.COSTS`
 }
 
 
@@ -57,7 +57,7 @@ def check_prune_cfg(cfg: dict) -> None:
     Raises:
         ValueError: If a value is outside its range or is none of the known names.
     """
-    from ultralytics.engine.pruning.methods import METHODS
+    from ultralytics.engine.pruning.ranking.methods import METHODS
 
     for k, bound in RANGES.items():
         v = cfg.get(k)

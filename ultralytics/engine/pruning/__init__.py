@@ -1,7 +1,36 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Structured pruning as a library: model in, model out; it knows no trainer and no data set.
 
-The way of a model: `trace` (which layers read which) → `groups` (which channels go together) → `criteria` (what a
-channel is worth) → `budget` (how many each layer keeps) → `cut` (slice the layers). `prune.prune_model` walks it;
-`checkpoint` and `architecture` keep the result.
+The way of a model: `graph` (which channels go together) → `ranking` (what a channel is worth) → `budget` (how many each
+layer keeps) → `surgery` (slice the layers) → `checkpoint`. `prune.prune_model` walks it. Rooms import only from rooms
+after them in the list `report`, `ranking`, `budget`, (`checkpoint`, `latency`, `sparsity`, `surgery`), `graph`.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint.record import save_pruned
+    from .prune import prune_model
+    from .ranking.methods import METHODS
+    from .surgery.oracle import largest_difference
+
+__all__ = ("METHODS", "largest_difference", "prune_model", "save_pruned")
+
+FACE = {  # public name: module that has it, imported when it is asked for
+    "METHODS": "ranking.methods",
+    "largest_difference": "surgery.oracle",
+    "prune_model": "prune",
+    "save_pruned": "checkpoint.record",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name: importing Ultralytics must not import torch-pruning."""
+    if name not in FACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{FACE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *FACE]

@@ -11,15 +11,16 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget import OutOfReachError
-from ultralytics.engine.pruning.costs import COSTS, FlopsCost, LatencyCost
-from ultralytics.engine.pruning.cut import channels_to_keep, cut
-from ultralytics.engine.pruning.flops import count_flops
-from ultralytics.engine.pruning.groups import Graph, example_image
-from ultralytics.engine.pruning.history import History
-from ultralytics.engine.pruning.methods import METHODS
-from ultralytics.engine.pruning.scoring import Losses, score_groups
-from ultralytics.engine.pruning.selection import Budget, select_units
+from ultralytics.engine.pruning.budget.costs import COSTS, FlopsCost, LatencyCost
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.selection import Budget, select_units
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
+from ultralytics.engine.pruning.graph.groups import Graph
+from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
+from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
+from ultralytics.engine.pruning.surgery.history import History
 from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import get_num_params
@@ -46,12 +47,12 @@ def prune_model(
     Args:
         model (nn.Module): Unfused Ultralytics model; it is left as it was.
         speed_up (float): Target: cost of the dense model over cost of the pruned one, greater than 1.
-        method (str): A key of `ultralytics.engine.pruning.methods.METHODS`.
+        method (str): A key of `ultralytics.engine.pruning.ranking.methods.METHODS`.
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
         limits (Mapping[str, float], optional): The same for single groups, by the name of the convolution that they
-            were found from; see `ultralytics.engine.pruning.sensitivity.limits_from`.
+            were found from; see `ultralytics.engine.pruning.ranking.sensitivity.limits_from`.
         losses (Callable, optional): For methods that need gradients: takes the model, in train mode with frozen batch
             norms, and yields scalar losses, one per batch (per image for 'group_hessian').
         iterative_steps (int): Cuts on the way to the target, equal in their ratio, with new scores before each. Only

@@ -2,9 +2,9 @@
 """Compress RT-DETR models."""
 
 from ultralytics.cfg.compress.activation import activate
-from ultralytics.engine.compressor import Compressor
-from ultralytics.engine.finetuner import Finetuner
-from ultralytics.engine.sparsifier import Sparsifier
+from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.finetuner import Finetuner
+from ultralytics.engine.compress.sparsifier import Sparsifier
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 
 activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing

@@ -2,9 +2,9 @@
 """Compress oriented detection models."""
 
 from ultralytics.cfg.compress.activation import activate
-from ultralytics.engine.compressor import Compressor
-from ultralytics.engine.finetuner import Finetuner
-from ultralytics.engine.sparsifier import Sparsifier
+from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.finetuner import Finetuner
+from ultralytics.engine.compress.sparsifier import Sparsifier
 from ultralytics.models.yolo.obb.train import OBBTrainer
 
 activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing

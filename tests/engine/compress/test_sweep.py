@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Several targets from one dense model."""
+
+import csv
+import json
+
+import cv2
+import pytest
+from conftest import FAST, Interrupted, interrupt
+
+import ultralytics.cfg
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.compress.sweep import save_sweep
+from ultralytics.engine.pruning.ranking import sensitivity
+from ultralytics.engine.pruning.report.sweep_plot import pareto_front
+from ultralytics.models.yolo.detect.compress import DetectionCompressor
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import YAML
+
+
+def test_pareto_front():
+    points = [(10, 0.5), (5, 0.6), (3, 0.4), (4, 0.4), (3, 0.3), (8, 0.7), (1, 0.1)]
+    assert pareto_front(points) == [6, 2, 1, 5]
+    assert pareto_front([(1, float("nan")), (2, 0.2), (3, 0.1)]) == [1]
+
+
+def test_targets_that_fine_tuning_made_worse_are_named(tmp_path, log):
+    def row(name, cut, tuned):
+        return {"model": name, "gflops": 1.0, "top1 after the cut": cut, "top1": tuned, "weights": "best.pt"}
+
+    rows = [row("dense", 0.7, 0.7), row("1.5x", 0.68, 0.46), row("2x", 0.6, 0.65), row("3x", 0.6, 0.35)]
+    save_sweep({"metric": "top1", "rows": rows}, tmp_path, plots=False)
+    assert "1.5x, 3x: fine-tuning ended below" in log.text
+    log.clear()
+    save_sweep({"metric": "top1", "rows": rows[::2]}, tmp_path, plots=False)
+    assert "below" not in log.text
+
+
+@pytest.mark.parametrize(
+    ("targets", "error", "message"),
+    [
+        ([], ValueError, r"'speed_up=\[\]' .* one target or more"),
+        ([2, 3, 2], ValueError, "all different"),
+        ([2, 3, 2.0], ValueError, "all different"),
+        ([2, 0.5], ValueError, "'speed_up=0.5' .* greater than 1.0"),
+        ([2, "fast"], TypeError, "'speed_up=fast' is of invalid type str"),
+    ],
+)
+def test_every_target_is_checked(targets, error, message):
+    with pytest.raises(error, match=message):
+        get_cfg(overrides={"speed_up": targets})
+
+
+def test_lists_and_tuples_pass():
+    assert get_cfg(overrides={"speed_up": [1.5, 2]}).speed_up == [1.5, 2]
+    assert get_cfg(overrides={"speed_up": (1.5, 2)}).speed_up == (1.5, 2)
+
+
+def test_a_compressor_wants_one_target(settings):
+    with pytest.raises(ValueError, match="is a sweep.*Give a compressor one speed_up"):
+        DetectionCompressor(overrides={**settings, "speed_up": [2, 3]})
+
+
+def test_targets_out_of_reach_stop_before_any_training(settings, tmp_path):
+    with pytest.raises(ValueError, match="'speed_up=5000.0' cannot be reached"):
+        YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 5000]}, name="u")
+    assert not list(tmp_path.glob("*-finetune"))
+    with pytest.raises(FileNotFoundError, match="found no sweep to resume with name=u"):
+        YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 5]}, name="u", resume=True)
+
+
+def test_sweep_from_yaml_resumes_and_shares(tiny_data, tmp_path):
+    def interrupt(trainer):
+        if trainer.save_dir.name == "w-3x-finetune":
+            raise Interrupted
+
+    args = {
+        **FAST,
+        "epochs": 1,
+        "plots": True,
+        "data": tiny_data,
+        "project": str(tmp_path),
+        "name": "w",
+        "speed_up": [3, 1.5],
+    }
+    model = YOLO("yolov8n.yaml")
+    before = model.model
+    model.add_callback("on_train_epoch_end", interrupt)
+    with pytest.raises(Interrupted):
+        model.compress(**args)
+    written = (tmp_path / "w-1.5x-finetune" / "weights" / "best.pt").stat().st_mtime_ns
+    assert not (tmp_path / "w-sweep" / "sweep.json").exists()
+
+    model = YOLO("yolov8n.yaml")
+    result = model.compress(**args, resume=True)
+    assert (tmp_path / "w-1.5x-finetune" / "weights" / "best.pt").stat().st_mtime_ns == written
+    assert len(list(tmp_path.glob("*-base"))) == 1  # trained once
+    assert [row["model"] for row in result["rows"]] == ["dense", "1.5x", "3x"]
+    assert result == json.loads((tmp_path / "w-sweep" / "sweep.json").read_text())
+    assert type(model.model) is type(before)
+
+    dense = load_checkpoint(result["rows"][0]["weights"])[0]
+    for row, target in zip(result["rows"][1:], (1.5, 3)):
+        assert row["speed_up"] == pytest.approx(target, rel=0.03)
+        report = json.loads((tmp_path / f"w-{target:g}x-finetune" / "report.json").read_text())
+        tuned, cut = report["rows"]["fine-tuned"], report["rows"]["pruned"]
+        assert (row["mAP50-95"], row["mAP50-95 after the cut"]) == (tuned["mAP50-95"], cut["mAP50-95"])
+        assert row["weights"] == tuned["weights"] and row["parameters"] == tuned["parameters"]
+        assert report["rows"]["dense"]["weights"] == result["rows"][0]["weights"]
+        assert row["parameters"] < sum(p.numel() for p in dense.parameters())
+    with open(tmp_path / "w-sweep" / "sweep.csv") as f:
+        assert [row["model"] for row in csv.DictReader(f)] == ["dense", "1.5x", "3x"]
+    assert cv2.imread(str(tmp_path / "w-sweep" / "sweep.png")).std() > 5
+
+
+def test_resumed_sweep_keeps_to_its_own_runs(settings, tmp_path, monkeypatch):
+    def compress(**keys):
+        with pytest.raises(Interrupted):
+            YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 2]}, name="v", **keys)
+
+    monkeypatch.setattr(DetectionCompressor, "finetune", interrupt)
+    compress()
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionCompressor, "compress", interrupt)
+        compress()  # stops at its first cut
+    compress(resume=True)
+    runs = {target: str(tmp_path / f"v-{target}x-prune-2") for target in ("2", "1.5")}
+    assert YAML.load(tmp_path / "v-sweep-2" / "runs.yaml") == runs
+    assert [p.name for p in tmp_path.glob("v-sweep*")] == ["v-sweep", "v-sweep-2"]
+
+
+def test_sparsity_training_is_shared_on_the_command_line(settings, tmp_path):
+    args = {**settings, "epochs": 1, "prune_method": "slim", "sl_epochs": 1, "name": "l"}
+    words = " ".join(f"{k}={v}" for k, v in args.items() if k != "speed_up")
+    ultralytics.cfg.entrypoint(f"yolo compress speed_up=[1.5,2.0] {words}")
+    assert [p.name for p in tmp_path.glob("*-sparsify")] == ["l-2x-sparsify"]
+    assert (tmp_path / "l-sweep" / "sweep.json").exists()
+
+
+def test_sensitivity_map_is_shared(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "RATIOS", (0.5,))
+    measured = []
+    cut_copy = sensitivity.cut_copy
+    monkeypatch.setattr(sensitivity, "cut_copy", lambda *args: measured.append(1) or cut_copy(*args))
+
+    model = YOLO(settings["model"])
+    model.add_callback("on_train_start", interrupt)
+    with pytest.raises(Interrupted):
+        model.compress(**{**settings, "speed_up": [1.5, 2], "sensitivity": True, "plots": False}, name="s")
+    maps = [(tmp_path / f"s-{target}x-prune" / "sensitivity.csv").read_bytes() for target in ("2", "1.5")]
+    assert maps[0] == maps[1] and len(maps[0].splitlines()) == len(measured) + 1 > 20

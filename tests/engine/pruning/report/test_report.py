@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The report: what it says, in JSON, as a table, in pictures and on a page."""
+
+import base64
+import json
+import re
+from html import escape
+from importlib.util import find_spec
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import FAST, build_model
+
+from ultralytics import YOLO
+from ultralytics.engine.compress.evaluation import read_curve
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.latency.whole import onnx_latency, take_turns
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.report import build as report_module
+from ultralytics.engine.pruning.report.build import save_report
+from ultralytics.engine.pruning.report.layers import compare_layers
+from ultralytics.engine.pruning.report.page import report_page
+from ultralytics.engine.pruning.report.table import (
+    export_command,
+    format_report,
+    remarks_of,
+    spreads_of,
+    summary_of,
+    table_of,
+)
+
+
+@pytest.fixture(scope="module")
+def run(best_pt, tiny_data, tmp_path_factory):
+    """Folder of the fine-tuning of a whole run with plots."""
+    folder = tmp_path_factory.mktemp("report")
+    YOLO(best_pt).compress(**{**FAST, "plots": True}, data=tiny_data, project=str(folder), name="p")
+    return folder / "p-finetune"
+
+
+@pytest.fixture
+def report(run):
+    """Its report."""
+    return json.loads((run / "report.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["yolov8n", "yolo26n", "yolov8n-cls", "yolo26n-sem"])
+def test_layers_add_up_to_the_model(name):
+    model = build_model(name)
+    pruned, record = prune_model(model, 2.0)
+    rows = compare_layers(model, pruned)
+    for i, network in enumerate((model, pruned)):
+        assert sum(row["gflops"][i] for row in rows) == pytest.approx(count_flops(network), rel=0.07)  # batch norms
+    for row in rows:
+        layer = dict(pruned.named_modules())[row["name"]]
+        assert row["parameters"][1] == sum(p.numel() for p in layer.parameters())
+        assert row["channels"][1] == len(record["channels"][row["name"]]["out"]) <= row["channels"][0]
+    parts = [row["part"] for row in rows]
+    assert parts == sorted(parts, key=["backbone", "neck", "head"].index)
+
+
+def test_pictures_and_page_of_a_run(run, report):
+    for folder in (run, run.with_name("p-prune")):
+        page = (folder / "report.html").read_text()
+        found = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", page)]
+        names = ["layers.png", "latency.png", *(["finetuning.png"] if folder == run else [])]
+        assert found == [(folder / name).read_bytes() for name in names]
+        for data in found:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            assert min(picture.shape[:2]) > 300 and picture.std() > 5
+        assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing from elsewhere
+    cells = re.findall(r"<td>([^<]*)</td>", page)
+    for row in report["rows"].values():
+        assert f"{row['parameters']:,}" in cells and f"{row['gflops']:.2f}" in cells
+    assert all(row["name"] in cells for row in report["layers"])
+    left = YOLO(run.with_name("p-prune") / "weights" / "prune.pt").model.pruning["left_dense"]
+    assert report["left_dense"] == left and "model.22.cv2.0.2" in left
+    assert all(name in cells and why in cells for name, why in left.items())
+
+
+def test_curve_is_the_results_csv(run, report):
+    assert report["curve"] == read_curve(run / "results.csv", "detect")
+    assert report["curve"]["epochs"] == [1, 2]
+    assert report["rows"]["fine-tuned"]["mAP50-95"] == pytest.approx(max(report["curve"]["values"]), abs=0.02)
+    assert read_curve(run / "nothing.csv", "detect") is None
+    last = read_curve(run / "results.csv", "detect", every=False)  # val=False
+    assert last["epochs"] == [2] and last["values"] == report["curve"]["values"][-1:]
+
+
+def test_blocks_are_those_of_the_model(report):
+    names = {row["block"] for row in report["layers"]}
+    for blocks in report["blocks"].values():
+        assert names <= blocks.keys() and len(blocks) == 23
+        assert sum(blocks.values()) > 0 and blocks.keys() == report["blocks"]["dense"].keys()
+
+
+def test_latency_says_how_it_was_measured(report):
+    text = format_report(report)
+    for row in report["rows"].values():
+        low, high = row["latency_spread_ms"]
+        assert low <= row["latency_ms"] <= high
+    assert f"{report['threads']} CPU threads" in text
+    if find_spec("onnxruntime") and find_spec("onnx"):
+        assert all(row["onnx_latency_ms"] > 0 for row in report["rows"].values())
+        assert f"{report['onnx_latency_speed_up']:.2f}x in ONNX Runtime" in text
+    else:
+        assert "onnx_latency_ms" not in report["rows"]["dense"] and "not installed: onnx" in text
+
+
+def test_models_of_equal_layers_share_their_latency(report):
+    rows = report["rows"]
+    latencies = [key for key in rows["dense"] if "latency" in key]
+    assert latencies
+    for key in latencies:
+        assert rows["pruned"][key] == rows["fine-tuned"][key] != rows["dense"][key]
+
+
+def test_gain_is_dense_over_last_and_the_change_of_the_metrics(report):
+    headings, *_, gain = table_of(report)
+    dense, last = report["rows"]["dense"], report["rows"]["fine-tuned"]
+    assert gain[0] == "gain"
+    assert gain[headings.index("parameters")] == f"{dense['parameters'] / last['parameters']:.2f}x"
+    assert float(gain[headings.index("mAP50")]) == pytest.approx(last["mAP50"] - dense["mAP50"], abs=1e-4)
+    summary = summary_of(report)
+    assert f"dense {dense['mAP50-95']:.4f}, fine-tuned {last['mAP50-95']:.4f}" in summary and "on tiny.yaml" in summary
+
+
+def test_overlapping_latencies_are_pointed_out(report):
+    rows = report["rows"]
+    rows["dense"]["latency_spread_ms"], rows["fine-tuned"]["latency_spread_ms"] = [10.0, 20.0], [5.0, 9.9]
+    assert "overlap" not in spreads_of(report)[0]
+    rows["fine-tuned"]["latency_spread_ms"] = [5.0, 10.1]
+    assert "overlap" in spreads_of(report)[0] and spreads_of(report)[0] in format_report(report)
+    rows["fine-tuned"]["latency_spread_ms"] = [20.1, 30.0]
+    assert "overlap" not in spreads_of(report)[0]
+
+
+def test_a_fine_tuning_that_made_it_worse_is_pointed_out(report, tmp_path, log):
+    rows = report["rows"]
+    rows["pruned"]["mAP50-95"], rows["fine-tuned"]["mAP50-95"] = 0.5991, 0.3532
+    (remark,) = remarks_of(report)
+    assert all(part in remark for part in ("0.5991", "0.3532", "epochs", rows["pruned"]["weights"]))
+    assert escape(remark) in report_page(report, {})
+    save_report(report, tmp_path, plots=False)
+    assert remark in log.text
+    rows["fine-tuned"]["mAP50-95"] = 0.5991
+    assert remarks_of(report) == []
+    rows["fine-tuned"]["mAP50-95"] = float("nan")
+    assert remarks_of(report) == []
+    del rows["fine-tuned"]
+    assert remarks_of(report) == []
+
+
+def test_page_says_how_to_deploy(run, report):
+    assert f"yolo export model={run / 'weights' / 'best.pt'} format=onnx imgsz=32" in report_page(report, {})
+    report["rows"]["fine-tuned"]["weights"] = "my runs/best.pt"
+    assert export_command(report) == "yolo export 'model=my runs/best.pt' format=onnx imgsz=32"
+
+
+def test_report_says_so_when_onnx_is_missing(report, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_module, "missing_for_onnx", lambda: ["onnxruntime"])
+    model = build_model("yolov8n")
+    pruned, record = prune_model(model, 2.0)
+    pruned.pruning = record
+    file = tmp_path / "a.pt"
+    file.write_bytes(b"0" * 1000)
+    models, files = {"dense": model, "pruned": pruned}, {"dense": file, "pruned": file}
+    metrics = dict.fromkeys(models, {"mAP50-95": 0.5})
+    result = report_module.build_report(models, files, metrics, 32, torch.device("cpu"), "a.yaml", "mAP50-95")
+    assert result["onnx"] == "not measured, not installed: onnxruntime"
+    assert "not measured, not installed: onnxruntime" in report_page(result, {})
+    save_report(result, tmp_path, plots=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "report.html", "report.json"]
+
+
+def test_turns_are_taken_and_warm_ups_left_out():
+    order = []
+    timings = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, torch.device("cpu"), "x", 3)
+    assert order == ["a", "b"] * 8
+    assert timings.keys() == {"a", "b"} and all(t.low <= t.median <= t.high for t in timings.values())
+
+
+def test_names_in_the_page_are_escaped(report):
+    report["rows"]["dense"]["weights"] = "<b>.pt"
+    assert "&lt;b&gt;.pt" in report_page(report, {}) and "<b>.pt" not in report_page(report, {})
+
+
+@pytest.mark.skipif(not (find_spec("onnxruntime") and find_spec("onnx")), reason="needs ONNX Runtime")
+def test_sessions_do_not_disturb_each_other(monkeypatch):
+    import onnxruntime
+
+    options = []
+    session = onnxruntime.InferenceSession
+
+    def watched(file, settings, **kwargs):
+        options.append(settings)
+        return session(file, settings, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        model = build_model("yolov8n")
+        times = onnx_latency({"a": model, "b": model}, 32)
+        assert torch.get_num_threads() == 3  # the exporter sets Ultralytics' own number
+    finally:
+        torch.set_num_threads(threads)
+    assert times.keys() == {"a", "b"}
+    assert [o.intra_op_num_threads for o in options] == [3, 3]
+    # idle threads of one session would spin on while the other is timed
+    assert [o.get_session_config_entry("session.force_spinning_stop") for o in options] == ["1", "1"]

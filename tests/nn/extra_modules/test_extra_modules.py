@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Prunable forms compute what their stock blocks compute, both ways."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from conftest import FAMILIES, build_model
+from torch import nn
+
+from ultralytics.engine.pruning.surgery.cut import slice_batch_norm, slice_conv
+from ultralytics.engine.pruning.surgery.oracle import raw_outputs
+from ultralytics.nn.extra_modules import PRUNABLE_FORMS, to_prunable, to_stock
+from ultralytics.nn.modules.block import (
+    C2,
+    C2PSA,
+    ELAN1,
+    PSA,
+    AAttn,
+    ADown,
+    Attention,
+    C2f,
+    C2fCIB,
+    C2fPSA,
+    C3k2,
+    CBLinear,
+    RepNCSPELAN4,
+)
+
+BLOCKS = {  # class: arguments of a small one that takes 16 channels
+    C2: {"c1": 16, "c2": 8, "n": 2},
+    C2f: {"c1": 16, "c2": 8, "n": 2, "shortcut": True},
+    C3k2: {"c1": 16, "c2": 8, "n": 2, "c3k": True},
+    C2fCIB: {"c1": 16, "c2": 16, "n": 1, "shortcut": True, "lk": True},
+    C2fPSA: {"c1": 256, "c2": 256, "n": 1},
+    C2PSA: {"c1": 256, "c2": 256, "n": 2},
+    PSA: {"c1": 256, "c2": 256},
+    RepNCSPELAN4: {"c1": 16, "c2": 8, "c3": 16, "c4": 8, "n": 1},
+    ELAN1: {"c1": 16, "c2": 8, "c3": 16, "c4": 8},
+    Attention: {"dim": 16, "num_heads": 2},
+    AAttn: {"dim": 16, "num_heads": 2, "area": 4},
+    ADown: {"c1": 16, "c2": 8},
+    CBLinear: {"c1": 16, "c2s": [8, 4, 12]},
+}
+
+
+def test_every_form_is_tested():
+    assert BLOCKS.keys() == PRUNABLE_FORMS.keys()
+
+
+@pytest.mark.parametrize("stock", BLOCKS)
+@pytest.mark.parametrize("training", [True, False])
+def test_block_is_exact_both_ways(stock, training):
+    torch.manual_seed(0)
+    block = stock(**BLOCKS[stock]).train(training)
+    for m in block.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.weight.data.uniform_(0.5, 1.5)
+            m.bias.data.uniform_(-0.5, 0.5)
+    block.i, block.f, block.type, block.np = 3, -1, "block", 7
+    x = torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)
+    form = PRUNABLE_FORMS[stock].from_block(deepcopy(block))
+    back = deepcopy(form).to_block()
+    assert type(back) is stock
+    assert plain_attributes(back) == plain_attributes(block)
+    assert (back.i, back.f, back.type, back.np, back.training) == (3, -1, "block", 7, training)
+    for (name, before), (other, after) in zip(block.state_dict().items(), back.state_dict().items(), strict=True):
+        assert name == other and torch.equal(before, after)
+    # equal weights, but a convolution with fewer outputs may sum in another order
+    torch.testing.assert_close(form(x), block(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back(x), deepcopy(block)(x), rtol=1e-5, atol=1e-5)
+
+
+def plain_attributes(module):
+    """Return the attributes of a module that are numbers or lists, which its forward may use."""
+    return {k: v for k, v in vars(module).items() if isinstance(v, (int, float, list, tuple))}
+
+
+def test_smaller_heads_keep_the_scale_of_the_dense_block():
+    """AAttn scales by its present head size; after a cut the queries make up for the difference."""
+    torch.manual_seed(0)
+    form = PRUNABLE_FORMS[AAttn].from_block(AAttn(16, num_heads=2, area=1).eval())
+    keep = torch.tensor([0, 1, 2, 8, 9, 10])  # 3 of 8 channels in each of the 2 heads
+    every = torch.arange(16)
+    for conv in (form.q, form.k, form.v):
+        slice_conv(conv.conv, keep, every)
+        slice_batch_norm(conv.bn, keep)
+    slice_conv(form.pe.conv, keep, keep)
+    slice_batch_norm(form.pe.bn, keep)
+    slice_conv(form.proj.conv, every, keep)
+    x = torch.rand(2, 16, 4, 4)
+    expected = form(x)
+    block = form.to_block()
+    assert (block.head_dim, block.all_head_dim) == (3, 6)
+    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_model_is_exact_both_ways(name):
+    model, image = build_model(name), torch.rand(1, 3, 64, 64)
+    expected = raw_outputs(model, image)
+    prunable = to_prunable(deepcopy(model))
+    assert not any(type(m) in PRUNABLE_FORMS for m in prunable.modules())
+    torch.testing.assert_close(raw_outputs(prunable, image), expected, rtol=1e-5, atol=1e-5)
+    stock = to_stock(prunable)
+    assert [type(m) for m in stock.modules()] == [type(m) for m in model.modules()]
+    assert all(torch.equal(a, b) for a, b in zip(stock.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_fused_block_is_refused(yolov8n):
+    with pytest.raises(ValueError, match="fused for inference"):
+        to_prunable(deepcopy(yolov8n).fuse(verbose=False))

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Compress a model, for every task alike: the stages, the run folder and how to resume.
+
+The stages are base training (if the model is a YAML), sparsity training (if the method needs it), pruning and
+fine-tuning. A task's classes are a few lines, i.e. `class DetectionCompressor(Compressor, DetectionTrainer)`; every
+training stage is a stock trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ultralytics.cfg import cfg2dict, get_cfg
+from ultralytics.cfg.compress.activation import PRUNE_CFG_PATH
+from ultralytics.cfg.compress.checks import is_sweep
+from ultralytics.engine.compress.batches import training_images, training_losses
+from ultralytics.engine.compress.checks import (
+    check_classes,
+    check_model,
+    find_data,
+    is_yaml,
+    load_named,
+    warn_of_image_size,
+)
+from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, report_on
+from ultralytics.engine.compress.finetuner import report_on_finetuning
+from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
+from ultralytics.engine.compress.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
+from ultralytics.engine.compress.stages import LAST, Stages, resumed_arguments, training_ended
+from ultralytics.engine.pruning.budget.costs import COSTS
+from ultralytics.engine.pruning.budget.selection import Budget, check_target
+from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.graph.image_size import fit_image_size
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.engine.pruning.ranking.scoring import Losses
+from ultralytics.engine.pruning.ranking.sensitivity import limits_from
+from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
+from ultralytics.engine.pruning.surgery.recalibration import recalibrate
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOGGER, YAML, colorstr
+from ultralytics.utils.torch_utils import unset_deterministic
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer
+
+PRUNE_KEYS = tuple(YAML.load(PRUNE_CFG_PATH))
+
+
+class Compressor:
+    """Prunes a trained model and has it fine-tuned; stands before a task's stock trainer among the bases of a class.
+
+    Attributes:
+        task (str): Task of the stock trainer.
+        trainer (type): The task's stock trainer, for the base training of a YAML model.
+        sparsifier (type): The task's `Sparsifier`.
+        finetuner (type): The task's `Finetuner`.
+        save_dir (Path): Run folder: args.yaml, stages.yaml, report.json, weights/prune.pt.
+        pruned (Path): The pruned weights.
+        stages (Stages): Which stages are complete.
+        metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
+        known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
+        changed (dict[str, Any]): Arguments that a resumed run has been given anew.
+    """
+
+    task: str
+    trainer: type
+    sparsifier: type
+    finetuner: type
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        """Check everything that can be checked before work begins, and set up the run folder.
+
+        Args:
+            cfg (str | dict | SimpleNamespace): Configuration.
+            overrides (dict, optional): Overrides of the configuration, i.e. an article-style `param_dict`.
+            _callbacks (dict, optional): Callbacks; the training stages get them too.
+
+        Raises:
+            ValueError: If 'model' or 'data' is missing or of the wrong kind, or the method needs a sparsity training
+                that the other keys do not give it.
+            ModuleNotFoundError: If 'budget' needs a package that is not installed.
+            FileNotFoundError: If 'resume' is set and there is no run to resume, or a file is missing.
+        """
+        given = {**({} if cfg is DEFAULT_CFG else cfg2dict(cfg)), **(overrides or {})}
+        defaults = {k: v for k, v in cfg2dict(DEFAULT_CFG).items() if k != "imgsz"}  # stock trainers have their own
+        overrides = {**defaults, **given, "mode": "compress", "task": self.task}
+        resume = bool(overrides.get("resume"))
+        self.changed: dict[str, Any] = {}
+        if resume:
+            overrides, self.changed = resumed_arguments(overrides, given)
+        overrides["data"] = find_data(overrides.get("data"))
+        overrides["model"] = check_model(overrides.get("model"), self.task)
+        args = get_cfg(cfg, overrides)
+        check_sparsity(args)
+        COSTS[args.budget].check()
+        if args.distill_model:
+            load_named("distill_model", args.distill_model)
+        if is_sweep(overrides.get("speed_up")):
+            raise ValueError(
+                f"'speed_up={overrides['speed_up']}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
+                "Give a compressor one speed_up."
+            )
+        super().__init__(cfg, overrides, _callbacks)
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.known_sensitivity: list[dict[str, Any]] = []
+        self.pruned = self.wdir / "prune.pt"
+        self.stages = Stages(self.save_dir, resume, self.changed)
+        if not resume:  # with exist_ok, there may be another run's
+            (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)
+
+    def compress(self) -> str:
+        """Run every stage up to the pruned weights, skipping those that are complete.
+
+        Returns:
+            (str): Path of the pruned weights.
+
+        Raises:
+            ValueError: If the target is out of reach, or the model's classes are not the data's.
+        """
+        try:
+            self._compress()
+        except ValueError:
+            self.stages.forget()
+            raise
+        unset_deterministic()  # which the constructor of every trainer sets
+        LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
+        return str(self.pruned)
+
+    def _compress(self) -> None:
+        """Run the stages."""
+        dense = Path(self.args.model)
+        if is_yaml(dense):
+            if not self.stages.result("base"):
+                self._check_target(self.get_model(cfg=self.args.model, weights=None, verbose=False))
+            dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+        model, checkpoint = load_checkpoint(dense)
+        check_classes(model, self.args, self.data)
+        self.args.imgsz = fit_image_size(model, self.args.imgsz)
+        warn_of_image_size(checkpoint, self.args.imgsz)
+        files = {"dense": dense}
+        if needs_sparsity(self.args):
+            self._check_target(model)
+            files["sparse"] = self._sparse(dense)
+        if not self.stages.result("prune"):
+            self._prune(list(files.values())[-1])
+        if not self.stages.result("evaluate"):
+            files["pruned"] = self.pruned
+            report = report_on(files, dict(self.metrics), self.args, self.device, self.save_dir)
+            save_report(report, self.save_dir, self.args.plots, self.on_plot)
+            self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
+
+    def _check_target(self, model: nn.Module) -> None:
+        """Refuse a target in FLOPs that is out of reach before a training, rather than after it."""
+        if self.args.budget == "flops":
+            keys = ("speed_up", "global_pruning", "round_to", "max_sparsity")
+            budget = Budget(**{k: getattr(self.args, k) for k in keys})
+            check_target(model, budget, METHODS[self.args.prune_method].needs_norms)
+
+    def finetune(self) -> Path:
+        """Fine-tune the pruned weights in a folder beside this run's.
+
+        Returns:
+            (Path): The fine-tuned weights.
+        """
+        best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
+        if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
+            report_on_finetuning(best, self.args, self.device, self.on_plot)
+        return best
+
+    def _sparse(self, dense: Path) -> Path:
+        """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
+        if self.args.sl_model:
+            return Path(self.args.sl_model)
+        own = {"epochs": self.args.sl_epochs, "distill_model": None}  # distillation belongs to the fine-tuning
+        args = {**self._training_args("sparsify", str(dense)), **sl_hyperparameters(self.args.sl_hyp), **own}
+        return self._train("sparsify", self.sparsifier, args)
+
+    def _prune(self, weights: Path) -> None:
+        """Cut the dense, or sparse, model and write the pruned weights."""
+        model, _ = load_checkpoint(weights, device=self.device)
+        method = METHODS[self.args.prune_method]
+        losses = training_losses(self, method.per_sample) if method.needs_gradients else None
+        limits = self._limits(model, losses)
+        pruned, record = prune_model(
+            model,
+            speed_up=self.args.speed_up,
+            method=self.args.prune_method,
+            global_pruning=self.args.global_pruning,
+            round_to=self.args.round_to,
+            max_sparsity=self.args.max_sparsity,
+            limits=limits,
+            losses=losses,
+            iterative_steps=self.args.iterative_steps,
+            seed=self.args.seed,
+            budget=self.args.budget,
+            imgsz=self.args.imgsz,
+        )
+        if self.args.recalibrate:
+            recalibrate(pruned, training_images(self, pruned))
+        record = {**record, "recalibrated": self.args.recalibrate, "run": str(self.save_dir)}
+        save_pruned(self.pruned, pruned, record, weights, vars(self.args))
+        self.stages.complete("prune", self.pruned)
+
+    def _limits(self, model: nn.Module, losses: Losses | None) -> dict[str, float]:
+        """Map the sensitivity, if asked for, and return how much each group may lose by it."""
+        largest_drop = self.args.sensitivity_drop
+        if not self.args.sensitivity and largest_drop is None:
+            return {}
+        self.stages.begin("sensitivity", self.save_dir)
+        metric = MAIN_METRIC[self.args.task]
+        rows = map_sensitivity(
+            self, model, metric, TASK_METRICS[self.args.task][metric], losses, self.known_sensitivity
+        )
+        return {} if largest_drop is None else limits_from(rows, largest_drop)
+
+    def _train(self, stage: str, trainer: Callable, args: dict[str, Any]) -> Path:
+        """Run a training stage, or the rest of it, and return its best weights."""
+        if result := self.stages.result(stage):
+            LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
+            return result
+        last, folder = self.stages.last(stage), self.stages.folder(stage)
+        if last is None:
+            own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
+            run = self._trainer(trainer, {**args, **own})
+            self.stages.begin(stage, run.save_dir)
+            run.train()
+        elif not training_ended(last):
+            self._trainer(trainer, {"resume": str(last), **self.changed}).train()
+        folder = self.stages.folder(stage)
+        best = folder / "weights" / "best.pt"
+        self.stages.complete(stage, best if best.exists() else folder / LAST)
+        return self.stages.result(stage)
+
+    def _trainer(self, trainer: Callable, overrides: dict[str, Any]) -> BaseTrainer:
+        """Return a training stage, a stock class without this mode's keys, which DDP workers may not know."""
+        run = trainer(overrides=overrides, _callbacks=self.callbacks)
+        if trainer is self.trainer:
+            for key in PRUNE_KEYS:
+                vars(run.args).pop(key, None)
+        return run
+
+    def _training_args(self, stage: str, model: str) -> dict[str, Any]:
+        """Return the arguments of a training stage: this run's, with a folder beside this run's."""
+        name = self.save_dir.name
+        prefix, found, number = name.rpartition("-prune")
+        name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
+        own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
+        if stage != "base":
+            own["pretrained"] = True  # the weights that the stage before it has left
+        return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The report of a run: validates its checkpoints by the task's own metrics and puts them side by side."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from ultralytics import YOLO
+from ultralytics.engine.compress.batches import batch_to_measure
+from ultralytics.engine.pruning.report.build import build_report
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER, colorstr
+
+TASK_METRICS = {  # task: name in the report: name in a validation's results
+    "detect": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
+    "segment": {"mAP50": "metrics/mAP50(M)", "mAP50-95": "metrics/mAP50-95(M)"},
+    "pose": {"mAP50": "metrics/mAP50(P)", "mAP50-95": "metrics/mAP50-95(P)"},
+    "obb": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},
+    "classify": {"top1": "metrics/accuracy_top1", "top5": "metrics/accuracy_top5"},
+    "semantic": {"mIoU": "metrics/mIoU", "pixel acc": "metrics/pixel_acc"},
+    "depth": {"delta1": "metrics/delta1", "abs rel": "metrics/abs_rel"},
+}
+MAIN_METRIC = {  # task: the metric that models are compared by, higher is better
+    **dict.fromkeys(("detect", "segment", "pose", "obb"), "mAP50-95"),
+    "classify": "top1",
+    "semantic": "mIoU",
+    "depth": "delta1",
+}
+
+
+def report_on(
+    files: dict[str, Path],
+    metrics: dict[str, dict[str, float]],
+    args: SimpleNamespace,
+    device: torch.device,
+    folder: Path,
+) -> dict:
+    """Return the report on checkpoints, validating those whose metrics are not given.
+
+    Args:
+        files (dict[str, Path]): Name of the row to checkpoint.
+        metrics (dict[str, dict[str, float]]): Known metrics of some rows.
+        args (SimpleNamespace): Arguments of the run, from which the validation takes its own.
+        device (torch.device): Where to validate and to measure latency.
+        folder (Path): Run folder, for what the validation saves.
+
+    Returns:
+        (dict): See `ultralytics.engine.pruning.report.build.build_report`; and 'max_det', with which was validated.
+    """
+    keys = ("data", "imgsz", "workers", "split", "single_cls", "classes", "max_det")
+    own = {"device": device_name(device), "save_dir": str(folder), "plots": False, "mode": "val"}
+    own["batch"] = batch_to_measure(args)
+    for name in files.keys() - metrics.keys():
+        LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
+        result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
+        metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
+    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
+    curve = read_curve(folder / "results.csv", args.task, args.val)
+    report = build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
+    return {**report, "max_det": args.max_det}
+
+
+def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] | None:
+    """Return the accuracy in every epoch of a training.
+
+    Args:
+        results (Path): Ultralytics' results.csv.
+        task (str): Task, whose main metric is read.
+        every (bool): Every epoch was validated, not the last alone, before which Ultralytics writes zeros.
+
+    Returns:
+        (dict[str, Any] | None): Name of the 'metric', 'epochs' and 'values'; None if there was no training.
+    """
+    if not results.exists():
+        return None
+    metric = MAIN_METRIC[task]
+    with results.open(encoding="utf-8", newline="") as f:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(f)]
+    measured = rows if every else rows[-1:]
+    values = [float(row[TASK_METRICS[task][metric]]) for row in measured]
+    return {"metric": metric, "epochs": [int(row["epoch"]) for row in measured], "values": values}
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device as Ultralytics' 'device' argument has it: '0' for the first GPU."""
+    return str(device.index or 0) if device.type == "cuda" else str(device)

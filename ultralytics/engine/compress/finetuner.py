@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Fine-tune a pruned checkpoint, for every task alike: a stock training that keeps the architecture and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics.cfg import cfg2dict
+from ultralytics.engine.compress.checks import check_model, find_data, is_yaml, load_named
+from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
+from ultralytics.engine.compress.loggers import LoggedTrainer
+from ultralytics.engine.compress.stages import LAST, find_run, training_ended
+from ultralytics.engine.pruning.checkpoint.architecture import is_pruned
+from ultralytics.engine.pruning.checkpoint.record import RECORD
+from ultralytics.engine.pruning.files import sha256
+from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
+from ultralytics.nn.modules.head import Detect
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils.torch_utils import unset_deterministic
+
+SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
+
+
+class Finetuner(LoggedTrainer):
+    """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class.
+
+    Attributes:
+        task (str): Task of the stock trainer.
+    """
+
+    task: str
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        """Check that the model is a pruned one, and set up a stock training run.
+
+        Args:
+            cfg (str | dict | SimpleNamespace): Configuration.
+            overrides (dict, optional): Overrides of the configuration; 'resume=True' continues the newest run of
+                this 'project' and 'name', if there is one.
+            _callbacks (dict, optional): Callbacks.
+
+        Raises:
+            ValueError: If 'model' is not a pruned checkpoint.
+            FileNotFoundError: If 'model' or 'distill_model' does not exist.
+        """
+        args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {}), "task": self.task}
+        overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
+        if args["resume"] is True:
+            overrides |= run_to_resume(args)
+        if not overrides.get("resume", args["resume"]):
+            overrides["data"] = find_data(args["data"])
+            model = args["model"]
+            check_model(model, self.task)
+            if is_yaml(model) or not is_pruned(pruned := load_checkpoint(model)[0]):
+                raise ValueError(
+                    f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
+                    "it is with 'yolo train'."
+                )
+            if args["distill_model"]:
+                load_named("distill_model", args["distill_model"])
+            elif args["distill"]:
+                overrides["distill_model"] = find_teacher(pruned)
+        super().__init__(cfg, overrides, _callbacks)
+
+    def _setup_train(self) -> None:
+        """Set up as the stock trainer does, without the report of another run in the same folder."""
+        super()._setup_train()
+        if not self.resume:
+            (self.save_dir / REPORT_FILE).unlink(missing_ok=True)
+
+    def _build_train_pipeline(self) -> None:
+        """Build the stock pipeline, with an optimizer step per batch in a short training whose 'nbs' is the default.
+
+        A pruned network has far to go: the 64 images that Ultralytics gathers for each step leave a small data set with
+        too few steps to get there.
+        """
+        super()._build_train_pipeline()
+        batches = len(self.train_loader) * self.epochs
+        if self.args.nbs == DEFAULT_CFG.nbs and self.accumulate > 1 and batches <= SHORT_TRAINING:
+            self.args.nbs, self.accumulate = self.batch_size, 1
+            LOGGER.info(f"{batches} batches in all: an optimizer step after each, nbs={self.batch_size}")
+
+    def train(self) -> None:
+        """Train as the stock trainer does, unless a run to resume has nothing left to train, then write the report."""
+        if self.resume and training_ended(Path(self.args.model)):
+            LOGGER.info(f"{colorstr('finetune:')} training is complete: {self.save_dir}")
+            unset_deterministic()  # which the constructor has set, and a training sets back
+        else:
+            super().train()
+        if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
+            self.report()
+
+    def report(self) -> None:
+        """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
+        best = self.best if self.best.exists() else self.last
+        report_on_finetuning(best, self.args, self.device, self.on_plot)
+
+
+def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
+    """Return what continues the newest run of this 'project' and 'name'.
+
+    Args:
+        args (dict[str, Any]): Arguments of the run.
+
+    Returns:
+        (dict[str, Any]): 'resume' and 'save_dir', which Ultralytics drops from a checkpoint when a training has ended;
+            'resume' alone and False if there is no such run, or it trained another cut than 'model', which is logged.
+    """
+    run = find_run(args, LAST)
+    if run is None:
+        return {"resume": False}
+    if args["model"] and str(args["model"]).endswith(".pt"):
+        trained = load_checkpoint(run / LAST)[0]
+        trained = getattr(trained, "student_model", trained)  # with a teacher
+        if getattr(trained, RECORD, None) != getattr(load_named("model", args["model"]), RECORD, None):
+            LOGGER.warning(f"resume: {run} is no training of 'model={args['model']}', which begins anew")
+            return {"resume": False}
+    return {"resume": str(run / LAST), "save_dir": str(run)}
+
+
+def report_on_finetuning(
+    weights: Path, args: SimpleNamespace, device: torch.device, on_plot: Callable[[Path], None]
+) -> None:
+    """Write the report of a fine-tuning, unless what it would compare with is gone, which is logged.
+
+    Args:
+        weights (Path): Fine-tuned checkpoint in the 'weights' folder of its run, where the report goes.
+        args (SimpleNamespace): Arguments of the run.
+        device (torch.device): Where to validate and to measure latency.
+        on_plot (Callable): Is told the path of each picture.
+    """
+    before = Path(load_checkpoint(weights)[0].pruning["run"]) / REPORT_FILE
+    earlier = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
+    rows = earlier.get("rows", {})
+    files = {name: Path(row["weights"]) for name, row in rows.items()}
+    if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
+        LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
+        return
+    args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs
+    metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
+    files["fine-tuned"] = weights
+    folder = weights.parents[1]
+    save_report(report_on(files, metrics, args, device, folder), folder, args.plots, on_plot)
+
+
+def find_teacher(pruned: nn.Module) -> str | None:
+    """Return the checkpoint that a model was cut from, to distil it into that model while fine-tuning.
+
+    Args:
+        pruned (nn.Module): Pruned model.
+
+    Returns:
+        (str | None): Its path; None if the model has a head whose features Ultralytics cannot distil, or the file is
+            gone or another one by now; which is logged.
+    """
+    head = pruned.model[-1]
+    if not isinstance(head, Detect):
+        name = type(head).__name__
+        LOGGER.info(f"no distillation: Ultralytics distils the features of Detect heads alone, not of {name}")
+        return None
+    source = pruned.pruning["source"]
+    if not Path(source["path"]).exists() or sha256(source["path"]) != source["sha256"]:
+        LOGGER.warning(
+            f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
+            "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."
+        )
+        return None
+    return source["path"]

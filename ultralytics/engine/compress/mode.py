@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The compress mode: from a `YOLO` object to a run, or to a sweep over several targets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from ultralytics.cfg.compress.checks import is_sweep
+from ultralytics.engine.compress.checks import is_yaml
+from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.sweep import sweep
+from ultralytics.engine.model import Model
+from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.report.build import REPORT_FILE
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import YAML, checks
+
+
+def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kwargs: Any) -> dict:
+    """Compress the model of a `YOLO` object: what `YOLO.compress` and `yolo compress` do.
+
+    Args:
+        yolo (Model): Object with a .pt or .yaml model; it holds the fine-tuned model afterwards, but for a sweep, which
+            leaves it as it was.
+        compressor (type, optional): Compressor class, by default the one of the model's task.
+        **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
+
+    Returns:
+        (dict): The report, of all targets if 'speed_up' is a list.
+
+    Raises:
+        ValueError: If such models cannot be pruned, or the object holds other weights than its file.
+    """
+    yolo._check_is_pytorch_model()
+    find_ends(yolo.model)
+    try:
+        compressor = compressor or yolo.task_map[yolo.task]["compressor"]
+    except KeyError:
+        raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.") from None
+    args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
+    args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
+    args["model"] = checks.check_model_file_from_stem(args["model"])  # the command line's yolov8n is yolov8n.pt
+    args |= {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
+    args |= held_weights(yolo, args)
+    if is_sweep(args.get("speed_up")):
+        return sweep(compressor, args, yolo.callbacks)
+    args["name"] = f"{args['name']}-prune"
+    run = compressor(overrides=args, _callbacks=yolo.callbacks)
+    run.compress()
+    best = run.finetune()
+    yolo.model, yolo.ckpt = load_checkpoint(best)
+    yolo.ckpt_path, yolo.predictor = str(best), None
+    yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
+    report = best.parents[1] / REPORT_FILE
+    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes a run begin with the weights that a `YOLO` object holds.
+
+    Args:
+        yolo (Model): Object, possibly after `load`.
+        args (dict): Arguments of the run.
+
+    Returns:
+        (dict): 'pretrained' for the base training of a YAML, if weights were loaded into it; else nothing.
+
+    Raises:
+        ValueError: If there is no file with these weights.
+    """
+    if is_yaml(args["model"]):
+        if not yolo.ckpt:
+            return {}
+        if yolo.ckpt_path:
+            wanted = args.get("pretrained", True)
+            return {"pretrained": yolo.ckpt_path if wanted is True else wanted}
+        same = False
+    else:
+        held, file = yolo.model.state_dict(), load_checkpoint(args["model"])[0].state_dict()
+        fused = held.keys() != file.keys()  # by a prediction, from the same weights
+        same = fused or all(torch.equal(held[k].cpu().to(v.dtype), v) for k, v in file.items())
+    if not same:
+        raise ValueError(
+            f"the object holds other weights than 'model={args['model']}', and compress reads the file. Save them with "
+            "model.save('mine.pt') and compress YOLO('mine.pt')."
+        )
+    return {}

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The sensitivity map of a run: validations of the task's own validator, kept in a CSV, and a heat map."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ultralytics.engine.compress.batches import batch_to_measure
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.ranking.scoring import Losses
+from ultralytics.engine.pruning.ranking.sensitivity import measure_sensitivity
+from ultralytics.engine.pruning.report.sensitivity_plot import draw_sensitivity
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer
+
+SENSITIVITY_FILE = "sensitivity.csv"
+
+
+def map_sensitivity(
+    trainer: BaseTrainer,
+    model: nn.Module,
+    metric: str,
+    key: str,
+    losses: Losses | None,
+    known: Sequence[dict[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Measure the sensitivity map, or the rest of it, in a run's folder.
+
+    Args:
+        trainer (BaseTrainer): The compressor, which has data set, arguments and folder.
+        model (nn.Module): The model to be pruned.
+        metric (str): Name of the accuracy.
+        key (str): Its name in a validation's results.
+        losses (Callable, optional): For methods that need gradients.
+        known (Sequence[dict[str, Any]]): Rows that another run has measured on the same model.
+
+    Returns:
+        (list[dict[str, Any]]): See `measure_sensitivity`.
+    """
+    file = trainer.save_dir / SENSITIVITY_FILE
+    rows = measure_sensitivity(
+        model,
+        validation_of(trainer, model, key),
+        trainer.args.prune_method,
+        losses,
+        trainer.args.seed,
+        known=[*known] or read_rows(file),
+        on_row=lambda rows: write_rows(file, rows),
+    )
+    if trainer.args.plots:
+        draw_sensitivity(rows, metric, file.with_suffix(".png"))
+        trainer.on_plot(file.with_suffix(".png"))
+    return rows
+
+
+def validation_of(trainer: BaseTrainer, model: nn.Module, key: str) -> Callable[[nn.Module], float]:
+    """Return what validates models on one loader, which is built once.
+
+    Args:
+        trainer (BaseTrainer): The compressor.
+        model (nn.Module): The dense model; Ultralytics' loaders ask the trainer's model for its stride.
+        key (str): Name of the metric in a validation's results.
+
+    Returns:
+        (Callable): Model, which is fused by it, to the metric.
+    """
+    trainer.model = model
+    split = trainer.data.get("val") or trainer.data.get("test")
+    trainer.test_loader = trainer.get_dataloader(split, batch_size=batch_to_measure(trainer.args), rank=-1, mode="val")
+    validator = trainer.get_validator()
+    validator.args.plots = validator.args.save_json = False
+    return lambda pruned: float(validator(model=pruned)[key])
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of an interrupted map, if there is one."""
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as f:
+        kinds = {"layers": str, "width": int, "kept": int}
+        return [{k: kinds.get(k, float)(v) for k, v in row.items()} for row in csv.DictReader(f)]
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows measured so far."""
+    with written_whole(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
+        writer = csv.DictWriter(f, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Sparsity training: a stock training run whose optimizer steps carry a regulariser's gradient as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics.engine.compress.loggers import LoggedTrainer
+from ultralytics.engine.pruning.budget.costs import COSTS
+from ultralytics.engine.pruning.budget.selection import Budget, select_units
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.graph.groups import Graph
+from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.engine.pruning.ranking.scoring import score_groups
+from ultralytics.engine.pruning.report.sparsity_plot import append_distribution, plot_sparsity
+from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
+from ultralytics.engine.pruning.sparsity.units import Units
+from ultralytics.nn.extra_modules import prunable_copy
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
+
+DISTRIBUTION_FILE = "sparsity.csv"
+DOOMED_FILE = "doomed.pt"  # what a method that trains towards a target has chosen to remove
+SHARE_STEP = 0.05  # sparsity is compared in steps of this
+SHARE_WORTH = 1000.0  # fitness that a step of sparsity outweighs, whatever the task measures
+
+
+class Sparsifier(LoggedTrainer):
+    """Adds a sparsity regulariser to a task's stock trainer, before which it stands among the bases of a class.
+
+    Which epoch becomes best.pt: the sparsest, and among equally sparse ones the fittest. Sparsity is the share of units
+    whose scale is below the regulariser's `SMALL`, rounded down to a step of 5%. Early stopping follows the same order,
+    so it waits as long as the model still becomes sparser.
+
+    Attributes:
+        regulariser (Regulariser): What is added to the gradients.
+    """
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        """Set up a stock training run.
+
+        Args:
+            cfg (str | dict | SimpleNamespace): Configuration.
+            overrides (dict, optional): Overrides of the configuration; 'prune_method', 'reg', 'reg_decay',
+                'reg_decay_type', 'reg_decay_step' and 'delta_reg' are read besides the keys of training, and by methods
+                that train towards a target the keys of pruning.
+            _callbacks (dict, optional): Callbacks.
+
+        Raises:
+            ValueError: If the method has no regulariser, or the run distils.
+        """
+        super().__init__(cfg, overrides, _callbacks)
+        if METHODS[self.args.prune_method].regulariser is None:
+            names = ", ".join(name for name, method in METHODS.items() if method.regulariser)
+            raise ValueError(
+                f"'prune_method={self.args.prune_method}' has no sparsity training. Methods that have: {names}."
+            )
+        if self.args.distill_model:
+            raise ValueError(
+                f"'distill_model={self.args.distill_model}' is not supported in sparsity training. Leave it out here, "
+                "and distil in the fine-tuning."
+            )
+
+    @property
+    def strength(self) -> float:
+        """Return the regulariser's strength at this moment."""
+        if self.regulariser.GROWS:
+            return self.args.reg + self.args.delta_reg * self.ema.updates
+        return reg_at(self.epoch, self.epochs, self.args)
+
+    def _setup_train(self) -> None:
+        """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
+        super()._setup_train()
+        with torch_distributed_zero_first(LOCAL_RANK):  # the first process chooses the units, the others read them
+            if not self.resume and LOCAL_RANK in {-1, 0}:
+                for file in (DISTRIBUTION_FILE, DOOMED_FILE):  # as the stock trainer does with results.csv
+                    (self.save_dir / file).unlink(missing_ok=True)
+            self.regulariser = self._build_regulariser(self.save_dir / DOOMED_FILE)
+        # before every step the gradients are complete, unscaled and clipped: the pull is what `reg` says
+        self.optimizer.register_step_pre_hook(self._add_gradients)
+        LOGGER.info(
+            f"{colorstr('sparsity:')} {type(self.regulariser).__name__} on {len(self.regulariser.units):,} units for "
+            f"prune_method={self.args.prune_method}"
+        )
+
+    def _build_regulariser(self, file: Path) -> Regulariser:
+        """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
+        chosen = torch.load(file, map_location=self.device) if file.exists() else None
+        regulariser = build_regulariser(unwrap_model(self.model), self.args, chosen)
+        if chosen is None and regulariser.doomed is not None:
+            with written_whole(file) as temporary:
+                torch.save(regulariser.doomed.cpu(), temporary)
+        return regulariser
+
+    def _add_gradients(self, *_: Any) -> None:
+        self.regulariser.add_gradients(unwrap_model(self.model), self.strength)
+
+    def figures(self) -> dict[str, float]:
+        """Return how sparse the EMA model is, for results.csv and the loggers."""
+        scales = self.regulariser.scales(self.ema.ema)
+        quantiles = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9], device=scales.device)
+        percentiles = scales.quantile(quantiles).tolist()
+        return {
+            "sparsity/reg": self.strength,
+            "sparsity/share_small": (scales < self.regulariser.SMALL).float().mean().item(),
+            **{f"sparsity/p{100 * q:.0f}": value for q, value in zip(quantiles.tolist(), percentiles)},
+        }
+
+    def validate(self) -> tuple[dict | None, float | None]:
+        """Validate as the stock trainer does, with sparsity before fitness.
+
+        Returns:
+            metrics (dict | None): Validation metrics and `figures`.
+            fitness (float | None): Steps of sparsity, each worth more than any fitness, plus the fitness.
+        """
+        best = self.best_fitness
+        metrics, fitness = super().validate()
+        if metrics is None:
+            return None, None
+        figures = self.figures()
+        ranked = SHARE_WORTH * (figures["sparsity/share_small"] // SHARE_STEP) + fitness
+        self.best_fitness = ranked if best is None else max(best, ranked)
+        return {**metrics, **figures}, ranked
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Write results.csv with the columns of `figures`, and the distribution behind them."""
+        figures = self.figures()  # always the last columns, whether or not `validate` has put them among the metrics
+        super().save_metrics({k: v for k, v in metrics.items() if k not in figures} | figures)
+        scales = self.regulariser.scales(self.ema.ema)
+        append_distribution(self.save_dir / DISTRIBUTION_FILE, self.epoch + 1, scales)
+
+    def plot_metrics(self) -> None:
+        """Plot as the stock trainer does, and the distribution of scales over the epochs."""
+        super().plot_metrics()
+        plot_sparsity(
+            self.save_dir / DISTRIBUTION_FILE,
+            self.csv,
+            f"{self.args.prune_method}: {self.regulariser.NAME}",
+            self.regulariser.SMALL,
+            on_plot=self.on_plot,
+        )
+
+
+def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Tensor | None = None) -> Regulariser:
+    """Return the regulariser of a method for a model about to be trained.
+
+    Args:
+        model (nn.Module): Stock model.
+        args (SimpleNamespace): Arguments of the run; 'prune_method' and, for a method that trains towards a target,
+            the keys of the budget are read.
+        doomed (torch.Tensor, optional): True for units that the target removes, shape (units,), if they have been
+            chosen before.
+
+    Returns:
+        (Regulariser): Regulariser on the model's device.
+
+    Raises:
+        ValueError: If a target is needed and out of reach.
+    """
+    method = METHODS[args.prune_method]
+    prunable = prunable_copy(model)
+    example = example_image(prunable)
+    graph = Graph(prunable, example, method.needs_norms)
+    units = Units(graph, example.device)
+    if method.regulariser.NEEDS_TARGET and doomed is None:
+        cost = COSTS[args.budget](model, args.imgsz)
+        formula = cost.formula(prunable, graph.groups, example)
+        scores = score_groups(prunable, graph.groups, method)
+        budget = Budget(args.speed_up, args.global_pruning, args.round_to, args.max_sparsity)
+        sizes = [group.size for group in graph.groups]
+        doomed = units.select(select_units(graph, formula, scores, budget, formula.dense, sizes))
+    return method.regulariser(units, doomed)
+
+
+def reg_at(epoch: int, epochs: int, args: SimpleNamespace) -> float:
+    """Return the regulariser's strength in an epoch.
+
+    Args:
+        epoch (int): Epoch, from 0.
+        epochs (int): Number of epochs.
+        args (SimpleNamespace): 'reg' is the strength at the start. 'reg_decay_type' is 'constant', 'linear' (falls to
+            reg_decay · reg in the last epoch) or 'step' (is multiplied by reg_decay every 'reg_decay_step' epochs).
+
+    Returns:
+        (float): Strength.
+    """
+    return args.reg * DECAYS[args.reg_decay_type](epoch, epochs, args)
+
+
+DECAYS = {
+    "constant": lambda epoch, epochs, args: 1.0,
+    "linear": lambda epoch, epochs, args: 1 - (1 - args.reg_decay) * epoch / max(epochs - 1, 1),
+    "step": lambda epoch, epochs, args: args.reg_decay ** (epoch // args.reg_decay_step),
+}

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Settings of the sparsity training, checked before any work: which method needs it, with which hyperparameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ultralytics.cfg import check_cfg, check_dict_alignment
+from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, YAML, colorstr
+
+SL_HYP = Path(__file__).resolve().parents[2] / "cfg" / "hyp.scratch.sl.yaml"
+SAME_ARCHITECTURE = ("backbone", "head", "scale", "width_multiple", "depth_multiple")  # of a model's YAML
+
+
+def needs_sparsity(args: SimpleNamespace) -> bool:
+    """Return True if the run's method ranks what a sparsity training has left."""
+    return METHODS[args.prune_method].regulariser is not None
+
+
+def check_sparsity(args: SimpleNamespace) -> None:
+    """Check the keys of the sparsity training against each other and against their files.
+
+    Args:
+        args (SimpleNamespace): Arguments of a compress run, each of them valid by itself.
+
+    Raises:
+        ValueError: If a method that needs sparsity training would get none, or 'sl_model' is no such model.
+        FileNotFoundError: If 'sl_hyp' or 'sl_model' does not exist.
+        SyntaxError: If 'sl_hyp' holds a key that is none of training's.
+    """
+    if not needs_sparsity(args):
+        if args.sl_epochs or args.sl_model:
+            LOGGER.warning(
+                f"prune_method={args.prune_method} needs no sparsity training: "
+                f"sl_epochs={args.sl_epochs} and sl_model={args.sl_model} are not used"
+            )
+        return
+    sl_hyperparameters(args.sl_hyp)
+    if METHODS[args.prune_method].regulariser.NEEDS_TARGET and args.sensitivity_drop is not None:
+        raise ValueError(
+            f"'sensitivity_drop={args.sensitivity_drop}' does not go with 'prune_method={args.prune_method}', which "
+            "chooses the channels before its sparsity training, when their sensitivity is not known yet. Leave it out, "
+            "or choose another method."
+        )
+    if args.sl_model:
+        _check_sl_model(args.sl_model, args.model)
+    elif not args.sl_epochs:
+        raise ValueError(
+            f"'prune_method={args.prune_method}' needs sparsity training but 'sl_epochs={args.sl_epochs}'. Set "
+            "sl_epochs, pass a sparsified checkpoint as sl_model, or choose a method without, i.e. prune_method=lamp."
+        )
+
+
+def sl_hyperparameters(sl_hyp: Any) -> dict[str, Any]:
+    """Return the training keys that hold in the sparsity training only.
+
+    Args:
+        sl_hyp (str | Path, optional): YAML file; by default the one that comes with this package, which is also found
+            by its name alone.
+
+    Returns:
+        (dict[str, Any]): Training keys and values.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        SyntaxError: If a key is not one of training's.
+        ValueError: If it is not a mapping, or a value is out of range.
+        TypeError: If a value is of the wrong type.
+    """
+    file = Path(sl_hyp) if sl_hyp else SL_HYP
+    if not file.is_file() and file.name == SL_HYP.name:
+        file = SL_HYP
+    if not file.is_file():
+        raise FileNotFoundError(f"'sl_hyp={sl_hyp}' does not exist. 'sl_hyp' must be a YAML file of training keys.")
+    try:
+        hyp = YAML.load(file)
+        check_dict_alignment(DEFAULT_CFG_DICT, hyp)
+        check_cfg(hyp)
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise type(error)(f"'sl_hyp={file}' is invalid: {error}") from error
+    return hyp
+
+
+def _check_sl_model(sl_model: Any, model: str | Path) -> None:
+    """Check that a sparsified checkpoint has the architecture of the model that is to be pruned."""
+    if not isinstance(sl_model, (str, Path)) or not str(sl_model).lower().endswith(".pt"):
+        raise ValueError(f"'sl_model={sl_model}' is invalid. 'sl_model' must be a .pt file of a sparsity training.")
+    if not Path(sl_model).is_file():
+        raise FileNotFoundError(f"'sl_model={sl_model}' does not exist. 'sl_model' must be a sparsified .pt file.")
+    sparse = load_checkpoint(sl_model)[0]
+    if str(model).lower().endswith(".pt"):
+        dense = load_checkpoint(model)[0]
+        same = shapes(sparse) == shapes(dense)
+    else:
+        same = all(sparse.yaml.get(k) == yaml_model_load(model).get(k) for k in SAME_ARCHITECTURE)
+    if not same:
+        raise ValueError(
+            f"'sl_model={sl_model}' is of another architecture than 'model={model}'. Pass the result of a sparsity "
+            "training of this model, or leave sl_model out and set sl_epochs."
+        )
+    LOGGER.info(f"{colorstr('compress:')} pruning {sl_model}, no sparsity training")
+
+
+def shapes(model) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a model."""
+    return {name: tuple(t.shape) for name, t in model.state_dict().items()}

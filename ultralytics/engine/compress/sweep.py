@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A sweep: several targets from one dense model, and what they cost and keep side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.cfg.compress.checks import sweep_targets
+from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.evaluation import MAIN_METRIC
+from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
+from ultralytics.engine.compress.stages import STAGES_FILE, find_run
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.engine.pruning.report.build import REPORT_FILE
+from ultralytics.engine.pruning.report.sweep_plot import draw_sweep
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER, YAML, colorstr
+
+RUNS_FILE = "runs.yaml"  # target to the folder of its run
+
+
+def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
+    """Compress one dense model to several targets.
+
+    What the targets share is done once: the base training of a YAML, the validation of the dense model, and a sparsity
+    training and a sensitivity map that do not depend on the target. All cuts are made before the first fine-tuning, the
+    largest target first, so that one out of reach stops the sweep early.
+
+    Args:
+        compressor (type): Compressor class of the task.
+        args (dict): Overrides of the configuration; 'speed_up' is the list of targets, 'name' the sweep's.
+        callbacks (dict): Callbacks of the training stages.
+
+    Returns:
+        (dict): 'metric' and 'rows', one per model, the dense one first; as in sweep.json.
+
+    Raises:
+        ValueError: If a target is not valid or out of reach.
+        FileNotFoundError: If 'resume' is set and there is no sweep to resume.
+    """
+    get_cfg(overrides={"speed_up": args["speed_up"]})  # checks every target
+    if args.get("save_dir"):
+        raise ValueError(
+            f"'save_dir={args['save_dir']}' is one folder, and a sweep needs several. Use project and name."
+        )
+    name, targets = args["name"], sorted(sweep_targets(args), reverse=True)
+    folder, begun = sweep_folder(args)
+    runs: dict[float, Compressor] = {}
+    shared: dict[str, Any] = {}
+    metrics: dict[str, dict[str, float]] = {}
+    sensitivity: list[dict[str, Any]] = []
+    for target in targets:
+        LOGGER.info(f"{colorstr('sweep:')} cutting to speed_up={target:g}")
+        own = {**args, **shared, "speed_up": float(target), "name": f"{name}-{target:g}x-prune"}
+        own["resume"] = begun.get(f"{target:g}", False)
+        run = runs[target] = compressor(overrides=own, _callbacks=callbacks)
+        begun[f"{target:g}"] = str(run.save_dir)
+        with written_whole(folder / RUNS_FILE) as temporary:
+            YAML.save(temporary, begun)
+        run.metrics = metrics
+        run.known_sensitivity = sensitivity
+        try:
+            run.compress()
+        except ValueError:
+            if not resumable(begun):
+                (folder / RUNS_FILE).unlink()
+            raise
+        report = json.loads((run.save_dir / REPORT_FILE).read_text(encoding="utf-8"))
+        shared, metrics = what_targets_share(report, run.args.prune_method)
+        if "sparse" in metrics or "sparse" not in report["rows"]:
+            sensitivity = read_rows(run.save_dir / SENSITIVITY_FILE)
+    results = {}
+    for target in reversed(targets):
+        LOGGER.info(f"{colorstr('sweep:')} fine-tuning speed_up={target:g}")
+        best = runs[target].finetune()
+        results[target] = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
+    run = runs[targets[0]]
+    result = compare_targets(results, MAIN_METRIC[run.args.task], run.args.imgsz, run.device)
+    save_sweep(result, folder, run.args.plots)
+    return result
+
+
+def sweep_folder(args: dict[str, Any]) -> tuple[Path, dict[str, str]]:
+    """Return the folder of a sweep, which need not exist yet, and what it has begun.
+
+    Args:
+        args (dict): Overrides of the configuration; 'name' is the sweep's.
+
+    Returns:
+        folder (Path): Of the sweep to resume, or one for a new sweep.
+        begun (dict[str, str]): Target to the folder of its run, for runs that can be resumed.
+
+    Raises:
+        FileNotFoundError: If 'resume' is set and there is no such sweep.
+    """
+    place = {"project": args.get("project"), "task": args["task"], "name": f"{args['name']}-sweep", "mode": "compress"}
+    if not args.get("resume"):
+        again = bool(args.get("exist_ok"))
+        return get_save_dir(SimpleNamespace(**place, exist_ok=again, save_dir=None)), {}
+    if folder := find_run(place, RUNS_FILE):
+        return folder, resumable(YAML.load(folder / RUNS_FILE))
+    raise FileNotFoundError(
+        f"'resume={args['resume']}' found no sweep to resume with name={args['name']} and project="
+        f"{args.get('project')}. Pass the same name and project as before."
+    )
+
+
+def resumable(runs: dict[str, str]) -> dict[str, str]:
+    """Return those among the runs of a sweep that have a record of stages, which one that was refused has not."""
+    return {target: run for target, run in runs.items() if (Path(run) / STAGES_FILE).exists()}
+
+
+def what_targets_share(report: dict, method: str) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """Return what the first target's run has made for the others.
+
+    Args:
+        report (dict): Its report.
+        method (str): Value of 'prune_method'.
+
+    Returns:
+        args (dict): 'model', the dense checkpoint, and 'sl_model' if the sparse one serves every target.
+        metrics (dict): Metrics of these checkpoints.
+    """
+    rows = report["rows"]
+    args, known = {"model": rows["dense"]["weights"]}, ["dense"]
+    if "sparse" in rows and not METHODS[method].regulariser.NEEDS_TARGET:
+        args["sl_model"] = rows["sparse"]["weights"]
+        known.append("sparse")
+    return args, {name: {k: rows[name][k] for k in report["metrics"]} for name in known}
+
+
+def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device: torch.device) -> dict[str, Any]:
+    """Put the models of all targets side by side, their latencies measured in turns.
+
+    Args:
+        results (dict[float, dict]): Target to the report of its fine-tuning.
+        metric (str): Name of the main metric.
+        imgsz (int): Image size in pixels for the latency.
+        device (torch.device): Where the latency is measured.
+
+    Returns:
+        (dict): 'metric' and 'rows'.
+    """
+    reports = {"dense": next(iter(results.values())), **{f"{target:g}x": report for target, report in results.items()}}
+    last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}
+    files = {name: Path(row["weights"]) for name, row in last.items()}
+    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
+    latency = {"latency_ms": pytorch_latency(models, imgsz, device)}
+    if not missing_for_onnx():
+        latency["onnx_latency_ms"] = onnx_latency(models, imgsz)
+    rows = []
+    for name, row in last.items():
+        cut = reports[name]["rows"]["dense" if name == "dense" else "pruned"]
+        rows.append(
+            {
+                "model": name,
+                "speed_up": last["dense"]["gflops"] / row["gflops"],
+                "gflops": row["gflops"],
+                "parameters": row["parameters"],
+                **{key: timings[name].median for key, timings in latency.items()},
+                f"{metric} after the cut": cut[metric],
+                metric: row[metric],
+                "weights": row["weights"],
+            }
+        )
+    return {"metric": metric, "rows": rows}
+
+
+def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
+    """Write sweep.json, sweep.csv and the picture, and log the table.
+
+    Args:
+        result (dict): What `compare_targets` returned.
+        folder (Path): Where they go.
+        plots (bool): Draw the picture.
+    """
+    rows = result["rows"]
+    with written_whole(folder / "sweep.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+    with written_whole(folder / "sweep.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
+        writer = csv.DictWriter(f, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    if plots:
+        draw_sweep(result, folder / "sweep.png")
+    columns = [key for key in rows[0] if key != "weights"]
+    lines = ["".join(f"{key:>24}" for key in columns)]
+    for row in rows:
+        cells = (row[k] if isinstance(row[k], str) else f"{row[k]:,.4g}" for k in columns)
+        lines.append("".join(f"{cell:>24}" for cell in cells))
+    table = "\n".join(lines)
+    LOGGER.info(f"\n{table}\nSweep saved to {colorstr('bold', folder)}")
+    metric = result["metric"]
+    if worse := [row["model"] for row in rows[1:] if row[metric] < row[f"{metric} after the cut"]]:
+        LOGGER.warning(
+            f"{', '.join(worse)}: fine-tuning ended below the model straight after the cut. Fine-tune with more "
+            "'epochs' or a lower 'lr0'."
+        )

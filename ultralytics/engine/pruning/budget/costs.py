@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What a budget can be counted in, one row each: FLOPs, or milliseconds in a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.image_size import fit_image_size
+from ultralytics.engine.pruning.latency.formula import LatencyFormula
+from ultralytics.engine.pruning.latency.shapes import conv_shapes
+from ultralytics.engine.pruning.latency.table import LatencyTable
+from ultralytics.engine.pruning.latency.whole import Timing, missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.nn.extra_modules import prunable_copy, to_stock
+from ultralytics.utils import LOGGER
+
+NOISE = 0.05  # share by which times of the same model differ on a machine that has nothing else to do
+ATTEMPTS = 3  # to measure when it has
+
+
+class FlopsCost:
+    """FLOPs as Ultralytics counts them, which a formula gives exactly.
+
+    Attributes:
+        unit (str): What the cost is, for messages.
+        tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
+        misled (bool): The last prediction was made with what turned out to be wrong, so that its miss teaches nothing.
+    """
+
+    unit = "FLOPs"
+    tolerance = None
+    misled = False
+
+    @staticmethod
+    def check() -> None:
+        """Check that everything is installed that this cost is measured with."""
+
+    def __init__(self, dense: nn.Module, imgsz: int):
+        """Take a model.
+
+        Args:
+            dense (nn.Module): Stock model before pruning.
+            imgsz (int): Unused: FLOPs are those at 640 pixels, as Ultralytics states them.
+        """
+        self.dense = dense
+
+    @staticmethod
+    def recheck() -> bool:
+        """Return False: nothing was measured that could have been disturbed."""
+        return False
+
+    def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> FlopsFormula:
+        """Return the cost of a model in prunable form as a function of the units that its groups keep."""
+        return FlopsFormula(model, groups, example, count_flops(model))
+
+    def speed_up(self, pruned: nn.Module) -> float:
+        """Return the cost of the dense model over that of a pruned stock model."""
+        return count_flops(self.dense) / count_flops(pruned)
+
+
+class LatencyCost:
+    """Milliseconds of one image, predicted from a table of convolutions and verified on the whole network.
+
+    Attributes:
+        runtime (str): A key of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`.
+        unit (str): What the cost is, for messages.
+        measure (Callable): Models by name, image size and device to the `Timing` of each.
+        tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
+        misled (bool): The dense model was disturbed when it was timed first, as the last measurement has shown.
+        whole (float): Milliseconds of the dense model.
+    """
+
+    runtime: str
+    unit: str
+    measure: Callable[[dict[str, nn.Module], int, torch.device], dict[str, Timing]]
+    tolerance = 0.03
+    misled = False
+
+    @staticmethod
+    def check() -> None:
+        """Check that everything is installed that this cost is measured with."""
+
+    def __init__(self, dense: nn.Module, imgsz: int):
+        """Measure the convolutions of a model, as far as the table lacks them, and the model as a whole.
+
+        Args:
+            dense (nn.Module): Stock model before pruning.
+            imgsz (int): Image size in pixels.
+
+        Raises:
+            ModuleNotFoundError: If a package is not installed.
+        """
+        self.check()
+        self.dense, self.imgsz = dense, fit_image_size(dense, imgsz)
+        self.device = next(dense.parameters()).device
+        self.table = LatencyTable(self.runtime, self.device)
+        self.shapes = conv_shapes(to_stock(prunable_copy(dense)), self.imgsz)
+        self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
+        self._convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
+        self.whole = self.measure({"dense": dense}, self.imgsz, self.device)["dense"].low
+        LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
+        if self.rest > self.whole / 2:
+            LOGGER.warning(
+                f"{self.rest:.2f} of {self.whole:.2f} {self.unit} are spent outside the convolutions, where pruning "
+                "saves nothing. If the machine had other work to do meanwhile, run again when it has none."
+            )
+
+    @property
+    def rest(self) -> float:
+        """Return the milliseconds of the dense model outside its convolutions."""
+        return max(self.whole - self._convolutions, 0.0)
+
+    def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> LatencyFormula:
+        """Return the cost of a model in prunable form as a function of the units that its groups keep."""
+        return LatencyFormula(model, groups, self.shapes, self.table, self.rest)
+
+    def speed_up(self, pruned: nn.Module) -> float:
+        """Return the cost of the dense model over that of a pruned stock model, measured side by side.
+
+        The 10th percentiles count, which other work of the machine disturbs less than the medians. How long the dense
+        model takes shows whether it was disturbed: now, and they are measured again, or when it was timed first.
+        """
+        attempts = []
+        while len(attempts) < ATTEMPTS:
+            attempts.append(self.measure({"dense": self.dense, "pruned": pruned}, self.imgsz, self.device))
+            if attempts[-1]["dense"].low <= self.whole * (1 + NOISE):
+                break
+            LOGGER.info(f"Dense model: {attempts[-1]['dense'].low:.2f} instead of {self.whole:.2f} {self.unit}")
+        times = min(attempts, key=lambda attempt: attempt["dense"].low)
+        self._learn(times["dense"].low)
+        return times["dense"].low / times["pruned"].low
+
+    def recheck(self) -> bool:
+        """Time the dense model again; return True if it was disturbed at first, so that predictions change."""
+        self._learn(self.measure({"dense": self.dense}, self.imgsz, self.device)["dense"].low)
+        return self.misled
+
+    def _learn(self, whole: float) -> None:
+        """Take note of how long the dense model took this time."""
+        self.misled = whole < self.whole * (1 - NOISE)
+        self.whole = min(self.whole, whole)
+
+
+class PyTorchCost(LatencyCost):
+    """Milliseconds in PyTorch on the model's device."""
+
+    runtime, unit = "pytorch", "milliseconds in PyTorch"
+    measure = staticmethod(pytorch_latency)
+
+
+class OnnxCost(LatencyCost):
+    """Milliseconds in ONNX Runtime on the CPU."""
+
+    runtime, unit = "onnx", "milliseconds in ONNX Runtime"
+    measure = staticmethod(onnx_latency)
+
+    @staticmethod
+    def check() -> None:
+        """Check that ONNX and ONNX Runtime are installed.
+
+        Raises:
+            ModuleNotFoundError: If one of them is not.
+        """
+        if missing := missing_for_onnx():
+            raise ModuleNotFoundError(
+                f"'budget=onnx' needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose budget=flops."
+            )
+
+
+COSTS = {"flops": FlopsCost, "onnx": OnnxCost, "pytorch": PyTorchCost}

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""FLOPs as a formula of the channels kept, and as Ultralytics counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.groups import Group, is_depthwise
+from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.graph.places import SLICED, outputs
+from ultralytics.engine.pruning.graph.widths import Widths, paired_inputs
+from ultralytics.nn.extra_modules import products
+from ultralytics.utils.torch_utils import get_flops
+
+IMGSZ = 640  # pixels at which Ultralytics states GFLOPs
+BN_FLOPS = 8  # per element, as Ultralytics' counter has it: 4 operations, and it doubles operations to FLOPs
+
+
+def count_flops(model: nn.Module, imgsz: int = IMGSZ) -> float:
+    """Return the GFLOPs that Ultralytics prints for a model, `get_flops`.
+
+    Args:
+        model (nn.Module): An Ultralytics model.
+        imgsz (int): Image size in pixels.
+
+    Returns:
+        (float): GFLOPs, two FLOPs per multiply-accumulate.
+
+    Raises:
+        RuntimeError: If Ultralytics' counter fails, which it reports as zero.
+    """
+    flops = get_flops(model, imgsz)
+    if not flops:
+        raise RuntimeError(
+            f"Ultralytics' get_flops failed on {type(model).__name__} and returned 0.0: "
+            "check that 'ultralytics-thop' is installed and that the model runs at this image size"
+        )
+    return flops
+
+
+class FlopsFormula:
+    """FLOPs of a network at 640 pixels as a function of how many units each group keeps.
+
+    With o and i the output and input channels of a layer, which are linear in the units kept n, a convolution costs
+    2·H·W·k²·o·i (transposed: H·W of its input), a depthwise convolution 2·H·W·k²·o, a linear layer 2·o·i per pixel, a
+    batch norm 8·H·W·o, and an attention product over all pairs of pixels 2·(H·W)²·o. This is what Ultralytics' counter
+    (thop) adds up; what else it counts does not depend on n and is taken from its own figure.
+
+    Attributes:
+        dense (float): FLOPs with every unit kept.
+        rest (float): What Ultralytics counts beyond the layers and products above.
+        widths (Widths): Widths of the layers.
+    """
+
+    def __init__(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor, counted: float):
+        """Measure every layer's output size with one forward pass and set up the formula.
+
+        Args:
+            model (nn.Module): Model in evaluation mode and prunable form.
+            groups (Sequence[Group]): Groups of the model.
+            example (torch.Tensor): Image of shape (1, C, H, W).
+            counted (float): GFLOPs of the model, `count_flops`.
+        """
+        area = _areas(model, example)
+        self.widths = Widths(area, groups)
+        row = {layer: i for i, layer in enumerate(area)}
+        self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in area])
+        self._single = np.array([_cost_per_output(m) * area[m] for m in area])
+        for conv, cost in products(model):
+            self._single[row[conv]] += cost * area[conv] ** 2
+        self.rest = 0.0
+        self.rest = counted * 1e9 - float(self(self.widths.sizes))
+        self.dense = float(self(self.widths.sizes))
+
+    def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the FLOPs.
+
+        Args:
+            kept (Sequence[float] | np.ndarray): Units kept in each group, shape (..., groups).
+
+        Returns:
+            (np.ndarray): FLOPs, shape (...).
+        """
+        out, inp = self.widths(np.asarray(kept, dtype=float))
+        return (out * (self._pairwise * inp + self._single)).sum(-1) + self.rest
+
+
+def layer_flops(model: nn.Module) -> dict[str, float]:
+    """Return the FLOPs of every convolution, linear layer and batch norm of one forward pass at 640 pixels.
+
+    Args:
+        model (nn.Module): An Ultralytics model, in evaluation mode.
+
+    Returns:
+        (dict[str, float]): Layer name to FLOPs, in the order of the forward pass.
+    """
+    example = example_image(model)
+    names = {m: name for name, m in model.named_modules()}
+    return {
+        names[m]: float(pixels * outputs(m) * (_cost_per_pair(m) * paired_inputs(m) + _cost_per_output(m)))
+        for m, pixels in _areas(model, example).items()
+    }
+
+
+def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
+    """Return for how many pixels every layer works in an image of 640, summed over the calls of one forward pass."""
+    area: dict[nn.Module, float] = {}
+    scale = IMGSZ**2 / example.shape[2:].numel()
+
+    def record(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        if isinstance(layer, nn.Linear):
+            pixels = output.shape[:-1].numel() * (scale if output.dim() > 2 else 1)  # 2: pooled features
+        else:
+            pixels = scale * (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
+        area[layer] = area.get(layer, 0) + pixels
+
+    hooks = [m.register_forward_hook(record) for m in model.modules() if type(m) in SLICED]
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return area
+
+
+def _cost_per_pair(layer: nn.Module) -> float:
+    """Return the FLOPs per pixel, output channel and input channel."""
+    if isinstance(layer, nn.Linear):
+        return 2
+    if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer):
+        return 0
+    return 2 * np.prod(layer.kernel_size) / layer.groups
+
+
+def _cost_per_output(layer: nn.Module) -> float:
+    """Return the FLOPs per pixel and output channel."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return BN_FLOPS
+    return 2 * np.prod(layer.kernel_size) if is_depthwise(layer) else 0

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Choose the units that a budget leaves: scores in, units to keep out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, check_reachable, couple, solve_budget
+from ultralytics.engine.pruning.graph.groups import Graph, Group
+from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.nn.extra_modules import equal_inputs, equal_parts, prunable_copy, same_width
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a pruned network may cost, and how channels are taken from its layers.
+
+    Attributes:
+        speed_up (float): Target: cost of the dense model over cost of the pruned one, greater than 1.
+        global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
+        round_to (int): Keep a multiple of this many channels per layer, or all of them.
+        max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
+        limits (Mapping[str, float]): The same for single groups, by name.
+    """
+
+    speed_up: float = 2.0
+    global_pruning: bool = True
+    round_to: int = 8
+    max_sparsity: float = 1.0
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def largest_share(self, group: Group) -> float:
+        """Return the largest share of a group's channels that may be removed."""
+        return min(self.max_sparsity, self.limits.get(group.name, 1.0))
+
+
+def select_units(
+    graph: Graph,
+    formula: Formula,
+    scores: Sequence[torch.Tensor],
+    budget: Budget,
+    dense_cost: float,
+    dense_sizes: Sequence[float],
+    share: float = 1.0,
+) -> list[torch.Tensor]:
+    """Return the units of every group that are worth keeping.
+
+    Args:
+        graph (Graph): Groups of the network as it is.
+        formula (Formula): What it costs.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+        budget (Budget): What it may cost.
+        dense_cost (float): What it cost before the first cut.
+        dense_sizes (Sequence[float]): Units of each group before the first cut.
+        share (float): How far to go towards the target, as an exponent of its ratio.
+
+    Returns:
+        (list[torch.Tensor]): Indices of the units to keep, for each group.
+
+    Raises:
+        ValueError: If the target is out of reach.
+    """
+    coupled = couple_groups(graph, scores, budget, dense_sizes)
+    check_reachable(coupled, formula, budget.speed_up, dense_cost)
+    counts = solve_budget(coupled, formula, dense_cost / budget.speed_up**share)
+    return best_units(graph.groups, coupled, counts, scores)
+
+
+def couple_groups(
+    graph: Graph, scores: Sequence[torch.Tensor], budget: Budget, dense_sizes: Sequence[float]
+) -> list[CoupledGroups]:
+    """Couple the groups of a network by what its blocks ask for and a budget allows.
+
+    Args:
+        graph (Graph): Groups of the network as it is.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+        budget (Budget): What it may cost.
+        dense_sizes (Sequence[float]): Units of each group before the first cut.
+
+    Returns:
+        (list[CoupledGroups]): Coupled groups with scores and allowed counts.
+    """
+    return couple(
+        graph.groups,
+        scores,
+        same_width(graph.model),
+        [(1 - budget.largest_share(group)) * size for group, size in zip(graph.groups, dense_sizes)],
+        budget.global_pruning,
+        budget.round_to,
+        equal_parts(graph.model),
+        equal_inputs(graph.model),
+    )
+
+
+def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) -> None:
+    """Check that a target in FLOPs is within reach, which does not depend on weights: before they are trained.
+
+    Args:
+        model (nn.Module): Stock model; it is left as it was.
+        budget (Budget): What it may cost.
+        needs_norms (bool): Groups without a batch norm stay whole.
+
+    Raises:
+        OutOfReachError: If it is not.
+    """
+    prunable = prunable_copy(model)
+    example = example_image(prunable)
+    graph = Graph(prunable, example, needs_norms)
+    formula = FlopsFormula(prunable, graph.groups, example, count_flops(model))
+    scores = [torch.zeros(group.size, dtype=torch.float64) for group in graph.groups]
+    coupled = couple_groups(graph, scores, budget, [group.size for group in graph.groups])
+    check_reachable(coupled, formula, budget.speed_up, formula.dense)
+
+
+def best_units(
+    groups: Sequence[Group], coupled: Sequence[CoupledGroups], counts: Sequence[int], scores: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Return the units of every group with the highest scores.
+
+    Args:
+        groups (Sequence[Group]): Groups.
+        coupled (Sequence[CoupledGroups]): How they are coupled.
+        counts (Sequence[int]): Ranks kept in each of the coupled groups.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+
+    Returns:
+        (list[torch.Tensor]): Indices of the units, for each group.
+    """
+    kept: list[list[torch.Tensor]] = [[] for _ in groups]
+    for c, count in zip(coupled, counts):
+        for row in c.rows:
+            best = scores[row.group][row.units].topk(count * row.step).indices
+            kept[row.group].append(row.units[best])
+    return [torch.cat(units) for units in kept]

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Budget solver: how many units each group keeps, so that the target is met."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.groups import Group
+
+
+class OutOfReachError(ValueError):
+    """A target that cannot be met however much is removed."""
+
+
+class Formula(Protocol):
+    """Cost of a network as a function of how many units each group keeps: FLOPs or milliseconds.
+
+    Attributes:
+        dense (float): Cost with every unit kept.
+    """
+
+    dense: float
+
+    def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the cost, shape (...), of units kept in each group, shape (..., groups)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Units of one group among which the lowest go first.
+
+    Attributes:
+        group (int): Index of the group.
+        units (torch.Tensor): Its units, or one of the equal parts of them.
+        step (int): Units that go together with one unit of the narrowest row.
+    """
+
+    group: int
+    units: torch.Tensor
+    step: int
+
+
+@dataclass(frozen=True)
+class CoupledGroups:
+    """Rows of groups that must keep the same number of units, or the same multiple, as ranks to remove from the bottom.
+
+    Attributes:
+        rows (list[Row]): The rows.
+        scores (np.ndarray): Score of each rank, ascending, shape (n,): the mean over the rows of the scores of their
+            units at that rank.
+        counts (list[int]): Numbers of ranks that may be kept, ascending.
+    """
+
+    rows: list[Row]
+    scores: np.ndarray
+    counts: list[int]
+
+
+def couple(
+    groups: Sequence[Group],
+    scores: Sequence[torch.Tensor],
+    same_width: Iterable[tuple[nn.Conv2d, ...]],
+    least: Sequence[float],
+    global_pruning: bool = True,
+    round_to: int = 8,
+    equal_parts: Iterable[tuple[nn.Conv2d, int]] = (),
+    equal_inputs: Iterable[tuple[nn.Conv2d, ...]] = (),
+) -> list[CoupledGroups]:
+    """Tie the groups of equally wide convolutions together and fix what each may keep.
+
+    Args:
+        groups (Sequence[Group]): Groups.
+        scores (Sequence[torch.Tensor]): Scores of each group's units.
+        same_width (Iterable[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many output channels.
+        least (Sequence[float]): Units that each group must keep at least.
+        global_pruning (bool): Compare scores between groups; otherwise every group loses the same share of units.
+        round_to (int): Keep a multiple of this many units, or all.
+        equal_parts (Iterable[tuple[nn.Conv2d, int]]): Convolutions whose outputs must shrink alike in so many equal
+            parts, i.e. heads.
+        equal_inputs (Iterable[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many input channels of one
+            group each, i.e. of the halves of a tensor.
+
+    Returns:
+        (list[CoupledGroups]): Every unit in exactly one row of one of them.
+
+    Raises:
+        ValueError: If groups that must be equally wide differ in size, which no stock block does.
+    """
+    owner = {s.layer: (i, s) for i, group in enumerate(groups) for s in group.convs("out")}
+    cluster = list(range(len(groups)))
+    whole = set()  # groups that must be as wide as a layer that stays whole
+    for convs in same_width:
+        members = {owner[conv][0] for conv in convs if conv in owner}
+        whole |= members if any(conv not in owner for conv in convs) else set()
+        ties = {cluster[i] for i in members}
+        cluster = [min(ties) if c in ties else c for c in cluster]
+    least = [group.size if i in whole else at_least for i, (group, at_least) in enumerate(zip(groups, least))]
+    parts = {}
+    for conv, count in equal_parts:
+        if conv in owner:
+            i, s = owner[conv]
+            parts[i] = s.units[s.channels.argsort()].view(count, -1)
+    for convs in equal_inputs:
+        shared = {i: group.shared_out(convs) for i, group in enumerate(groups)}
+        parts |= {i: units for i, units in shared.items() if units is not None}
+    return [
+        _couple(
+            [i for i, other in enumerate(cluster) if other == c], groups, scores, parts, least, global_pruning, round_to
+        )
+        for c in sorted(set(cluster))
+    ]
+
+
+def _couple(
+    members: list[int],
+    groups: Sequence[Group],
+    scores: Sequence[torch.Tensor],
+    parts: dict[int, torch.Tensor],
+    least: Sequence[float],
+    global_pruning: bool,
+    round_to: int,
+) -> CoupledGroups:
+    """Couple the given groups."""
+    if len({groups[i].size for i in members}) > 1:
+        sizes = {groups[i].name: groups[i].size for i in members}
+        raise ValueError(f"groups that must be equally wide have different sizes: {sizes}")
+    size = groups[members[0]].size
+    heads = max((len(parts[i]) for i in members if i in parts), default=1)
+    rows = []
+    for i in members:
+        whole = parts.get(i, torch.arange(size)[None])
+        rows += [Row(i, units, heads // len(whole)) for units in whole]
+    n = size // heads
+    ranked = torch.stack([scores[r.group][r.units].sort().values.view(n, r.step).mean(1) for r in rows]).mean(0).numpy()
+    ranked = ranked if global_pruning else (np.arange(n) + 1) / n
+    fewest = max(math.ceil(least[i] / heads - 1e-9) for i in members)  # 1e-9: 0.5 * 16 may come out above 8
+    counts = [*(k for k in range(max(round_to, fewest), n) if k % round_to == 0), n]
+    return CoupledGroups(rows, ranked, counts)
+
+
+def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, speed_up: float, dense: float) -> None:
+    """Check a target against what is left when every group keeps the least that it may.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with allowed counts.
+        formula (Formula): Cost of the network as a function of the units kept.
+        speed_up (float): Dense cost over pruned cost.
+        dense (float): Dense cost.
+
+    Raises:
+        OutOfReachError: If the target is out of reach.
+    """
+    reachable = dense / formula(per_group(coupled, [c.counts[0] for c in coupled]))
+    if reachable < speed_up:
+        raise OutOfReachError(
+            f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
+            f"{reachable:.2f}. Lower speed_up, or lower round_to, or raise max_sparsity or sensitivity_drop."
+        )
+
+
+def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:
+    """Return how many ranks the coupled groups keep, by score, so that the target is met and hardly exceeded.
+
+    All ranks of all groups stand in one line, lowest score first. Bisection finds the shortest stretch of it whose
+    removal, rounded to the counts allowed, meets the target; then groups take back what the rounding removed too
+    much, highest score first, as long as the target still holds.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
+        formula (Formula): Cost of the network as a function of the units kept.
+        limit (float): Cost to come down to; one that `check_reachable` lets pass.
+
+    Returns:
+        (list[int]): Ranks kept in each of the coupled groups.
+    """
+    owner = np.concatenate([np.full(len(c.scores), i) for i, c in enumerate(coupled)])
+    line = owner[np.argsort(np.concatenate([c.scores for c in coupled]), kind="stable")]
+    removed_after = np.cumsum(line[:, None] == np.arange(len(coupled)), axis=0)
+
+    def keep(removed: int) -> list[int]:
+        gone = removed_after[removed - 1] if removed else np.zeros(len(coupled))
+        return [_nearest(c.counts, len(c.scores) - g) for c, g in zip(coupled, gone)]
+
+    def fits(counts: Sequence[int]) -> bool:
+        return formula(per_group(coupled, counts)) <= limit
+
+    low, high = 0, len(line)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(keep(middle)) else (middle + 1, high)
+    return take_back(coupled, keep(low), fits)
+
+
+def take_back(coupled: Sequence[CoupledGroups], counts: list[int], fits: Callable[[list[int]], bool]) -> list[int]:
+    """Raise counts to the next allowed one, the group with the highest score among its removed ranks first.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
+        counts (list[int]): Ranks kept in each.
+        fits (Callable): True for counts that meet the target.
+
+    Returns:
+        (list[int]): Ranks kept in each; raising any of them further would miss the target.
+    """
+    blocked: set[int] = set()
+    while True:
+        removed = [i for i, c in enumerate(coupled) if counts[i] < c.counts[-1] and i not in blocked]
+        if not removed:
+            return counts
+        best = max(removed, key=lambda i: coupled[i].scores[len(coupled[i].scores) - counts[i] - 1])
+        larger = next(k for k in coupled[best].counts if k > counts[best])
+        trial = [*counts[:best], larger, *counts[best + 1 :]]
+        if fits(trial):
+            counts = trial
+        else:
+            blocked.add(best)
+
+
+def _nearest(counts: Sequence[int], wanted: float) -> int:
+    """Return the allowed count nearest to the wanted one, the larger of two equally near."""
+    return min(counts, key=lambda k: (abs(k - wanted), -k))
+
+
+def per_group(coupled: Sequence[CoupledGroups], counts: Sequence[int]) -> list[int]:
+    """Return the units that each group keeps.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Coupled groups.
+        counts (Sequence[int]): Ranks kept in each.
+
+    Returns:
+        (list[int]): Units kept, in the order of the groups.
+    """
+    kept: dict[int, int] = defaultdict(int)
+    for c, count in zip(coupled, counts):
+        for row in c.rows:
+            kept[row.group] += count * row.step
+    return [kept[i] for i in range(len(kept))]

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Keep a pruned architecture where Ultralytics would rebuild the dense one from its YAML."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
+
+from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_classes
+from ultralytics.engine.pruning.checkpoint.record import NOT_FROM_YAML, RECORD
+from ultralytics.nn.modules.head import Pose
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils.torch_utils import get_num_params
+
+
+def is_pruned(model: Any) -> bool:
+    """Return True for a model that came out of a pruned checkpoint."""
+    return isinstance(getattr(model, RECORD, None), dict)
+
+
+def has_pruned_yaml(cfg: Any) -> bool:
+    """Return True for the architecture YAML that a pruned model carries, from which nothing can be built."""
+    return isinstance(cfg, dict) and cfg["backbone"][0][2] == NOT_FROM_YAML
+
+
+def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> nn.Module:
+    """Return a copy of a pruned model, ready to be trained on a data set.
+
+    Args:
+        weights (nn.Module): Pruned model.
+        data (dict): Data set as Ultralytics' `check_det_dataset` returns it; 'nc', 'names' and 'channels' are read.
+        args (SimpleNamespace): Arguments of the training; 'cls_remap' is read.
+
+    Returns:
+        (nn.Module): Copy with FP32 weights. With another number of classes, the last convolutions of the class
+            branches are new at their pruned input width, and take over the rows of classes with the same name.
+
+    Raises:
+        ValueError: If the images have another number of channels than the model takes.
+    """
+    if weights.is_fused():  # validating or predicting with a YOLO object fuses the model that it holds
+        weights, _ = load_checkpoint(weights.pt_path)
+    model = deepcopy(weights).float().requires_grad_(True)
+    model.criterion = None
+    image_channels = model.yaml.get("channels", 3)
+    if data.get("channels", 3) != image_channels:
+        raise ValueError(
+            f"the data set's images have channels={data['channels']} but the pruned model takes {image_channels}: "
+            "train the dense model on this data set and prune that."
+        )
+    head = model.model[-1]
+    if isinstance(head, Pose) and list(data["kpt_shape"]) != list(head.kpt_shape):
+        raise ValueError(
+            f"the data set has kpt_shape={data['kpt_shape']} but the pruned model predicts {head.kpt_shape}: train the "
+            "dense model on this data set and prune that."
+        )
+    if class_count(model) not in {None, data["nc"]}:
+        renew_classes(model, data["nc"])
+    if args.cls_remap:
+        model.names = data["names"]
+        model._remap_cls_by_names(weights.float().state_dict(), weights, verbose=RANK in {-1, 0})
+    if RANK in {-1, 0}:
+        record = getattr(model, RECORD)
+        LOGGER.info(
+            f"Keeping the pruned architecture: {get_num_params(model):,} parameters, "
+            f"speed-up {record['reached']:.2f} (budget={record.get('budget', 'flops')}) over the dense model"
+        )
+    return model

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The image sizes that a network takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.utils.checks import check_imgsz
+
+LEAST_STRIDE = 32  # pixels, of which Ultralytics' trainers make image sizes a multiple at least
+
+
+def image_stride(model: nn.Module) -> int:
+    """Return the pixels of which a side of a model's images must be a multiple."""
+    return max(int(model.stride.max()), LEAST_STRIDE)
+
+
+def fit_image_size(model: nn.Module, imgsz: int | list[int]) -> int:
+    """Return the image size that training and validation take for a wanted one: the next multiple of the stride.
+
+    Args:
+        model (nn.Module): An Ultralytics model.
+        imgsz (int | list[int]): Size in pixels; of several, the largest counts.
+
+    Returns:
+        (int): Size in pixels; that it is another one is logged by Ultralytics.
+    """
+    return check_imgsz(imgsz, stride=image_stride(model), floor=image_stride(model), max_dim=1)
+
+
+def example_image(model: nn.Module) -> torch.Tensor:
+    """Return the smallest image whose deepest feature map is not a single pixel, and whose cells are enough.
+
+    Args:
+        model (nn.Module): An Ultralytics model.
+
+    Returns:
+        (torch.Tensor): Zeros of shape (1, C, H, W), on the model's device.
+    """
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    stride = image_stride(model)
+    cells = 2  # a side
+    while cells**2 * (1 + 4 + 16) < find_ends(model).anchors:
+        cells += 1
+    side = cells * stride
+    return torch.zeros(1, first.in_channels, side, side, device=first.weight.device)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The trace: torch-pruning runs a network once and notes which layers read which."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch_pruning as tp
+from torch import nn
+
+from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
+from ultralytics.nn.extra_modules import forms
+from ultralytics.nn.extra_modules.attention import Pairing, PrunableAttention
+from ultralytics.nn.extra_modules.down import Half
+
+# Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
+# forms that do not, and what reaches them in any other block stays dense.
+OPTYPE = tp.ops.OPTYPE
+OPAQUE = {OPTYPE.SPLIT, OPTYPE.SLICE, OPTYPE.RESHAPE, OPTYPE.UNBIND, OPTYPE.EXPAND}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What reads what in a network (DepGraph, Fang et al. 2023, arXiv 2301.12900).
+
+    Attributes:
+        graph (tp.DependencyGraph): Nodes for layers and operations, with torch-pruning's dependencies between them.
+        clear (set): Autograd nodes of operations of an opaque kind through which channels can be followed all the same.
+    """
+
+    graph: tp.DependencyGraph
+    clear: set
+
+    def is_opaque(self, node: tp.dependency.Node) -> bool:
+        """Return True for an operation behind which the channels are lost."""
+        return node.type in OPAQUE and node.grad_fn not in self.clear
+
+
+def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
+    """Let torch-pruning trace from the predictions back to the image.
+
+    Args:
+        model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
+        ends (Ends): Where it ends.
+        example (torch.Tensor): Input image of shape (1, C, H, W).
+
+    Returns:
+        (Trace): The graph.
+
+    Raises:
+        RuntimeError: If torch-pruning gives up on counting channels.
+    """
+    outputs: list[torch.Tensor] = []
+    clear: set = set()
+    layers = list(model.modules())
+    traced = [*ends.predictions, *(m for m in layers if isinstance(m, Pairing))]
+    hooks = [m.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for m in traced]
+    hooks += [s.source.register_forward_hook(run_side_branch(s)) for s in ends.side_branches]
+    halves = (m for m in layers if isinstance(m, Half))
+    hooks += [m.register_forward_hook(lambda _m, _x, y: clear.add(y.grad_fn)) for m in halves]
+    linears = (m for m in layers if isinstance(m, nn.Linear))
+    hooks += [m.register_forward_pre_hook(lambda _m, x: clear.update(pixel_flattening(x[0]))) for m in linears]
+    attention = [m for m in forms(model) if isinstance(m, PrunableAttention)]
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+
+    def forward(model, x):
+        model(x)
+        return outputs
+
+    try:
+        for p in frozen:
+            p.requires_grad_(True)  # the trace follows autograd's graph
+        for m in attention:
+            m.tracing = True
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Maximum recursive depth")  # it goes on with channels of unknown number
+            # fresh dict and lists: torch-pruning 1.6.1 writes into default arguments
+            graph = tp.DependencyGraph().build_dependency(
+                model,
+                example,
+                forward_fn=forward,
+                customized_pruners={},
+                ignored_layers=[],
+                ignored_params=[],
+                verbose=False,
+            )
+    except UserWarning as warning:
+        raise RuntimeError(
+            f"{type(model).__name__} cannot be traced: a tensor that is concatenated has more operations behind it "
+            "than torch-pruning counts channels through (500). Put a convolution between them."
+        ) from warning
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
+        for m in attention:
+            m.tracing = False
+        for hook in hooks:
+            hook.remove()
+    return Trace(graph, clear)
+
+
+def run_side_branch(side: SideBranch) -> Callable:
+    """Return a forward hook that runs layers of training only; their own hooks do the rest."""
+
+    def run(_module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        side.branch(side.take(args, output))
+
+    return run
+
+
+def pixel_flattening(x: torch.Tensor) -> set:
+    """Return the autograd node that made a vector of channels out of a single pixel, if one made this tensor.
+
+    Such a flattening, behind a global pooling, leaves every channel where it is.
+
+    Args:
+        x (torch.Tensor): Input of a linear layer.
+
+    Returns:
+        (set): The node, or nothing.
+    """
+    before = getattr(x.grad_fn, "_saved_self_sym_sizes", ())
+    return {x.grad_fn} if x.dim() == 2 and tuple(before) == (*x.shape, 1, 1) else set()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The shapes of a network's convolutions, by which their time is measured and kept."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.groups import is_depthwise
+
+
+class ConvShape(NamedTuple):
+    """A convolution with its activation, at one image size.
+
+    Attributes:
+        inputs (int): Input channels.
+        outputs (int): Output channels.
+        kernel (tuple[int, int]): Kernel size.
+        stride (tuple[int, int]): Stride.
+        padding (tuple[int, int]): Padding.
+        dilation (tuple[int, int]): Dilation.
+        depthwise (bool): Every channel by itself.
+        transposed (bool): A transposed convolution.
+        activation (str): Class of the activation that follows, or ''.
+        height (int): Height of its input in pixels.
+        width (int): Width of its input in pixels.
+    """
+
+    inputs: int
+    outputs: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    depthwise: bool
+    transposed: bool
+    activation: str
+    height: int
+    width: int
+
+    def resized(self, inputs: int, outputs: int) -> ConvShape:
+        """Return the same convolution with other numbers of channels."""
+        return self._replace(inputs=inputs, outputs=outputs)
+
+    @property
+    def key(self) -> str:
+        """Return the shape as one word, i.e. 'conv-32-64-k3x3-s2x2-p1x1-d1x1-SiLU-80x80'."""
+        kind = "transposed" if self.transposed else "depthwise" if self.depthwise else "conv"
+        sizes = (f"{n}{v[0]}x{v[1]}" for n, v in zip("kspd", (self.kernel, self.stride, self.padding, self.dilation)))
+        words = (kind, str(self.inputs), str(self.outputs), *sizes, self.activation, f"{self.height}x{self.width}")
+        return "-".join(word for word in words if word)
+
+
+def conv_shapes(model: nn.Module, imgsz: int) -> dict[str, list[ConvShape]]:
+    """Return the shape of every convolution at each of its calls in one forward pass.
+
+    Grouped convolutions other than depthwise ones are left out, as are linear layers.
+
+    Args:
+        model (nn.Module): Stock model in evaluation mode.
+        imgsz (int): Image size in pixels.
+
+    Returns:
+        (dict[str, list[ConvShape]]): Layer name to shapes, in the order of the forward pass.
+    """
+    shapes: dict[str, list[ConvShape]] = {}
+    modules = dict(model.named_modules())
+    names = {m: name for name, m in modules.items()}
+
+    def record(conv: nn.Conv2d, inputs: tuple, _: torch.Tensor) -> None:
+        act = getattr(modules[names[conv].rpartition(".")[0]], "act", None)
+        shape = ConvShape(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            is_depthwise(conv),
+            isinstance(conv, nn.ConvTranspose2d),
+            type(act).__name__ if isinstance(act, (nn.SiLU, nn.ReLU)) else "",
+            *inputs[0].shape[2:],
+        )
+        shapes.setdefault(names[conv], []).append(shape)
+
+    convs = (m for m in names if type(m) in (nn.Conv2d, nn.ConvTranspose2d) and (m.groups == 1 or is_depthwise(m)))
+    hooks = [m.register_forward_hook(record) for m in convs]
+    first = next(m for m in names if isinstance(m, nn.Conv2d))
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, first.in_channels, imgsz, imgsz, device=first.weight.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes

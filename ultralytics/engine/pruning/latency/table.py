@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Milliseconds of convolutions by their widths, measured once on a machine and kept.
+
+A latency lookup table in steps of channels is what HALP (Shen et al. 2022, arXiv 2110.10811) prunes by. The table here
+is not over all pairs of widths: a convolution is measured at every width of its outputs with all inputs, and at every
+width of its inputs with all outputs, and t(out, in) is taken as t(out, all) · t(all, in) / t(all, all).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.latency.onnx_session import onnx_version
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+from ultralytics.engine.pruning.latency.shapes import ConvShape
+from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
+from ultralytics.utils.torch_utils import get_cpu_info, get_gpu_info
+
+STEP = 8  # channels between two widths that are measured
+MOST_POINTS = 24  # widths of one layer and axis; wider layers are measured in multiples of STEP
+
+
+class LatencyTable:
+    """Times of convolutions in one runtime on one device, in a file that later runs add to.
+
+    Attributes:
+        runtime (str): A key of `RUNTIMES`.
+        device (torch.device): Device.
+        file (Path): Where the times are kept.
+        times (dict[str, float]): Key of a `ConvShape` to milliseconds.
+    """
+
+    def __init__(self, runtime: str, device: torch.device, folder: Path = USER_CONFIG_DIR / "latency"):
+        """Read what earlier runs have measured.
+
+        Args:
+            runtime (str): A key of `RUNTIMES`.
+            device (torch.device): Device.
+            folder (Path): Where tables are kept.
+        """
+        self.runtime, self.device = runtime, device
+        self.file = folder / f"{_where(runtime, device)}.json"
+        self.times: dict[str, float] = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+
+    def measure(self, shapes: Iterable[ConvShape]) -> None:
+        """Measure convolutions at all their widths, unless that is done already.
+
+        Args:
+            shapes (Iterable[ConvShape]): Convolutions of a dense model.
+        """
+        missing = {}
+        for shape in sorted(set(shapes)):
+            if narrower := [s for s in self._variants(shape) if s.key not in self.times]:
+                missing[shape] = narrower
+        if not missing:
+            return
+        for narrower in TQDM(missing.values(), desc=f"Latency of {len(missing)} convolutions in {self.runtime}"):
+            measured = RUNTIMES[self.runtime](narrower, self.device)
+            self.times |= {shape.key: ms for shape, ms in zip(narrower, measured)}
+            with written_whole(self.file) as temporary:
+                temporary.write_text(json.dumps(self.times, indent=1), encoding="utf-8")
+        LOGGER.info(f"Latency table saved to {self.file}")
+
+    def curve(self, shape: ConvShape, axis: str) -> np.ndarray:
+        """Return the milliseconds at every width of one axis, the other axis being whole.
+
+        Args:
+            shape (ConvShape): Convolution of a dense model.
+            axis (str): 'out' or 'in'.
+
+        Returns:
+            (np.ndarray): Shape (width + 1,), by the number of channels; between measured widths a straight line, and
+                the time of the smallest measured width below that.
+        """
+        whole = shape.outputs if axis == "out" else shape.inputs
+        counts = _points(whole)
+        times = [self.times[_narrowed(shape, axis, count).key] for count in counts]
+        return np.interp(np.arange(whole + 1), counts, times)
+
+    @staticmethod
+    def _variants(shape: ConvShape) -> list[ConvShape]:
+        """Return the convolution at all widths of either axis."""
+        out = [_narrowed(shape, "out", count) for count in _points(shape.outputs)]
+        inp = [] if shape.depthwise else [_narrowed(shape, "in", count) for count in _points(shape.inputs)]
+        return list(dict.fromkeys([*out, *inp]))
+
+
+def _points(whole: int) -> list[int]:
+    """Return the widths at which an axis is measured."""
+    step = STEP * -(-whole // (STEP * MOST_POINTS))
+    return [*range(step, whole, step), whole]
+
+
+def _narrowed(shape: ConvShape, axis: str, count: int) -> ConvShape:
+    """Return a convolution with fewer channels on one axis, a depthwise one with fewer on both."""
+    if shape.depthwise:
+        return shape.resized(count, count)
+    return shape.resized(shape.inputs, count) if axis == "out" else shape.resized(count, shape.outputs)
+
+
+def _where(runtime: str, device: torch.device) -> str:
+    """Return a name for what times depend on besides the convolution."""
+    package = f"onnxruntime-{onnx_version()}" if runtime == "onnx" else f"torch-{torch.__version__}"
+    machine = f"{get_cpu_info()}-{torch.get_num_threads()}threads"
+    if runtime == "pytorch" and device.type != "cpu":
+        machine = get_gpu_info(device.index or 0) if device.type == "cuda" else f"{device.type}-{machine}"
+    return re.sub(r"[^\w.+-]+", "_", f"{package}-{machine}")

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Check a cut by arithmetic: a pruned network computes what the dense one does with the pruned channels set to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.places import inputs, outputs
+from ultralytics.nn.modules.head import RTDETRDecoder
+
+
+def largest_difference(dense: nn.Module, pruned: nn.Module, record: dict, image: torch.Tensor) -> float:
+    """Return how far a pruned network is from the dense one with the pruned channels masked.
+
+    Args:
+        dense (nn.Module): Dense model.
+        pruned (nn.Module): Pruned model.
+        record (dict): What `prune_model` returned, or a pruned checkpoint's `model.pruning`.
+        image (torch.Tensor): Input of shape (B, C, H, W).
+
+    Returns:
+        (float): Largest absolute difference of any of the head's outputs, over the largest absolute value of that one.
+
+    Examples:
+        >>> dense, pruned = YOLO("best.pt").model, YOLO("prune.pt").model
+        >>> largest_difference(dense, pruned, pruned.pruning, torch.rand(1, 3, 640, 640))
+    """
+    actual, expected = raw_outputs(pruned, image), raw_outputs(masked(dense, record), image)
+    return max(
+        float((actual[name] - value).abs().max() / value.abs().max().clamp_min(torch.finfo(value.dtype).tiny))
+        for name, value in expected.items()
+    )
+
+
+def masked(dense: nn.Module, record: dict) -> nn.Module:
+    """Return a copy of the dense network whose pruned channels are set to zero where a layer reads them.
+
+    Args:
+        dense (nn.Module): Dense model.
+        record (dict): Record of the cut.
+
+    Returns:
+        (nn.Module): Copy with hooks.
+    """
+    model = deepcopy(dense)
+    layers = dict(model.named_modules())
+    for name, kept in record["channels"].items():
+        layer = layers[name]
+        keep = _mask(kept["in"], inputs(layer), layer)
+        layer.register_forward_pre_hook(lambda _layer, args, keep=keep: (args[0] * keep,))
+        if name.endswith(".qkv.conv"):  # queries and keys are read by no layer
+            keep = _mask(kept["out"], outputs(layer), layer)
+            block = layers[name.removesuffix(".conv")]
+            block.register_forward_hook(lambda _block, _args, output, keep=keep: output * keep)
+    return model
+
+
+def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return what the head puts out before decoding, for every branch of it.
+
+    An RT-DETR decoder is judged by the features that it gets: it begins by choosing the best of them, and rounding can
+    swap near ties, and everything behind with them.
+    """
+    features: dict[str, torch.Tensor] = {}
+    head = model.model[-1]
+    hooks = []
+    if isinstance(head, RTDETRDecoder):
+        for i, proj in enumerate(head.input_proj):
+            hooks.append(proj.register_forward_hook(lambda _m, _x, y, i=i: features.update({f"input_proj.{i}": y})))
+    try:
+        with torch.no_grad():
+            output = model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if features:
+        return features
+    return flatten(output[1] if isinstance(output, tuple) else output)
+
+
+def flatten(output: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Return the tensors of a nested output by their path, less the features that go into the head."""
+    if isinstance(output, torch.Tensor):
+        return {name: output}
+    items = output.items() if isinstance(output, dict) else enumerate(output or ())
+    parts = (flatten(part, f"{name}.{key}".lstrip(".")) for key, part in items if key != "feats")
+    return {path: tensor for part in parts for path, tensor in part.items()}
+
+
+def enliven(model: nn.Module, run: Callable[[torch.Tensor], Any], seed: int = 0) -> nn.Module:
+    """Give an untrained network statistics that fit its input, in place, so that its outputs depend on the image.
+
+    With PyTorch's initial weights and statistics the signal dies within some layers, the outputs are constants, and a
+    wrong cut could go unseen.
+
+    Args:
+        model (nn.Module): Model built from YAML.
+        run (Callable): Runs it on images, in train mode and without a loss.
+        seed (int): Seed.
+
+    Returns:
+        (nn.Module): The same model, in evaluation mode.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.weight.data.uniform_(0.5, 1.5, generator=generator)
+        m.bias.data.uniform_(-0.5, 0.5, generator=generator)
+        m.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        run(torch.rand(2, 3, 192, 192, generator=generator))
+    for m, momentum in zip(norms, momenta):
+        m.momentum = momentum
+    return model.eval()
+
+
+def _mask(kept: list[int], channels: int, layer: nn.Module) -> torch.Tensor:
+    """Return 1 for kept channels and 0 for others, in a shape that multiplies the layer's input or output."""
+    keep = torch.zeros(channels, device=layer.weight.device)
+    keep[kept] = 1
+    return keep if isinstance(layer, nn.Linear) else keep[:, None, None]
