@@ -10,8 +10,11 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.nn.extra_modules import to_prunable
+from ultralytics.utils.torch_utils import get_num_params
 
 STEPS = 200
 
@@ -60,3 +63,23 @@ def prune_by_loop(
         if tp.utils.count_ops_and_params(pruned, example)[0] <= target:
             break
     return pruned, step
+
+
+def record_of_loop(dense: nn.Module, pruned: nn.Module, speed_up: float) -> Record:
+    """Return the record with which the loop's result is saved; which channels it kept, the loop does not tell."""
+    gflops = {"dense": count_flops(dense), "pruned": count_flops(pruned)}
+    return Record(
+        prune_method="torch-pruning's loop (LAMP)",
+        target=speed_up,
+        reached=gflops["dense"] / gflops["pruned"],
+        global_pruning=True,
+        round_to=1,
+        max_sparsity=1.0,
+        gflops=gflops,
+        parameters={"dense": get_num_params(dense), "pruned": get_num_params(pruned)},
+        seconds=0.0,
+        left_dense={},
+        channels={},
+        yaml=dense_yaml(dense),
+        source=source_of(dense),
+    )

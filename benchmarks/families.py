@@ -24,9 +24,9 @@ from fetch import machine
 from railway import stock_environment
 
 from ultralytics import RTDETR, YOLO
-from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, largest_difference
 from ultralytics.nn.extra_modules import prunable_copy
@@ -68,26 +68,24 @@ def measure(name: str, speed_up: float, out: Path) -> dict:
     yolo = (RTDETR if "rtdetr" in name else YOLO)(f"{name}.yaml")
     dense = enliven(yolo.model, yolo.model.predict)
     begin = time.perf_counter()
-    prunable = prunable_copy(dense)
-    graph = Graph(prunable, example_image(prunable))
+    graph = Graph(prunable_copy(dense))
     graph_seconds = time.perf_counter() - begin
-    pruned, record = prune_model(dense, speed_up)
+    pruned, record = prune_model(dense, Budget(speed_up), prune_method="lamp")
     image = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
     weights = out / f"{name}-pruned.pt"
-    yolo.save(out / "dense.pt")
-    save_pruned(weights, pruned, record, out / "dense.pt", {"task": yolo.task, "imgsz": 192})
+    save_pruned(weights, pruned, record, {"task": yolo.task, "imgsz": 192})
     return {
         "task": yolo.task,
-        "reached": record["reached"],
-        "parameters": record["parameters"]["dense"] / record["parameters"]["pruned"],
+        "reached": record.reached,
+        "parameters": record.parameters["dense"] / record.parameters["pruned"],
         "groups": len(graph.groups),
-        "whole": len(record["left_dense"]) - len(graph.protected),
+        "whole": len(record.left_dense) - len(graph.protected),
         "graph_seconds": graph_seconds,
-        "seconds": record["seconds"],
+        "seconds": record.seconds,
         "oracle": largest_difference(dense, pruned, record, image),
         "fuse": fuse_difference(pruned, image),
         "onnx": onnx_difference(weights, image),
-        "kept_parameters": record["parameters"]["pruned"],
+        "kept_parameters": record.parameters["pruned"],
     }
 
 

@@ -18,12 +18,13 @@ from fetch import fetch_railway, machine
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.latency.whole import Timing, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import select_device
 
-ARMS = {  # label: keys of `prune_model`
+ARMS = {  # label: keys of `Budget`
     "2x FLOPs, `round_to=1`": {"round_to": 1},
     "2x FLOPs, `round_to=8`": {"round_to": 8},
     "2x FLOPs, `round_to=16`": {"round_to": 16},
@@ -54,7 +55,7 @@ def main() -> None:
         dense = YOLO(fetch_railway(args.out) if weights == "railway" else weights).model.to(device)
         models = {"dense": dense}
         for arm, keys in ARMS.items():
-            models[arm], _ = prune_model(dense, 2.0, imgsz=args.imgsz, **keys)
+            models[arm], _ = prune_model(dense, Budget(imgsz=args.imgsz, **keys), prune_method="lamp")
         onnx, pytorch = onnx_latency(models, args.imgsz), pytorch_latency(models, args.imgsz, device)
         flops = {arm: count_flops(model) for arm, model in models.items()}
         for arm in models:

@@ -23,6 +23,7 @@ from tree_crowns import build_data
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER
@@ -47,7 +48,7 @@ def main() -> None:
 
     flops = count_flops(dense)
     begin = time.perf_counter()
-    pruned, _ = prune_model(dense, args.speed_up)
+    pruned, _ = prune_model(dense, Budget(args.speed_up), prune_method="lamp")
     ours = time.perf_counter() - begin
     rows = [["ours, one cut", "-", f"{flops / count_flops(pruned):.3f}", f"{ours:.2f}", "1x"]]
     for label, after_step in {"torch-pruning's loop": None, "the same, validated after each step": validate}.items():

@@ -19,7 +19,8 @@ from experiment import Experiment, settings_of, spread
 from fetch import machine
 
 from ultralytics.engine.compress.sparsity_settings import sl_hyperparameters
-from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.models.yolo.detect.compress import DetectionSparsifier
@@ -57,9 +58,9 @@ class Methods(Experiment):
         """Return the metrics straight after the cut."""
 
         def run() -> dict[str, Any]:
-            pruned, record = prune_model(load_checkpoint(weights)[0], speed_up, method)
+            pruned, record = prune_model(load_checkpoint(weights)[0], Budget(speed_up), prune_method=method)
             file = self.out / f"{name}.pt"
-            save_pruned(file, pruned, record, weights, self.settings)
+            save_pruned(file, pruned, record, self.settings)
             return self.validate(file)
 
         return self.once(name, run)

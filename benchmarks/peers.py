@@ -19,13 +19,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from article_loop import prune_by_loop
+from article_loop import prune_by_loop, record_of_loop
 from experiment import SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, fetch_yolo11n, machine
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.flops import count_flops
-from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect.compress import DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
@@ -106,31 +108,31 @@ class Peers(Experiment):
         source = self.dense(seed)["weights"]
         dense, _ = load_checkpoint(source)
         pruned, steps = prune_by_loop(dense, speed_up, MACS_IMGSZ)
-        reached = count_flops(dense) / count_flops(pruned)
-        return {**self._finetune(name, pruned, source, reached, seed), "steps": steps}
+        record = record_of_loop(dense, pruned, speed_up)
+        return {**self._finetune(name, pruned, record, seed), "steps": steps}
 
     def _narrow(self, name: str, speed_up: float, seed: int) -> dict[str, Any]:
         """Train a narrower model for as many epochs as the others have had in all."""
         if not self.start.endswith(".yaml"):  # a start with weights: random channels of it, the same share everywhere
             dense, _ = load_checkpoint(self.start)
-            narrow, record = prune_model(dense, speed_up, "random", global_pruning=False, seed=seed)
+            narrow, record = prune_model(
+                dense, Budget(speed_up, global_pruning=False), seed=seed, prune_method="random"
+            )
             epochs = self.dense_epochs + self.settings["epochs"]
-            return self._finetune(name, narrow, self.start, record["reached"], seed, epochs=epochs)
+            return self._finetune(name, narrow, record, seed, epochs=epochs)
         dense = count_flops(YOLO(self.start).model)
         file, flops = narrower(self.start, dense / speed_up, self.out / f"{name}.yaml")
         run = self.train_dense(name, str(file), seed, more=self.settings["epochs"])
         return {**run, "speed_up": dense / flops}
 
-    def _finetune(
-        self, name: str, model: Any, source: str, reached: float, seed: int, **settings: Any
-    ) -> dict[str, Any]:
+    def _finetune(self, name: str, model: Any, record: Record, seed: int, **settings: Any) -> dict[str, Any]:
         """Fine-tune a pruned model as the stock trainer does."""
         file = self.out / f"{name}.pt"
-        save_pruned(file, model, {"reached": reached, "run": str(self.out / name)}, source, {})
+        save_pruned(file, model, record, {})
         own = {"model": str(file), "name": name, "seed": seed, "distill": False}
         trainer = DetectionFinetune(overrides={**self.settings, **settings, **own})
         trainer.train()
-        return {"weights": str(trainer.best), "speed_up": reached, **self.validate(trainer.best)}
+        return {"weights": str(trainer.best), "speed_up": record.reached, **self.validate(trainer.best)}
 
 
 def narrower(model: str, gflops: float, file: Path) -> tuple[Path, float]:

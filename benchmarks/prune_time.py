@@ -26,6 +26,7 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.engine.pruning import prune
 from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.utils import LOGGER
 
 PARTS = {  # name in the table: functions that `prune_model` calls
@@ -45,10 +46,10 @@ def time_ours(model: nn.Module, speed_up: float, round_to: int) -> dict[str, flo
             for function in functions:
                 stack.enter_context(timed(function, part, parts))
         begin, begin_cpu = time.perf_counter(), time.process_time()
-        _, record = prune.prune_model(model, speed_up, round_to=round_to)
+        _, record = prune.prune_model(model, Budget(speed_up, round_to=round_to), prune_method="lamp")
         total, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
     rest = total - sum(parts.values())
-    return {"seconds": total, "cpu": cpu, **parts, "scores and rest": rest, "reached": record["reached"]}
+    return {"seconds": total, "cpu": cpu, **parts, "scores and rest": rest, "reached": record.reached}
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from fetch import fetch_railway, machine
 
-from ultralytics.engine.pruning.checkpoint.record import NOT_FROM_YAML, save_pruned
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML, save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
@@ -108,12 +109,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
 
     dense = fetch_railway(out)
-    pruned, record = prune_model(load_checkpoint(dense)[0], speed_up=args.speed_up)
+    pruned, record = prune_model(load_checkpoint(dense)[0], Budget(args.speed_up), prune_method="lamp")
     weights = out / "prune.pt"
-    save_pruned(weights, pruned, record, dense, {"task": "detect", "imgsz": 640})
+    save_pruned(weights, pruned, record, {"task": "detect", "imgsz": 640})
     python = stock_environment(out / "stock")
     found = {safe_load: check_in_stock(python, weights, safe_load) for safe_load in ("0", "1")}
-    summary = {k: record[k] for k in ("target", "reached", "gflops", "parameters")}
+    summary = {k: getattr(record, k) for k in ("target", "reached", "gflops", "parameters")}
     (out / "results.json").write_text(json.dumps({**machine(), **summary, "stock": found}, indent=2), encoding="utf-8")
     LOGGER.info(f"\n{json.dumps(machine())}\n{json.dumps(summary)}\n\n{table(found)}")
     worst = max(f[part] for f in found.values() for part in ("boxes", "scores"))

@@ -21,7 +21,8 @@ from ultralytics.data.shapes.outline import fill_polygon
 from ultralytics.data.shapes.scene import SHAPE_DISTANCE, draw_scene
 from ultralytics.data.shapes.texture import SIZE
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset, load_dataset_cache_file, load_depth
-from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.ops import xyxyxyxy2xywhr
@@ -205,8 +206,8 @@ def test_a_pruned_model_of_other_classes_trains_on_it(sets, task, tmp_path):
     keypoints = {"data_kpt_shape": data["kpt_shape"]} if task == "pose" else {}
     dense = MODELS[task](TASKS[task][1], **({} if task == "depth" else {"nc": 7}), **keypoints, verbose=False)
     torch.save({"model": dense}, tmp_path / "dense.pt")
-    pruned, record = prune_model(dense, 1.5)
-    save_pruned(tmp_path / "prune.pt", pruned, record, tmp_path / "dense.pt", {"task": task})
+    pruned, record = prune_model(dense, Budget(1.5), prune_method="lamp")
+    save_pruned(tmp_path / "prune.pt", pruned, record, {"task": task})
     model = YOLO(tmp_path / "prune.pt")
     metrics = model.train(data=str(yaml), project=str(tmp_path), device="cpu", **FAST)
     assert model.task == task

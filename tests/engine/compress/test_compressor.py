@@ -303,7 +303,7 @@ def test_gradient_methods_read_training_batches(settings, method):
     assert torch.equal(state[0], torch.get_rng_state())
     assert state[1:] == (random.getstate(), np.random.get_state()[1].tolist())
     model, _ = load_checkpoint(compressor.pruned)
-    assert model.pruning["method"] == method and model.pruning["reached"] == pytest.approx(2, rel=0.03)
+    assert model.pruning["prune_method"] == method and model.pruning["reached"] == pytest.approx(2, rel=0.03)
 
 
 @pytest.mark.parametrize("method", ["lamp", "group_taylor"])

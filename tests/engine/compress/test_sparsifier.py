@@ -102,7 +102,7 @@ def test_article_style_slim(settings, tmp_path):
     report = json.loads((tmp_path / "exp-finetune" / "report.json").read_text())
     assert list(report["rows"]) == ["dense", "sparse", "pruned", "fine-tuned"]
     record = load_checkpoint(path)[0].pruning
-    assert record["method"] == "slim" and record["source"]["path"].endswith("exp-sparsify/weights/best.pt")
+    assert record["prune_method"] == "slim" and record["source"]["path"].endswith("exp-sparsify/weights/best.pt")
 
 
 def test_sl_model_takes_the_place_of_the_training(settings, tmp_path):

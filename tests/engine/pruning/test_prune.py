@@ -8,6 +8,8 @@ import torch
 from conftest import YOLOV8, build_model
 from torch import nn
 
+from ultralytics import YOLO
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
@@ -21,7 +23,9 @@ def dense(request):
 @pytest.mark.parametrize("global_pruning", [True, False])
 @pytest.mark.parametrize("speed_up", [1.2, 2, 4])
 def test_pruned_equals_masked(dense, global_pruning, speed_up):
-    pruned, record = prune_model(dense, speed_up, global_pruning=global_pruning, round_to=1)
+    pruned, record = prune_model(
+        dense, Budget(speed_up, global_pruning=global_pruning, round_to=1), prune_method="lamp"
+    )
     side = 2 * int(dense.stride.max())
     image = torch.rand(1, 3, side, side)
     expected, outputs = raw_outputs(masked(dense, record), image), raw_outputs(pruned, image)
@@ -44,9 +48,12 @@ def losses(model):
 def test_every_method_meets_the_target_exactly(yolov8n, method, global_pruning, speed_up):
     for round_to, tolerance in ((1, 0.01), (8, 0.03)):
         pruned, record = prune_model(
-            yolov8n, speed_up, method, global_pruning=global_pruning, round_to=round_to, losses=losses
+            yolov8n,
+            Budget(speed_up, global_pruning=global_pruning, round_to=round_to),
+            losses=losses,
+            prune_method=method,
         )
-        assert speed_up * (1 - 1e-9) <= record["reached"] <= speed_up * (1 + tolerance)
+        assert speed_up * (1 - 1e-9) <= record.reached <= speed_up * (1 + tolerance)
     image = torch.rand(1, 3, 64, 64)
     expected, outputs = raw_outputs(masked(yolov8n, record), image), raw_outputs(pruned, image)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-3)
@@ -56,12 +63,12 @@ def test_every_method_meets_the_target_exactly(yolov8n, method, global_pruning, 
 @pytest.mark.parametrize("method", ["slim", "group_slim"])
 def test_layers_without_batch_norm_stay_whole_where_it_ranks(name, method):
     model = build_model(name)
-    pruned, record = prune_model(model, 1.5, method, round_to=1)
+    pruned, record = prune_model(model, Budget(1.5, round_to=1), prune_method=method)
     reason = "it has no batch norm, by whose scale the method ranks"
-    whole = [layer for layer, why in record["left_dense"].items() if why == reason]
+    whole = [layer for layer, why in record.left_dense.items() if why == reason]
     layers = dict(pruned.named_modules()), dict(model.named_modules())
     assert whole and all(layers[0][k].out_channels == layers[1][k].out_channels for k in whole)
-    assert prune_model(model, 1.5, "lamp")[1]["left_dense"].keys().isdisjoint(whole)
+    assert prune_model(model, Budget(1.5), prune_method="lamp")[1].left_dense.keys().isdisjoint(whole)
     image = torch.rand(1, 3, 64, 64)
     expected, outputs = raw_outputs(masked(model, record), image), raw_outputs(pruned, image)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-3)
@@ -70,33 +77,35 @@ def test_layers_without_batch_norm_stay_whole_where_it_ranks(name, method):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"round_to": 0}, "'round_to=0' is an invalid value"),
+        ({"prune_method": "lampp"}, "'prune_method=lampp' is invalid. Valid 'prune_method' values are lamp"),
         ({"iterative_steps": 0}, "'iterative_steps=0' is an invalid value"),
-        ({"method": "group_taylor", "losses": lambda model: iter(())}, "'losses' yielded no loss"),
+        ({"prune_method": "group_taylor", "losses": lambda model: iter(())}, "'losses' yielded no loss"),
         (
-            {"method": "group_taylor", "losses": lambda model: (loss * torch.nan for loss in losses(model))},
+            {"prune_method": "group_taylor", "losses": lambda model: (loss * torch.nan for loss in losses(model))},
             "channels of model.* and others have scores that are not finite",
         ),
     ],
 )
 def test_what_cannot_be_ranked_is_refused(yolov8n, keys, message):
     with pytest.raises(ValueError, match=message):
-        prune_model(yolov8n, 1.5, **keys)
+        prune_model(yolov8n, Budget(1.5), **{"prune_method": "lamp", **keys})
 
 
 def test_weights_that_are_not_finite_are_refused(yolov8n):
     broken = deepcopy(yolov8n)
     broken.model[5].conv.weight.data[3] = torch.nan
     with pytest.raises(ValueError, match="have scores that are not finite"):
-        prune_model(broken, 1.5)
+        prune_model(broken, Budget(1.5), prune_method="lamp")
 
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_iterative_steps_compose(yolov8n, steps):
-    pruned, record = prune_model(yolov8n, 3, "group_taylor", losses=losses, iterative_steps=steps, max_sparsity=0.75)
-    assert record["reached"] == pytest.approx(3, rel=0.03)
+    pruned, record = prune_model(
+        yolov8n, Budget(3, max_sparsity=0.75), losses=losses, iterative_steps=steps, prune_method="group_taylor"
+    )
+    assert record.reached == pytest.approx(3, rel=0.03)
     layers, originals = dict(pruned.named_modules()), dict(yolov8n.named_modules())
-    for name, kept in record["channels"].items():
+    for name, kept in record.channels.items():
         assert torch.equal(layers[name].weight, originals[name].weight[kept["out"]][:, kept["in"]]), name
         assert len(kept["out"]) >= originals[name].out_channels / 4, name
 
@@ -104,7 +113,7 @@ def test_iterative_steps_compose(yolov8n, steps):
 def test_gradients_leave_the_model_as_it_was(yolov8n):
     model = deepcopy(yolov8n)
     before = deepcopy(model.state_dict())
-    pruned, _ = prune_model(model, 2, "group_hessian", losses=losses)
+    pruned, _ = prune_model(model, Budget(2), losses=losses, prune_method="group_hessian")
     for m in (model, pruned):
         assert all(
             p.grad is None and p.requires_grad == q.requires_grad for p, q in zip(m.parameters(), yolov8n.parameters())
@@ -114,22 +123,22 @@ def test_gradients_leave_the_model_as_it_was(yolov8n):
 
 
 def test_gradient_method_without_losses_is_refused(yolov8n):
-    with pytest.raises(ValueError, match="'method=group_taylor' needs gradients"):
-        prune_model(yolov8n, 2, "group_taylor")
+    with pytest.raises(ValueError, match="'prune_method=group_taylor' needs gradients"):
+        prune_model(yolov8n, Budget(2), prune_method="group_taylor")
 
 
 def test_record_is_enough_to_check_the_cut(yolov8n):
-    pruned, record = prune_model(yolov8n, 2)
+    pruned, record = prune_model(yolov8n, Budget(2), prune_method="lamp")
     layers, originals = dict(pruned.named_modules()), dict(yolov8n.named_modules())
     convs = {name for name, m in originals.items() if isinstance(m, nn.Conv2d)}
-    assert set(record["channels"]) == convs
-    for name, kept in record["channels"].items():
+    assert set(record.channels) == convs
+    for name, kept in record.channels.items():
         expected = originals[name].weight[kept["out"]][:, kept["in"]]
         assert torch.equal(layers[name].weight, expected), name
 
 
 def test_pruned_model_is_stock(yolov8n):
-    pruned, _ = prune_model(yolov8n, 2)
+    pruned, _ = prune_model(yolov8n, Budget(2), prune_method="lamp")
     assert [type(m) for m in pruned.modules()] == [type(m) for m in yolov8n.modules()]
     assert not any("extra_modules" in type(m).__module__ for m in pruned.modules())
     assert not pruned.training and next(pruned.parameters()).dtype == torch.float32
@@ -138,14 +147,14 @@ def test_pruned_model_is_stock(yolov8n):
 def test_dense_model_is_left_alone(yolov8n):
     model = deepcopy(yolov8n).train()
     before = deepcopy(model.state_dict())
-    prune_model(model, 2)
+    prune_model(model, Budget(2), prune_method="lamp")
     assert model.training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
 def test_a_pruned_model_can_be_pruned_again(yolov8n):
-    once, _ = prune_model(yolov8n, 2)
-    twice, record = prune_model(once, 2)
+    once, _ = prune_model(yolov8n, Budget(2), prune_method="lamp")
+    twice, record = prune_model(once, Budget(2), prune_method="lamp")
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(
         raw_outputs(twice, image), raw_outputs(masked(once, record), image), rtol=1e-4, atol=1e-4
@@ -153,11 +162,30 @@ def test_a_pruned_model_can_be_pruned_again(yolov8n):
 
 
 def test_half_precision_source(yolov8n):
-    pruned, record = prune_model(deepcopy(yolov8n).half(), 2)
-    assert record["reached"] == pytest.approx(2, rel=0.03)
+    pruned, record = prune_model(deepcopy(yolov8n).half(), Budget(2), prune_method="lamp")
+    assert record.reached == pytest.approx(2, rel=0.03)
     assert next(pruned.parameters()).dtype == torch.float32
 
 
 def test_fused_model_is_refused(yolov8n):
     with pytest.raises(ValueError, match="fused for inference"):
-        prune_model(deepcopy(yolov8n).fuse(verbose=False), 2)
+        prune_model(deepcopy(yolov8n).fuse(verbose=False), Budget(2), prune_method="lamp")
+
+
+def test_a_yolo_object_is_no_network(yolov8n):
+    with pytest.raises(
+        TypeError, match=r"'model' must be an Ultralytics network, not a YOLO. Pass .* YOLO\(...\).model"
+    ):
+        prune_model(YOLO("yolov8n.yaml"), Budget(2), prune_method="lamp")
+    with pytest.raises(TypeError, match="not a Conv2d."):
+        prune_model(torch.nn.Conv2d(1, 1, 1), Budget(2), prune_method="lamp")
+
+
+def test_the_library_has_a_face():
+    from ultralytics.engine import pruning
+
+    assert pruning.prune_model is prune_model and pruning.METHODS is METHODS
+    assert {*pruning.__all__} <= {*dir(pruning)}
+    assert all(getattr(pruning, name) for name in pruning.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'prune_modle'"):
+        pruning.prune_modle  # noqa: B018

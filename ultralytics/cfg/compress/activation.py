@@ -182,7 +182,8 @@ def patch_trainer(name: str, module: ModuleType) -> None:
 
     @functools.wraps(get_model)
     def get_model_or_keep_pruned(self, cfg=None, weights=None, verbose=True):
-        from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, is_pruned, keep_architecture
+        from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, keep_architecture
+        from ultralytics.engine.pruning.checkpoint.record import is_pruned
 
         if is_pruned(weights):
             return keep_architecture(weights, self.data, self.args)

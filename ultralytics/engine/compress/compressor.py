@@ -9,6 +9,7 @@ training stage is a stock trainer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,9 @@ from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_se
 from ultralytics.engine.compress.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.stages import LAST, Stages, resumed_arguments, training_ended
 from ultralytics.engine.pruning.budget.costs import COSTS
-from ultralytics.engine.pruning.budget.selection import Budget, check_target
-from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.budget.selection import check_target
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -157,9 +159,7 @@ class Compressor:
     def _check_target(self, model: nn.Module) -> None:
         """Refuse a target in FLOPs that is out of reach before a training, rather than after it."""
         if self.args.budget == "flops":
-            keys = ("speed_up", "global_pruning", "round_to", "max_sparsity")
-            budget = Budget(**{k: getattr(self.args, k) for k in keys})
-            check_target(model, budget, METHODS[self.args.prune_method].needs_norms)
+            check_target(model, Budget.from_args(self.args), METHODS[self.args.prune_method].needs_norms)
 
     def finetune(self) -> Path:
         """Fine-tune the pruned weights in a folder beside this run's.
@@ -188,22 +188,16 @@ class Compressor:
         limits = self._limits(model, losses)
         pruned, record = prune_model(
             model,
-            speed_up=self.args.speed_up,
-            method=self.args.prune_method,
-            global_pruning=self.args.global_pruning,
-            round_to=self.args.round_to,
-            max_sparsity=self.args.max_sparsity,
-            limits=limits,
+            Budget.from_args(self.args, limits),
+            prune_method=self.args.prune_method,
             losses=losses,
             iterative_steps=self.args.iterative_steps,
             seed=self.args.seed,
-            budget=self.args.budget,
-            imgsz=self.args.imgsz,
         )
         if self.args.recalibrate:
             recalibrate(pruned, training_images(self, pruned))
-        record = {**record, "recalibrated": self.args.recalibrate, "run": str(self.save_dir)}
-        save_pruned(self.pruned, pruned, record, weights, vars(self.args))
+        record = replace(record, recalibrated=self.args.recalibrate, run=str(self.save_dir))
+        save_pruned(self.pruned, pruned, record, vars(self.args))
         self.stages.complete("prune", self.pruned)
 
     def _limits(self, model: nn.Module, losses: Losses | None) -> dict[str, float]:

@@ -17,8 +17,7 @@ from ultralytics.engine.compress.checks import check_model, find_data, is_yaml, 
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.stages import LAST, find_run, training_ended
-from ultralytics.engine.pruning.checkpoint.architecture import is_pruned
-from ultralytics.engine.pruning.checkpoint.record import RECORD
+from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.nn.modules.head import Detect
@@ -137,7 +136,7 @@ def report_on_finetuning(
         device (torch.device): Where to validate and to measure latency.
         on_plot (Callable): Is told the path of each picture.
     """
-    before = Path(load_checkpoint(weights)[0].pruning["run"]) / REPORT_FILE
+    before = Path(Record.of(load_checkpoint(weights)[0]).run) / REPORT_FILE
     earlier = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
     rows = earlier.get("rows", {})
     files = {name: Path(row["weights"]) for name, row in rows.items()}
@@ -166,8 +165,14 @@ def find_teacher(pruned: nn.Module) -> str | None:
         name = type(head).__name__
         LOGGER.info(f"no distillation: Ultralytics distils the features of Detect heads alone, not of {name}")
         return None
-    source = pruned.pruning["source"]
-    if not Path(source["path"]).exists() or sha256(source["path"]) != source["sha256"]:
+    source = Record.of(pruned).source
+    if not source:
+        LOGGER.warning(
+            "no distillation: the model was not cut from a checkpoint. Pass 'distill_model=path/to/dense.pt', or "
+            "'distill=False'."
+        )
+        return None
+    if not Path(source["path"]).is_file() or sha256(source["path"]) != source["sha256"]:
         LOGGER.warning(
             f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
             "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."

@@ -12,6 +12,7 @@ from torch import nn
 
 from ultralytics.engine.compress.batches import batch_to_measure
 from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.engine.pruning.ranking.sensitivity import measure_sensitivity
 from ultralytics.engine.pruning.report.sensitivity_plot import draw_sensitivity
@@ -47,7 +48,7 @@ def map_sensitivity(
     rows = measure_sensitivity(
         model,
         validation_of(trainer, model, key),
-        trainer.args.prune_method,
+        METHODS[trainer.args.prune_method],
         losses,
         trainer.args.seed,
         known=[*known] or read_rows(file),

@@ -12,10 +12,10 @@ from torch import nn
 
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.pruning.budget.costs import COSTS
-from ultralytics.engine.pruning.budget.selection import Budget, select_units
+from ultralytics.engine.pruning.budget.selection import select_units
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import append_distribution, plot_sparsity
@@ -164,17 +164,13 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
         ValueError: If a target is needed and out of reach.
     """
     method = METHODS[args.prune_method]
-    prunable = prunable_copy(model)
-    example = example_image(prunable)
-    graph = Graph(prunable, example, method.needs_norms)
-    units = Units(graph, example.device)
+    graph = Graph(prunable_copy(model), method.needs_norms)
+    units = Units(graph)
     if method.regulariser.NEEDS_TARGET and doomed is None:
-        cost = COSTS[args.budget](model, args.imgsz)
-        formula = cost.formula(prunable, graph.groups, example)
-        scores = score_groups(prunable, graph.groups, method)
-        budget = Budget(args.speed_up, args.global_pruning, args.round_to, args.max_sparsity)
-        sizes = [group.size for group in graph.groups]
-        doomed = units.select(select_units(graph, formula, scores, budget, formula.dense, sizes))
+        budget = Budget.from_args(args)
+        formula = COSTS[budget.budget](model, budget.imgsz).formula(graph)
+        scores = score_groups(graph.model, graph.groups, method)
+        doomed = units.removed(select_units(graph, formula, scores, budget, formula.dense, graph.sizes))
     return method.regulariser(units, doomed)
 
 

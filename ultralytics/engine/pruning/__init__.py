@@ -10,18 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint.record import save_pruned
+    from .budget.target import Budget
+    from .checkpoint.pruned import save_pruned
+    from .checkpoint.record import Record
     from .prune import prune_model
     from .ranking.methods import METHODS
     from .surgery.oracle import largest_difference
 
-__all__ = ("METHODS", "largest_difference", "prune_model", "save_pruned")
+__all__ = ("METHODS", "Budget", "Record", "largest_difference", "prune_model", "save_pruned")
 
 FACE = {  # public name: module that has it, imported when it is asked for
+    "Budget": "budget.target",
     "METHODS": "ranking.methods",
+    "Record": "checkpoint.record",
     "largest_difference": "surgery.oracle",
     "prune_model": "prune",
-    "save_pruned": "checkpoint.record",
+    "save_pruned": "checkpoint.pruned",
 }
 
 

@@ -2,6 +2,7 @@
 """The FLOPs formula is Ultralytics' own count, and the solver meets its target."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from conftest import YOLOV8, build_model
 
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import to_prunable
@@ -23,11 +25,7 @@ def model(request):
 @pytest.mark.parametrize("name", [n for n in YOLOV8 if n[6] in "nsm"])
 def test_formula_is_ultralytics_count(name):
     dense = build_model(name)
-    prunable = to_prunable(deepcopy(dense))
-    side = 2 * int(dense.stride.max())
-    example = torch.zeros(1, 3, side, side)
-    groups = Graph(prunable, example).groups
-    formula = FlopsFormula(prunable, groups, example, count_flops(dense))
+    formula = FlopsFormula(Graph(to_prunable(deepcopy(dense))))
     assert formula.rest == pytest.approx(0, abs=1)  # of some 1e9: the layers and products account for everything
     assert formula.dense == pytest.approx(count_flops(dense) * 1e9, rel=1e-9)
 
@@ -36,48 +34,64 @@ def test_formula_is_ultralytics_count(name):
 @pytest.mark.parametrize("global_pruning", [True, False])
 def test_target_is_met(model, speed_up, global_pruning):
     for round_to, tolerance in ((1, 0.01), (8, 0.03)):
-        pruned, record = prune_model(model, speed_up, global_pruning=global_pruning, round_to=round_to)
+        pruned, record = prune_model(
+            model, Budget(speed_up, global_pruning=global_pruning, round_to=round_to), prune_method="lamp"
+        )
         reached = count_flops(model) / count_flops(pruned)
-        assert record["reached"] == reached
+        assert record.reached == reached
         assert speed_up * (1 - 1e-9) <= reached <= speed_up * (1 + tolerance)
 
 
 def test_counts_are_multiples(yolov8n):
-    pruned, record = prune_model(yolov8n, 3, round_to=16)
+    pruned, record = prune_model(yolov8n, Budget(3, round_to=16), prune_method="lamp")
     layers = dict(yolov8n.named_modules())
-    changed = {k: v for k, v in record["channels"].items() if len(v["out"]) < layers[k].out_channels}
+    changed = {k: v for k, v in record.channels.items() if len(v["out"]) < layers[k].out_channels}
     assert len(changed) > 20
     assert all(len(v["out"]) % 16 == 0 for v in changed.values())
 
 
 def test_max_sparsity_bounds_every_layer(yolov8n):
-    _, record = prune_model(yolov8n, 1.5, round_to=1, max_sparsity=0.5)
+    _, record = prune_model(yolov8n, Budget(1.5, round_to=1, max_sparsity=0.5), prune_method="lamp")
     layers = dict(yolov8n.named_modules())
-    assert all(len(v["out"]) >= 0.5 * layers[k].out_channels for k, v in record["channels"].items())
+    assert all(len(v["out"]) >= 0.5 * layers[k].out_channels for k, v in record.channels.items())
 
 
 def test_local_pruning_takes_the_same_share_everywhere(yolov8n):
-    _, record = prune_model(yolov8n, 2, global_pruning=False, round_to=1)
+    _, record = prune_model(yolov8n, Budget(2, global_pruning=False, round_to=1), prune_method="lamp")
     layers = dict(yolov8n.named_modules())
     shares = [
         len(v["out"]) / layers[k].out_channels
-        for k, v in record["channels"].items()
-        if k not in record["left_dense"] and "dfl" not in k
+        for k, v in record.channels.items()
+        if k not in record.left_dense and "dfl" not in k
     ]
     assert max(shares) - min(shares) < 2 / 16  # the narrowest layer has 16 channels
 
 
 def test_target_out_of_reach_names_the_largest(yolov8n):
     with pytest.raises(ValueError, match=r"'speed_up=500' cannot be reached.* the speed-up is \d+\.\d+"):
-        prune_model(yolov8n, 500)
+        prune_model(yolov8n, Budget(500), prune_method="lamp")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"method": "lampp"}, "Valid methods are lamp"), ({"speed_up": 0.5}, "greater than 1.0")]
+    ("arguments", "message"),
+    [
+        ({"speed_up": 0.5}, "'speed_up=0.5' is an invalid value. 'speed_up' must be greater than 1.0"),
+        ({"max_sparsity": 0.0}, "'max_sparsity=0.0' is an invalid value"),
+        ({"round_to": 0}, "'round_to=0' is an invalid value"),
+        ({"budget": "flop"}, "'budget=flop' is invalid. Valid 'budget' values are flops, onnx, pytorch"),
+    ],
 )
-def test_bad_arguments(yolov8n, arguments, message):
+def test_bad_budget(arguments, message):
     with pytest.raises(ValueError, match=message):
-        prune_model(yolov8n, **arguments)
+        Budget(**arguments)
+
+
+def test_budget_of_a_run_is_that_of_its_arguments():
+    args = SimpleNamespace(
+        speed_up=3.0, budget="onnx", global_pruning=False, round_to=4, max_sparsity=0.5, imgsz=320, reg=1.0
+    )
+    expected = Budget(3.0, "onnx", global_pruning=False, round_to=4, max_sparsity=0.5, imgsz=320, limits={"a": 0.5})
+    assert Budget.from_args(args, {"a": 0.5}) == expected
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -2,6 +2,7 @@
 """Pruned checkpoints are ordinary Ultralytics checkpoints, and are trained as they are."""
 
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from conftest import build_model
 
 from ultralytics import ASSETS, YOLO
-from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, is_pruned, keep_architecture
-from ultralytics.engine.pruning.checkpoint.record import save_pruned
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, keep_architecture
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
+from ultralytics.engine.pruning.checkpoint.record import is_pruned
 from ultralytics.engine.pruning.files import sha256, written_whole
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
@@ -29,9 +32,9 @@ def prune_pt(tmp_path_factory):
     model.args, model.task, model.names = dict(DEFAULT_CFG_DICT), "detect", {0: "blue", 1: "yellow"}
     torch.save({"model": deepcopy(model).half(), "train_args": {}}, folder / "dense.pt")
     model, _ = load_checkpoint(folder / "dense.pt")
-    pruned, record = prune_model(model, 2)
+    pruned, record = prune_model(model, Budget(2), prune_method="lamp")
     args = {**DEFAULT_CFG_DICT, "imgsz": 64, "foreign": 1}
-    save_pruned(folder / "prune.pt", pruned, {**record, "run": str(folder)}, folder / "dense.pt", args)
+    save_pruned(folder / "prune.pt", pruned, replace(record, run=str(folder)), args)
     return folder / "prune.pt"
 
 
@@ -53,7 +56,7 @@ def test_record_is_plain_and_complete(prune_pt):
     model, _ = load_checkpoint(prune_pt)
     record = model.pruning
     assert plain(record)
-    assert (record["method"], record["target"]) == ("lamp", 2)
+    assert (record["prune_method"], record["target"]) == ("lamp", 2)
     assert record["reached"] == pytest.approx(2, rel=0.03)
     assert record["source"]["sha256"] == sha256(prune_pt.with_name("dense.pt"))
     dense, _ = load_checkpoint(prune_pt.with_name("dense.pt"))
@@ -92,8 +95,8 @@ def test_architecture_is_kept_for_any_classes(prune_pt, names):
 
 def test_architecture_of_an_rtdetr_is_kept_for_other_classes():
     """Its trainer gets the pruned network with new scores and new embeddings of the classes, and known rows in them."""
-    pruned, record = prune_model(build_model("yolov8n-rtdetr"), 1.2)
-    pruned.names, pruned.pruning = dict(enumerate("abcd")), record
+    pruned, record = prune_model(build_model("yolov8n-rtdetr"), Budget(1.2), prune_method="lamp")
+    pruned.names, pruned.pruning = dict(enumerate("abcd")), record.to_dict()
     data = {"nc": 2, "names": {0: "d", 1: "new"}, "channels": 3}
     trainer = SimpleNamespace(data=data, args=SimpleNamespace(cls_remap=True))
     model = RTDETRTrainer.get_model(trainer, weights=pruned)

@@ -8,6 +8,7 @@ import torch
 from conftest import build_model
 from torch import nn
 
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph import groups
 from ultralytics.engine.pruning.graph.groups import Graph, is_depthwise
 from ultralytics.engine.pruning.graph.heads import find_ends
@@ -22,7 +23,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 
 def trace(model):
-    return Graph(to_prunable(deepcopy(model)), torch.zeros(1, 3, 64, 64))
+    return Graph(to_prunable(deepcopy(model)))
 
 
 def find(graph, name):
@@ -72,7 +73,7 @@ def test_tracing_leaves_the_model_as_it_was(yolov8n):
     model = to_prunable(deepcopy(yolov8n))
     model.requires_grad_(False)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    Graph(model, torch.zeros(1, 3, 64, 64))
+    Graph(model)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert not any(p.requires_grad for p in model.parameters())
     assert not any(m._forward_hooks for m in model.modules())
@@ -144,8 +145,8 @@ def test_halves_of_several_layers_stay_dense_and_exact(widths):
     head = [[[4, 5], 1, "Detect", ["nc"]]]
     model = DetectionModel({"nc": 4, "backbone": backbone, "head": head}, verbose=False)
     enliven(model, model.predict)
-    pruned, record = prune_model(model, 1.2)
-    reasons = [record["left_dense"][f"model.{i}.conv"] for i in (1, 2)]
+    pruned, record = prune_model(model, Budget(1.2), prune_method="lamp")
+    reasons = [record.left_dense[f"model.{i}.conv"] for i in (1, 2)]
     assert reasons == ["they are halved together with channels of other layers (model.4.cv1.conv)"] * 2
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(
@@ -166,11 +167,11 @@ class UnknownC2f(C2f):
 def test_block_without_prunable_form_stays_dense_and_exact(yolov8n):
     model = deepcopy(yolov8n)
     model.model[4].__class__ = UnknownC2f
-    pruned, record = prune_model(model, 2)
+    pruned, record = prune_model(model, Budget(2), prune_method="lamp")
     assert {"model.4.cv1.conv", "model.4.m.0.cv2.conv"} <= {
-        k for k, v in record["left_dense"].items() if "prunable form" in v
+        k for k, v in record.left_dense.items() if "prunable form" in v
     }
-    assert "model.6.m.0.cv1.conv" not in record["left_dense"]
+    assert "model.6.m.0.cv1.conv" not in record.left_dense
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(
         raw_outputs(pruned, image), raw_outputs(masked(model, record), image), rtol=1e-4, atol=1e-4

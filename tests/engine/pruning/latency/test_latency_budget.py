@@ -13,8 +13,8 @@ from ultralytics.cfg.compress.checks import CHOICES
 from ultralytics.engine.pruning import prune as prune_module
 from ultralytics.engine.pruning.budget import costs
 from ultralytics.engine.pruning.budget.costs import COSTS, FlopsCost
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.latency import table as latency_table
 from ultralytics.engine.pruning.latency.formula import LatencyFormula
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
@@ -50,8 +50,8 @@ def test_formula_adds_up_the_convolutions_of_the_pruned_network(counted, name):
     shapes = conv_shapes(to_stock(prunable_copy(model)), 64)
     counted.measure(shape for calls in shapes.values() for shape in calls)
     pruned = prunable_copy(model)
-    graph = Graph(pruned, example_image(pruned))
-    formula = LatencyFormula(pruned, graph.groups, shapes, counted, rest=5.0)
+    graph = Graph(pruned)
+    formula = LatencyFormula(graph, shapes, counted, rest=5.0)
     assert formula.dense == pytest.approx(5.0 + sum(macs(s) for calls in shapes.values() for s in calls))
 
     units = [torch.arange(max(group.size // 16 * 8, min(group.size, 8))) for group in graph.groups]
@@ -96,11 +96,13 @@ def test_pruned_by_milliseconds(counted, monkeypatch, global_pruning):
     monkeypatch.setattr(costs, "LatencyTable", lambda runtime, device: counted)
     monkeypatch.setattr(costs.PyTorchCost, "tolerance", None)  # the prediction alone: this machine's times are its own
     model = build_model("yolov8n")
-    pruned, record = prune_model(model, 2.0, budget="pytorch", imgsz=64, global_pruning=global_pruning)
+    pruned, record = prune_model(
+        model, Budget(2.0, budget="pytorch", global_pruning=global_pruning, imgsz=64), prune_method="lamp"
+    )
     before, after = (sum(macs(s) for calls in conv_shapes(m, 64).values() for s in calls) for m in (model, pruned))
     rest = costs.PyTorchCost(model, 64).rest
     assert 2.0 <= (before + rest) / (after + rest) <= 2.1
-    assert record["budget"] == "pytorch" and record["target"] == 2.0 and record["reached"] > 0
+    assert record.budget == "pytorch" and record.target == 2.0 and record.reached > 0
 
 
 def test_time_outside_the_convolutions_is_warned_of(counted, monkeypatch, log):
@@ -127,17 +129,17 @@ def test_a_machine_that_was_disturbed_is_noticed_by_its_dense_model(counted, mon
     monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(measure))
     model = build_model("yolov8n")
     added[:] = [0.0, 15.0, 0.0]  # while the first cut was timed
-    pruned, record = prune_model(model, 2.0, budget="pytorch", imgsz=64)
-    assert record["reached"] == pytest.approx(2.0, rel=0.03) and not added
+    pruned, record = prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
+    assert record.reached == pytest.approx(2.0, rel=0.03) and not added
     added[:] = [15.0, 0.0, 0.0]  # while the dense model was
-    _, again = prune_model(model, 2.0, budget="pytorch", imgsz=64)
-    assert again["reached"] == record["reached"] and not added
+    _, again = prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
+    assert again.reached == record.reached and not added
     added[:] = [50.0, 0.0, 0.0]  # so much that the target seems out of reach
-    _, again = prune_model(model, 2.0, budget="pytorch", imgsz=64)
-    assert again["reached"] == record["reached"] and not added
+    _, again = prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
+    assert again.reached == record.reached and not added
     with pytest.raises(ValueError, match="cannot be reached"):
         added[:] = [50.0, 50.0]  # as far as can be seen
-        prune_model(model, 2.0, budget="pytorch", imgsz=64)
+        prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
 
 
 def test_a_prediction_that_is_wrong_is_corrected(monkeypatch):
@@ -155,16 +157,16 @@ def test_a_prediction_that_is_wrong_is_corrected(monkeypatch):
     scored = []
     score = prune_module.score_groups
     monkeypatch.setattr(prune_module, "score_groups", lambda *args, **keys: scored.append(1) or score(*args, **keys))
-    _, record = prune_model(model, 1.5, budget="slower")
-    assert record["reached"] == pytest.approx(1.5, rel=0.03)
-    assert record["gflops"]["dense"] / record["gflops"]["pruned"] > 1.7
+    _, record = prune_model(model, Budget(1.5, budget="slower"), prune_method="lamp")
+    assert record.reached == pytest.approx(1.5, rel=0.03)
+    assert record.gflops["dense"] / record.gflops["pruned"] > 1.7
     assert scored == [1]  # the dense model is scored once
 
     monkeypatch.setattr(Slower, "speed_up", lambda self, pruned: 1.1)
     warnings = []
     monkeypatch.setattr(prune_module.LOGGER, "warning", warnings.append)
-    _, record = prune_model(model, 1.5, budget="slower")
-    assert record["reached"] == 1.1 and "'speed_up=1.5' was not met" in warnings[0]
+    _, record = prune_model(model, Budget(1.5, budget="slower"), prune_method="lamp")
+    assert record.reached == 1.1 and "'speed_up=1.5' was not met" in warnings[0]
 
 
 def test_a_correction_that_is_out_of_reach_ends_with_the_nearest_cut(monkeypatch):
@@ -173,15 +175,15 @@ def test_a_correction_that_is_out_of_reach_ends_with_the_nearest_cut(monkeypatch
     messages = {"info": [], "warning": []}
     for level, found in messages.items():
         monkeypatch.setattr(prune_module.LOGGER, level, found.append)
-    _, record = prune_model(build_model("yolov8n"), 1.5, max_sparsity=0.3)
-    assert record["reached"] == 1.2 and record["gflops"]["dense"] / record["gflops"]["pruned"] >= 1.5
+    _, record = prune_model(build_model("yolov8n"), Budget(1.5, max_sparsity=0.3), prune_method="lamp")
+    assert record.reached == 1.2 and record.gflops["dense"] / record.gflops["pruned"] >= 1.5
     assert "'speed_up=1.5' was not met within 3%" in messages["warning"][0]
     monkeypatch.setattr(FlopsCost, "speed_up", lambda self, pruned: 1.45)
     messages["info"].clear()
-    prune_model(build_model("yolov8n"), 1.5)
+    prune_model(build_model("yolov8n"), Budget(1.5), prune_method="lamp")
     assert sum("cutting anew" in m for m in messages["info"]) == prune_module.CORRECTIONS
     with pytest.raises(ValueError, match="'speed_up=9.0' cannot be reached"):
-        prune_model(build_model("yolov8n"), 9.0, max_sparsity=0.3)
+        prune_model(build_model("yolov8n"), Budget(9.0, max_sparsity=0.3), prune_method="lamp")
 
 
 def test_a_run_with_a_budget_in_time(tmp_path, tiny_data, best_pt, monkeypatch):
@@ -208,5 +210,5 @@ def test_what_is_missing_is_said_beforehand(tmp_path, monkeypatch):
             overrides={"model": "yolov8n.yaml", "data": "a.yaml", "budget": "onnx", "project": str(tmp_path)}
         )
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="'budget=flop' is unknown. Valid budgets are flops, onnx, pytorch"):
-        prune_model(build_model("yolov8n"), 2.0, budget="flop")
+    with pytest.raises(ValueError, match="'budget=flop' is invalid. Valid 'budget' values are flops, onnx, pytorch"):
+        prune_model(build_model("yolov8n"), Budget(2.0, budget="flop"), prune_method="lamp")

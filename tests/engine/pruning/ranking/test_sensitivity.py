@@ -13,7 +13,9 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
 from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.sensitivity import RATIOS, limits_from, measure_sensitivity
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
@@ -29,7 +31,7 @@ def test_each_layer_is_pruned_alone(yolov8n):
         models.append(model)
         return 1 - len(models) / 1000
 
-    rows = measure_sensitivity(yolov8n, accuracy, "lamp")
+    rows = measure_sensitivity(yolov8n, accuracy, METHODS["lamp"])
     dense, *others = rows
     assert len(others) == len({row["layers"] for row in others}) * len(RATIOS) == len(models) - 1
     assert (dense["ratio"], dense["flops_saved"], dense["drop"]) == (0, pytest.approx(0, abs=1e-9), 0)
@@ -56,7 +58,7 @@ def test_layers_that_must_stay_whole_have_no_row(yolov8n):
     def accuracy(pruned):
         return float(pruned(torch.rand(1, 3, 64, 64))[0].isfinite().all())
 
-    rows = measure_sensitivity(model, accuracy, "lamp")
+    rows = measure_sensitivity(model, accuracy, METHODS["lamp"])
     layers = {name for row in rows for name in row["layers"].split()}
     assert "model.5.conv" in layers and "model.4.cv0.conv" not in layers
 
@@ -70,11 +72,11 @@ def test_limits():
 
 
 def test_limits_hold_while_pruning(yolov8n):
-    free, _ = prune_model(deepcopy(yolov8n), 2.0, round_to=1)
+    free, _ = prune_model(deepcopy(yolov8n), Budget(2.0, round_to=1), prune_method="lamp")
     assert free.model[5].conv.out_channels < 96
-    pruned, record = prune_model(deepcopy(yolov8n), 2.0, round_to=1, limits={NAME: 0.25})
+    pruned, record = prune_model(deepcopy(yolov8n), Budget(2.0, round_to=1, limits={NAME: 0.25}), prune_method="lamp")
     assert pruned.model[5].conv.out_channels >= 96
-    assert record["reached"] == pytest.approx(2.0, rel=0.03)
+    assert record.reached == pytest.approx(2.0, rel=0.03)
 
 
 def test_map_of_a_run_resumes(settings, tmp_path):

@@ -16,6 +16,7 @@ from conftest import FAST, build_model
 from ultralytics import YOLO
 from ultralytics.engine.compress.evaluation import read_curve
 from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.latency.whole import onnx_latency, take_turns
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build as report_module
@@ -49,14 +50,14 @@ def report(run):
 @pytest.mark.parametrize("name", ["yolov8n", "yolo26n", "yolov8n-cls", "yolo26n-sem"])
 def test_layers_add_up_to_the_model(name):
     model = build_model(name)
-    pruned, record = prune_model(model, 2.0)
+    pruned, record = prune_model(model, Budget(2.0), prune_method="lamp")
     rows = compare_layers(model, pruned)
     for i, network in enumerate((model, pruned)):
         assert sum(row["gflops"][i] for row in rows) == pytest.approx(count_flops(network), rel=0.07)  # batch norms
     for row in rows:
         layer = dict(pruned.named_modules())[row["name"]]
         assert row["parameters"][1] == sum(p.numel() for p in layer.parameters())
-        assert row["channels"][1] == len(record["channels"][row["name"]]["out"]) <= row["channels"][0]
+        assert row["channels"][1] == len(record.channels[row["name"]]["out"]) <= row["channels"][0]
     parts = [row["part"] for row in rows]
     assert parts == sorted(parts, key=["backbone", "neck", "head"].index)
 
@@ -162,8 +163,8 @@ def test_page_says_how_to_deploy(run, report):
 def test_report_says_so_when_onnx_is_missing(report, tmp_path, monkeypatch):
     monkeypatch.setattr(report_module, "missing_for_onnx", lambda: ["onnxruntime"])
     model = build_model("yolov8n")
-    pruned, record = prune_model(model, 2.0)
-    pruned.pruning = record
+    pruned, record = prune_model(model, Budget(2.0), prune_method="lamp")
+    pruned.pruning = record.to_dict()
     file = tmp_path / "a.pt"
     file.write_bytes(b"0" * 1000)
     models, files = {"dense": model, "pruned": pruned}, {"dense": file, "pruned": file}

@@ -9,8 +9,8 @@ from conftest import build_model
 from torch import nn
 
 from ultralytics.engine.compress.sparsifier import build_regulariser, reg_at
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group, Slice
-from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.criteria import squared_norms
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -43,8 +43,8 @@ def pair():
     net = Pair()
     both = torch.arange(2)
     slices = [Slice(layer, axis, both, both) for layer, axis in ((net.conv, "out"), (net.bn, "out"), (net.after, "in"))]
-    graph = SimpleNamespace(model=net, groups=[Group("conv", 2, slices)])
-    return net, Units(graph, torch.device("cpu"))
+    graph = SimpleNamespace(model=net, groups=[Group("conv", 2, slices)], example=torch.zeros(1))
+    return net, Units(graph)
 
 
 NOTHING = {"after.weight": [0, 0], "bn.bias": [0, 0], "conv.weight": [0, 0], "other.weight": [0], "other.bias": [0]}
@@ -72,9 +72,11 @@ def test_scale_group_lasso_by_hand():
         p.grad = torch.ones_like(p)
     both = torch.arange(2)
     graph = SimpleNamespace(
-        model=net, groups=[Group("conv", 2, [Slice(m, "out", both, both) for m in (net.bn, other)])]
+        model=net,
+        groups=[Group("conv", 2, [Slice(m, "out", both, both) for m in (net.bn, other)])],
+        example=torch.zeros(1),
     )
-    regulariser = ScaleGroupLasso(Units(graph, torch.device("cpu")))
+    regulariser = ScaleGroupLasso(Units(graph))
     regulariser.add_gradients(net, 0.5)
     # norms 2 and sqrt(2), two scales each: 0.5 * sqrt(2) * (-2 / 2, 1 / sqrt(2)) and 0.5 * sqrt(2) * (0, 1 / sqrt(2))
     assert net.gained()["bn.weight"] == pytest.approx([-0.5 * 2**0.5, 0.5])
@@ -121,9 +123,8 @@ def test_weights_without_gradient_are_left_alone(pair):
 @pytest.mark.parametrize("name", ["yolov8n", "yolov8n-ghost"])
 def test_units_of_the_stock_model_hold_what_the_groups_hold(name):
     model = build_model(name)
-    prunable = prunable_copy(model)
-    graph = Graph(prunable, example_image(prunable))
-    units = Units(graph, torch.device("cpu"))
+    graph = Graph(prunable_copy(model))
+    units = Units(graph)
     expected = torch.cat([squared_norms(group) for group in graph.groups])
     torch.testing.assert_close(units.total(model, torch.square), expected.float(), rtol=1e-5, atol=0)
     assert torch.bincount(units.group).tolist() == [group.size for group in graph.groups]
@@ -133,13 +134,13 @@ def test_growing_l2_dooms_what_the_budget_removes(yolov8n):
     bounds = {"speed_up": 2.0, "global_pruning": True, "round_to": 8, "max_sparsity": 1.0}
     args = SimpleNamespace(prune_method="growing_reg", budget="flops", imgsz=64, **bounds)
     regulariser = build_regulariser(yolov8n, args)
-    _, record = prune_model(yolov8n, 2.0, method="growing_reg")
+    _, record = prune_model(yolov8n, Budget(2.0), prune_method="growing_reg")
     model = build_model("yolov8n")
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     regulariser.add_gradients(model, 1.0)
     layers = dict(model.named_modules())
-    for name, kept in record["channels"].items():
+    for name, kept in record.channels.items():
         norm = layers.get(f"{name.removesuffix('.conv')}.bn")
         if norm is not None:
             assert norm.weight.grad.nonzero().flatten().tolist() == sorted(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import build_model
 
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import masked
 
@@ -25,7 +26,7 @@ def run(model, end2end):
 def pair(request):
     """The masked dense model, and the pruned one."""
     dense = build_model(request.param)
-    pruned, record = prune_model(dense, 2)
+    pruned, record = prune_model(dense, Budget(2), prune_method="lamp")
     return masked(dense, record), pruned
 
 

@@ -9,9 +9,9 @@ from conftest import FAMILIES, TASKS, build_model
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.heads import find_ends
-from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import flatten, masked, raw_outputs
 from ultralytics.nn.extra_modules import prunable_copy
@@ -26,7 +26,7 @@ TARGETS = {"yolov8n-rtdetr": 1.3}  # its decoder, which stays, is most of its FL
 def pair(request):
     """A dense model, and its pruned copy with the record."""
     dense = build_model(request.param)
-    return dense, *prune_model(dense, TARGETS.get(request.param, 2.0))
+    return dense, *prune_model(dense, Budget(TARGETS.get(request.param, 2.0)), prune_method="lamp")
 
 
 def assert_same(actual, expected):
@@ -39,8 +39,8 @@ def assert_same(actual, expected):
 
 def test_target_is_met(pair):
     dense, pruned, record = pair
-    assert record["reached"] == pytest.approx(count_flops(dense) / count_flops(pruned))
-    assert record["target"] <= record["reached"] <= 1.03 * record["target"]
+    assert record.reached == pytest.approx(count_flops(dense) / count_flops(pruned))
+    assert record.target <= record.reached <= 1.03 * record.target
 
 
 def test_pruned_equals_masked(pair):
@@ -82,7 +82,7 @@ def test_only_what_says_so_stays_whole(pair):
     dense, _, record = pair
     ends = find_ends(dense).predictions
     names = {m: name for name, m in dense.named_modules()}
-    others = {k: v for k, v in record["left_dense"].items() if k not in {names[m] for m in ends}}
+    others = {k: v for k, v in record.left_dense.items() if k not in {names[m] for m in ends}}
     assert all("cuts up its channels (reshape)" in reason for reason in others.values())
     assert len(others) <= (3 if isinstance(dense.model[-1], RTDETRDecoder) else 0)  # a transformer's tokens
 
@@ -90,7 +90,7 @@ def test_only_what_says_so_stays_whole(pair):
 @pytest.mark.parametrize("name", ["yolo11n", "yolo12n"])
 def test_heads_lose_equally_many_channels(name):
     dense = build_model(name)
-    pruned, _ = prune_model(dense, 3, round_to=1)
+    pruned, _ = prune_model(dense, Budget(3, round_to=1), prune_method="lamp")
     before, after = ([m for m in model.modules() if hasattr(m, "qkv")] for model in (dense, pruned))
     assert before and any(a.head_dim < b.head_dim for a, b in zip(after, before))
     for a, b in zip(after, before):
@@ -101,11 +101,11 @@ def test_heads_lose_equally_many_channels(name):
 
 
 def test_both_halves_of_what_feeds_an_adown_lose_equally_many_channels():
-    pruned, record = prune_model(build_model("yolov9c"), 2, round_to=1)
+    pruned, record = prune_model(build_model("yolov9c"), Budget(2, round_to=1), prune_method="lamp")
     blocks = {name: m for name, m in pruned.named_modules() if isinstance(m, ADown)}
     for name, block in blocks.items():
-        producer = record["channels"][f"model.{block.i - 1}.cv4.conv"]["out"]
-        first, second = (record["channels"][f"{name}.{conv}.conv"]["in"] for conv in ("cv1", "cv2"))
+        producer = record.channels[f"model.{block.i - 1}.cv4.conv"]["out"]
+        first, second = (record.channels[f"{name}.{conv}.conv"]["in"] for conv in ("cv1", "cv2"))
         dense_half = {3: 128, 5: 256, 7: 256, 16: 128, 19: 256}[block.i]
         assert len(first) == len(second) == block.cv1.conv.in_channels == block.cv2.conv.in_channels
         assert producer == [*first, *(i + dense_half for i in second)]
@@ -114,8 +114,8 @@ def test_both_halves_of_what_feeds_an_adown_lose_equally_many_channels():
 
 def test_pooled_features_of_a_classifier_are_pruned():
     """The budget is met although the classifier, which works on one pixel, has the most of the weights."""
-    pruned, record = prune_model(build_model("yolo11n-cls", nc=1000), 2)
-    assert record["reached"] == pytest.approx(2, rel=0.01)
+    pruned, record = prune_model(build_model("yolo11n-cls", nc=1000), Budget(2), prune_method="lamp")
+    assert record.reached == pytest.approx(2, rel=0.01)
     head = pruned.model[-1]
     assert type(head) is Classify
     assert head.linear.in_features == head.conv.conv.out_channels < 1280
@@ -123,4 +123,4 @@ def test_pooled_features_of_a_classifier_are_pruned():
 
 def test_graph_is_fast_where_torch_pruning_hangs():
     model = prunable_copy(build_model("yolo11n"))
-    assert len(Graph(model, example_image(model)).groups) == 71
+    assert len(Graph(model).groups) == 71

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
-from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.formula import LatencyFormula
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
@@ -27,13 +27,15 @@ class FlopsCost:
 
     Attributes:
         unit (str): What the cost is, for messages.
+        caveat (str): What may be wrong with a target that seems out of reach, for messages.
         tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
-        misled (bool): The last prediction was made with what turned out to be wrong, so that its miss teaches nothing.
+        baseline_was_wrong (bool): The dense cost behind the last prediction was wrong; ignore that prediction's error.
     """
 
     unit = "FLOPs"
     tolerance = None
-    misled = False
+    caveat = ""
+    baseline_was_wrong = False
 
     @staticmethod
     def check() -> None:
@@ -53,9 +55,9 @@ class FlopsCost:
         """Return False: nothing was measured that could have been disturbed."""
         return False
 
-    def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> FlopsFormula:
-        """Return the cost of a model in prunable form as a function of the units that its groups keep."""
-        return FlopsFormula(model, groups, example, count_flops(model))
+    def formula(self, graph: Graph) -> FlopsFormula:
+        """Return the cost of a network as a function of the units that its groups keep."""
+        return FlopsFormula(graph)
 
     def speed_up(self, pruned: nn.Module) -> float:
         """Return the cost of the dense model over that of a pruned stock model."""
@@ -70,7 +72,8 @@ class LatencyCost:
         unit (str): What the cost is, for messages.
         measure (Callable): Models by name, image size and device to the `Timing` of each.
         tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
-        misled (bool): The dense model was disturbed when it was timed first, as the last measurement has shown.
+        baseline_was_wrong (bool): The dense latency behind the last prediction was measured on a busy machine, as a
+            later measurement has shown; ignore that prediction's error.
         whole (float): Milliseconds of the dense model.
     """
 
@@ -78,7 +81,7 @@ class LatencyCost:
     unit: str
     measure: Callable[[dict[str, nn.Module], int, torch.device], dict[str, Timing]]
     tolerance = 0.03
-    misled = False
+    baseline_was_wrong = False
 
     @staticmethod
     def check() -> None:
@@ -110,13 +113,22 @@ class LatencyCost:
             )
 
     @property
+    def caveat(self) -> str:
+        """Return what may be wrong with a target that seems out of reach."""
+        return (
+            f" That is by measured times: {self.rest:.2f} of {self.whole:.2f} {self.unit} are spent outside the "
+            "convolutions, where pruning saves nothing. If the machine was busy, this may be noise: run again when it "
+            "is idle."
+        )
+
+    @property
     def rest(self) -> float:
         """Return the milliseconds of the dense model outside its convolutions."""
         return max(self.whole - self._convolutions, 0.0)
 
-    def formula(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor) -> LatencyFormula:
-        """Return the cost of a model in prunable form as a function of the units that its groups keep."""
-        return LatencyFormula(model, groups, self.shapes, self.table, self.rest)
+    def formula(self, graph: Graph) -> LatencyFormula:
+        """Return the cost of a network as a function of the units that its groups keep."""
+        return LatencyFormula(graph, self.shapes, self.table, self.rest)
 
     def speed_up(self, pruned: nn.Module) -> float:
         """Return the cost of the dense model over that of a pruned stock model, measured side by side.
@@ -137,11 +149,11 @@ class LatencyCost:
     def recheck(self) -> bool:
         """Time the dense model again; return True if it was disturbed at first, so that predictions change."""
         self._learn(self.measure({"dense": self.dense}, self.imgsz, self.device)["dense"].low)
-        return self.misled
+        return self.baseline_was_wrong
 
     def _learn(self, whole: float) -> None:
         """Take note of how long the dense model took this time."""
-        self.misled = whole < self.whole * (1 - NOISE)
+        self.baseline_was_wrong = whole < self.whole * (1 - NOISE)
         self.whole = min(self.whole, whole)
 
 

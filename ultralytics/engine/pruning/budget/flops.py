@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.graph.groups import Group, is_depthwise
+from ultralytics.engine.pruning.graph.groups import Graph, is_depthwise
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import SLICED, outputs
 from ultralytics.engine.pruning.graph.widths import Widths, paired_inputs
@@ -56,24 +56,24 @@ class FlopsFormula:
         widths (Widths): Widths of the layers.
     """
 
-    def __init__(self, model: nn.Module, groups: Sequence[Group], example: torch.Tensor, counted: float):
+    def __init__(self, graph: Graph):
         """Measure every layer's output size with one forward pass and set up the formula.
 
         Args:
-            model (nn.Module): Model in evaluation mode and prunable form.
-            groups (Sequence[Group]): Groups of the model.
-            example (torch.Tensor): Image of shape (1, C, H, W).
-            counted (float): GFLOPs of the model, `count_flops`.
+            graph (Graph): Graph of the network.
+
+        Raises:
+            RuntimeError: If Ultralytics' counter fails.
         """
-        area = _areas(model, example)
-        self.widths = Widths(area, groups)
+        area = _areas(graph.model, graph.example)
+        self.widths = Widths(area, graph.groups)
         row = {layer: i for i, layer in enumerate(area)}
         self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in area])
         self._single = np.array([_cost_per_output(m) * area[m] for m in area])
-        for conv, cost in products(model):
+        for conv, cost in products(graph.model):
             self._single[row[conv]] += cost * area[conv] ** 2
         self.rest = 0.0
-        self.rest = counted * 1e9 - float(self(self.widths.sizes))
+        self.rest = count_flops(graph.model) * 1e9 - float(self(self.widths.sizes))
         self.dense = float(self(self.widths.sizes))
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:

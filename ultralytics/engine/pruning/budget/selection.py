@@ -3,40 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.flops import FlopsFormula
 from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, check_reachable, couple, solve_budget
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group
-from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.nn.extra_modules import equal_inputs, equal_parts, prunable_copy, same_width
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a pruned network may cost, and how channels are taken from its layers.
-
-    Attributes:
-        speed_up (float): Target: cost of the dense model over cost of the pruned one, greater than 1.
-        global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
-        round_to (int): Keep a multiple of this many channels per layer, or all of them.
-        max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
-        limits (Mapping[str, float]): The same for single groups, by name.
-    """
-
-    speed_up: float = 2.0
-    global_pruning: bool = True
-    round_to: int = 8
-    max_sparsity: float = 1.0
-    limits: Mapping[str, float] = field(default_factory=dict)
-
-    def largest_share(self, group: Group) -> float:
-        """Return the largest share of a group's channels that may be removed."""
-        return min(self.max_sparsity, self.limits.get(group.name, 1.0))
 
 
 def select_units(
@@ -108,13 +84,10 @@ def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) ->
     Raises:
         OutOfReachError: If it is not.
     """
-    prunable = prunable_copy(model)
-    example = example_image(prunable)
-    graph = Graph(prunable, example, needs_norms)
-    formula = FlopsFormula(prunable, graph.groups, example, count_flops(model))
-    scores = [torch.zeros(group.size, dtype=torch.float64) for group in graph.groups]
-    coupled = couple_groups(graph, scores, budget, [group.size for group in graph.groups])
-    check_reachable(coupled, formula, budget.speed_up, formula.dense)
+    graph = Graph(prunable_copy(model), needs_norms)
+    formula = FlopsFormula(graph)
+    scores = [torch.zeros(size, dtype=torch.float64) for size in graph.sizes]
+    check_reachable(couple_groups(graph, scores, budget, graph.sizes), formula, budget.speed_up, formula.dense)
 
 
 def best_units(

@@ -10,16 +10,12 @@ from typing import Any
 from torch import nn
 
 from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_classes
-from ultralytics.engine.pruning.checkpoint.record import NOT_FROM_YAML, RECORD
+from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.nn.modules.head import Pose
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import get_num_params
-
-
-def is_pruned(model: Any) -> bool:
-    """Return True for a model that came out of a pruned checkpoint."""
-    return isinstance(getattr(model, RECORD, None), dict)
 
 
 def has_pruned_yaml(cfg: Any) -> bool:
@@ -64,9 +60,9 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
         model.names = data["names"]
         model._remap_cls_by_names(weights.float().state_dict(), weights, verbose=RANK in {-1, 0})
     if RANK in {-1, 0}:
-        record = getattr(model, RECORD)
+        record = Record.of(model)
         LOGGER.info(
             f"Keeping the pruned architecture: {get_num_params(model):,} parameters, "
-            f"speed-up {record['reached']:.2f} (budget={record.get('budget', 'flops')}) over the dense model"
+            f"speed-up {record.reached:.2f} (budget={record.budget}) over the dense model"
         )
     return model

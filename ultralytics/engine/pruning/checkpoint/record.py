@@ -1,57 +1,164 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Pruned checkpoints: ordinary Ultralytics checkpoints whose model carries a record of what was done to it."""
+"""The record of a cut: what was done to a model, carried by it as a plain dict, so that stock Ultralytics loads it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from ultralytics import __version__
-from ultralytics.engine.pruning.files import sha256, written_whole
-from ultralytics.utils import DEFAULT_CFG_DICT
+import ultralytics
+from ultralytics.cfg.compress import __version__
+from ultralytics.engine.pruning.files import sha256
 
-RECORD = "pruning"  # attribute of a pruned model: the record, a plain dict
-# A pruned model cannot be built from a YAML. Stock Ultralytics would build the dense one and train that without a word;
-# this stands in for the first layer of the YAML that the model carries, so that building fails and says why.
-NOT_FROM_YAML = "this model is pruned: install ultralytics-compress to train it, it cannot be rebuilt from YAML"
+RECORD = "pruning"  # attribute of a pruned model that holds the record
+SCHEMA = 1  # of the record; 0 are those of version 0.1.0, which had no number
+KINDS = {  # field: type of its values, for fields that are mappings
+    "gflops": (int, float),
+    "parameters": int,
+    "left_dense": str,
+    "channels": dict,
+    "source": str,
+    "versions": str,
+}
 
 
-def save_pruned(file: str | Path, model: nn.Module, record: dict, source: str | Path, train_args: dict) -> None:
-    """Write a pruned model as an ordinary Ultralytics checkpoint of FP16 weights.
+@dataclass(frozen=True)
+class Record:
+    """What a cut has done to a model.
 
-    Args:
-        file (str | Path): File to write, at once or not at all.
-        model (nn.Module): Pruned model of stock classes.
-        record (dict): What `prune_model` returned.
-        source (str | Path): The dense checkpoint.
-        train_args (dict): Arguments of the run; only plain values of known keys are kept.
+    Attributes:
+        prune_method (str): How the channels were ranked.
+        target (float): Dense cost over pruned cost that was asked for.
+        reached (float): Dense cost over pruned cost.
+        global_pruning (bool): Channels of all layers were ranked together.
+        round_to (int): Channels per layer are a multiple of this.
+        max_sparsity (float): Largest share of a layer's channels that could be removed.
+        gflops (dict[str, float]): GFLOPs of the 'dense' and the 'pruned' model at 640 pixels.
+        parameters (dict[str, int]): Parameters of both.
+        seconds (float): What pruning took, gradients included.
+        left_dense (dict[str, str]): Layers whose outputs stay whole, and why.
+        channels (dict[str, dict[str, list[int]]]): Layer to the indices of the 'out' and 'in' channels kept.
+        yaml (dict): Architecture of the dense model.
+        budget (str): What the target counts: 'flops', or milliseconds in 'onnx' or 'pytorch'.
+        source (dict[str, str]): 'path' and 'sha256' of the dense checkpoint; empty for a model that came from none.
+        iterative_steps (int): Cuts on the way to the target.
+        recalibrated (bool): Batch norm statistics were measured anew after the cut.
+        run (str): Folder of the run that made the cut; empty for none.
+        versions (dict[str, str]): Of this package, Ultralytics, torch and torch-pruning.
+        date (str): When, in ISO 8601.
+        schema (int): Version of these fields.
     """
-    model = deepcopy(model).cpu().half().eval()
-    args = {k: v for k, v in train_args.items() if k in DEFAULT_CFG_DICT}
-    yaml = getattr(model, RECORD, {}).get("yaml") or deepcopy(model.yaml)  # a model may be pruned twice
-    date = datetime.now().astimezone().isoformat()
-    versions = {"ultralytics": __version__, "torch": str(torch.__version__)}
-    source = {"path": str(Path(source).resolve()), "sha256": sha256(source)}
-    setattr(model, RECORD, {**record, "source": source, "versions": versions, "date": date, "yaml": yaml})
-    model.yaml = deepcopy(yaml)
-    model.yaml["backbone"][0][2] = NOT_FROM_YAML
-    model.args = dict(args)
-    model.criterion = None
-    for p in model.parameters():
-        p.requires_grad = False
-    checkpoint = {
-        "epoch": -1,
-        "model": model,
-        **dict.fromkeys(("best_fitness", "ema", "updates", "optimizer", "scaler", "train_metrics", "train_results")),
-        "train_args": args,
-        "date": date,
-        "version": __version__,
-        "license": "AGPL-3.0 (https://ultralytics.com/license)",
-        "docs": "https://docs.ultralytics.com",
+
+    prune_method: str
+    target: float
+    reached: float
+    global_pruning: bool
+    round_to: int
+    max_sparsity: float
+    gflops: dict[str, float]
+    parameters: dict[str, int]
+    seconds: float
+    left_dense: dict[str, str]
+    channels: dict[str, dict[str, list[int]]]
+    yaml: dict[str, Any]
+    budget: str = "flops"
+    source: dict[str, str] = field(default_factory=dict)
+    iterative_steps: int = 1
+    recalibrated: bool = False
+    run: str = ""
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    date: str = field(default_factory=lambda: datetime.now().astimezone().isoformat())
+    schema: int = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain types, which load under `ULTRALYTICS_SAFE_LOAD`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Record:
+        """Read what `to_dict` returned, of this or an earlier version.
+
+        Args:
+            values (Mapping[str, Any]): What a checkpoint brings, which may come from anybody.
+
+        Returns:
+            (Record): The record, its fields of the right types.
+
+        Raises:
+            ValueError: If it is from a newer version, or a field is missing or of another type.
+        """
+        values = dict(values)
+        schema = values.get("schema", 0)
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise ValueError(
+                f"the model's pruning record has schema {schema}, and ultralytics-compress {__version__} reads up to "
+                f"{SCHEMA}. Update ultralytics-compress."
+            )
+        if "method" in values:
+            values["prune_method"] = values["method"]
+        known = {f.name: f for f in fields(cls)}
+        found = {name: value for name, value in values.items() if name in known} | {"schema": SCHEMA}
+        for name, f in known.items():
+            if name in found and not _fits(found[name], f.type.partition("[")[0], KINDS.get(name)):
+                raise ValueError(
+                    f"the model's pruning record is damaged: '{name}' is {found[name]!r:.80}, which is no {f.type}. "
+                    "Prune the dense model again."
+                )
+        try:
+            return cls(**found)
+        except TypeError as error:
+            raise ValueError(f"the model's pruning record is damaged: {error}. Prune the dense model again.") from None
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Record:
+        """Return the record that a pruned model carries.
+
+        Raises:
+            ValueError: If it carries none, or one that cannot be read.
+        """
+        values = getattr(model, RECORD, None)
+        if not isinstance(values, dict):
+            raise ValueError("the model has no pruning record: it is not pruned. Prune it with 'yolo compress' first.")
+        return cls.from_dict(values)
+
+
+def is_pruned(model: Any) -> bool:
+    """Return True for a model that came out of a pruned checkpoint."""
+    return isinstance(getattr(model, RECORD, None), dict)
+
+
+def source_of(model: nn.Module) -> dict[str, str]:
+    """Return 'path' and 'sha256' of the checkpoint that Ultralytics has loaded a model from; nothing for another."""
+    file = Path(getattr(model, "pt_path", None) or "")
+    return {"path": str(file.resolve()), "sha256": sha256(file)} if file.is_file() else {}
+
+
+def dense_yaml(model: nn.Module) -> dict[str, Any]:
+    """Return the architecture YAML of the dense model that a model is or was cut from."""
+    return deepcopy(Record.of(model).yaml if is_pruned(model) else model.yaml)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a cut depends on."""
+    return {
+        "ultralytics-compress": __version__,
+        "ultralytics": ultralytics.__version__,
+        "torch": str(torch.__version__),
+        "torch-pruning": version("torch-pruning"),
     }
-    with written_whole(file) as temporary:
-        torch.save(checkpoint, temporary)
+
+
+def _fits(value: Any, kind: str, of: type | tuple[type, ...] | None) -> bool:
+    """Return True for a value of a kind, and if it is a mapping, of names to values of the other."""
+    kinds = {"str": str, "int": int, "bool": bool, "float": (int, float), "dict": dict}
+    if not isinstance(value, kinds[kind]) or (kind in {"int", "float"} and isinstance(value, bool)):
+        return False
+    return of is None or all(isinstance(k, str) and isinstance(v, of) for k, v in value.items())

@@ -12,6 +12,7 @@ import torch_pruning as tp
 from torch import nn
 
 from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import MAKERS, SLICED, outputs
 from ultralytics.engine.pruning.graph.trace import trace
 from ultralytics.nn.extra_modules import equal_inputs
@@ -82,29 +83,34 @@ class Graph:
 
     Attributes:
         model (nn.Module): The traced model, in prunable form.
+        example (torch.Tensor): Image of shape (1, C, H, W) that it was traced with.
         protected (list[nn.Module]): Layers whose outputs are the network's predictions.
         groups (list[Group]): Groups that can be pruned.
+        sizes (list[int]): Units of each group.
         dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
     """
 
-    def __init__(self, model: nn.Module, example: torch.Tensor, needs_norms: bool = False):
+    def __init__(self, model: nn.Module, needs_norms: bool = False):
         """Trace the model and find its groups.
 
         Args:
             model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
-            example (torch.Tensor): Input image of shape (1, C, H, W).
             needs_norms (bool): Leave groups without a batch norm whole, for a method that ranks by batch norms.
         """
         self._needs_norms = needs_norms
-        self.model = model
+        self.model, self.example = model, example_image(model)
         ends = find_ends(model)
         self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
         self.dense: dict[str, str] = {self.names[m]: "its outputs are the predictions" for m in self.protected}
         self._halved = list(equal_inputs(model))
-        self._trace = trace(model, ends, example)
+        self._trace = trace(model, ends, self.example)
         self._find_groups()
+
+    @property
+    def sizes(self) -> list[int]:
+        return [group.size for group in self.groups]
 
     def _find_groups(self) -> None:
         """Walk from every convolution whose outputs no earlier walk has reached."""

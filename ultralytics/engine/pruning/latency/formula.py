@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import nn
 
-from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.places import stock_places
 from ultralytics.engine.pruning.graph.widths import Widths
 from ultralytics.engine.pruning.latency.shapes import ConvShape
@@ -26,25 +25,17 @@ class LatencyFormula:
         widths (Widths): Widths of the layers.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        groups: Sequence[Group],
-        shapes: dict[str, list[ConvShape]],
-        table: LatencyTable,
-        rest: float = 0.0,
-    ):
+    def __init__(self, graph: Graph, shapes: dict[str, list[ConvShape]], table: LatencyTable, rest: float = 0.0):
         """Look up every convolution.
 
         Args:
-            model (nn.Module): Model in prunable form, pruned before or not.
-            groups (Sequence[Group]): Groups of the model.
+            graph (Graph): Graph of the network, pruned before or not.
             shapes (dict[str, list[ConvShape]]): Stock layer name to its shapes before any pruning, `conv_shapes`.
             table (LatencyTable): Table in which they have been measured.
             rest (float): Milliseconds of everything else.
         """
-        parts = {layer: stock for layer, (stock, _) in stock_places(model).items() if stock in shapes}
-        self.widths = Widths(parts, groups)
+        parts = {layer: stock for layer, (stock, _) in stock_places(graph.model).items() if stock in shapes}
+        self.widths = Widths(parts, graph.groups)
         names = list(dict.fromkeys(parts.values()))
         of = np.array([names.index(stock) for stock in parts.values()])
         self._sum_of_parts = (of[:, None] == np.arange(len(names))).astype(float)  # outputs of the parts add up

@@ -75,3 +75,14 @@ METHODS = {
         regulariser=regularisers.GrowingL2,
     ),
 }
+
+
+def find_method(name: str) -> Method:
+    """Return a row of `METHODS`.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    if name not in METHODS:
+        raise ValueError(f"'prune_method={name}' is invalid. Valid 'prune_method' values are {', '.join(METHODS)}.")
+    return METHODS[name]

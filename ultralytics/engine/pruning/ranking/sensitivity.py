@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
-from ultralytics.engine.pruning.budget.selection import best_units
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, couple
+from ultralytics.engine.pruning.budget.flops import FlopsFormula
+from ultralytics.engine.pruning.budget.selection import best_units, couple_groups
+from ultralytics.engine.pruning.budget.solver import CoupledGroups
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.engine.pruning.ranking.methods import Method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
-from ultralytics.nn.extra_modules import equal_inputs, equal_parts, prunable_copy, same_width, to_stock
+from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import TQDM
 
 RATIOS = (0.25, 0.5, 0.75)  # shares of channels removed
@@ -27,7 +27,7 @@ RATIOS = (0.25, 0.5, 0.75)  # shares of channels removed
 def measure_sensitivity(
     model: nn.Module,
     accuracy: Callable[[nn.Module], float],
-    method: str,
+    method: Method,
     losses: Losses | None = None,
     seed: int = 0,
     known: Iterable[dict[str, Any]] = (),
@@ -38,7 +38,7 @@ def measure_sensitivity(
     Args:
         model (nn.Module): Unfused Ultralytics model; it is left as it was.
         accuracy (Callable): Model to its accuracy, higher is better; may change the model that it gets.
-        method (str): A key of `METHODS`, by which the channels are ranked.
+        method (Method): A row of `METHODS`, by which the channels are ranked.
         losses (Callable, optional): For methods that need gradients, see `prune_model`.
         seed (int): Seed of method 'random'.
         known (Iterable[dict]): Rows of an interrupted run, which are not measured again.
@@ -50,21 +50,11 @@ def measure_sensitivity(
             joined by spaces), 'ratio' (share of channels to remove), 'width' and 'kept' (channels of the first group),
             'flops_saved' (share of the model's FLOPs), 'accuracy' and 'drop' (dense accuracy less this).
     """
-    prunable = prunable_copy(model)
-    example = example_image(prunable)
-    graph = Graph(prunable, example, METHODS[method].needs_norms)
-    formula = FlopsFormula(prunable, graph.groups, example, count_flops(model))
-    scores = score_groups(prunable, graph.groups, METHODS[method], losses, seed)
-    coupled = couple(
-        graph.groups,
-        scores,
-        same_width(prunable),
-        [1.0] * len(graph.groups),
-        round_to=1,
-        equal_parts=equal_parts(prunable),
-        equal_inputs=equal_inputs(prunable),
-    )
-    order = {name: i for i, (name, _) in enumerate(prunable.named_modules())}
+    graph = Graph(prunable_copy(model), method.needs_norms)
+    formula = FlopsFormula(graph)
+    scores = score_groups(graph.model, graph.groups, method, losses, seed)
+    coupled = couple_groups(graph, scores, Budget(round_to=1), graph.sizes)
+    order = {name: i for i, (name, _) in enumerate(graph.model.named_modules())}
     coupled.sort(key=lambda c: order[graph.groups[c.rows[0].group].name])
     done = {(row["layers"], row["ratio"]): row for row in known}
     whole = [len(c.scores) for c in coupled]

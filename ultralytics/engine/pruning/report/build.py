@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.latency.onnx_session import onnx_version
 from ultralytics.engine.pruning.latency.whole import block_latency, missing_for_onnx, onnx_latency, pytorch_latency
@@ -72,6 +73,7 @@ def build_report(
         }
         for name, model in models.items()
     }
+    record = Record.of(models["pruned"])
     dense, last = rows["dense"], list(rows.values())[-1]
     ends = {name: models[name] for name in ("dense", list(models)[-1])}
     return {
@@ -79,9 +81,9 @@ def build_report(
         "metrics": list(metrics["dense"]),
         "metric": metric,
         "data": data,
-        "method": models["pruned"].pruning["method"],
-        "target": models["pruned"].pruning["target"],
-        "budget": models["pruned"].pruning.get("budget", "flops"),
+        "method": record.prune_method,
+        "target": record.target,
+        "budget": record.budget,
         "speed_up": dense["gflops"] / last["gflops"],
         **{f"{kind}_speed_up": dense[f"{kind}_ms"] / last[f"{kind}_ms"] for kind in latency},
         "imgsz": imgsz,
@@ -90,7 +92,7 @@ def build_report(
         "onnx": f"not measured, not installed: {', '.join(missing)}" if missing else onnx_version(),
         "layers": compare_layers(*ends.values()),
         "blocks": block_latency(ends, imgsz, device),
-        "left_dense": models["pruned"].pruning["left_dense"],
+        "left_dense": record.left_dense,
         "curve": curve,
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import layer_flops
+from ultralytics.engine.pruning.checkpoint.record import dense_yaml
 from ultralytics.engine.pruning.graph.places import outputs
 
 
@@ -25,7 +26,7 @@ def compare_layers(dense: nn.Module, pruned: nn.Module) -> list[dict[str, Any]]:
     """
     flops = layer_flops(dense), layer_flops(pruned)
     layers = dict(dense.named_modules()), dict(pruned.named_modules())
-    backbone = len((getattr(dense, "pruning", None) or {"yaml": dense.yaml})["yaml"]["backbone"])
+    backbone = len(dense_yaml(dense)["backbone"])
     rows = []
     for name in (name for name in flops[0] if not isinstance(layers[0][name], nn.BatchNorm2d)):
         pair = [model[name] for model in layers]

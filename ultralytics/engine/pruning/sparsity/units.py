@@ -56,13 +56,13 @@ class Units:
         group (torch.Tensor): Number of each unit's group, shape (units,).
     """
 
-    def __init__(self, graph: Graph, device: torch.device):
+    def __init__(self, graph: Graph):
         """Number the units and find their channels in the stock model.
 
         Args:
-            graph (Graph): Graph of the model in prunable form.
-            device (torch.device): Where the stock model is.
+            graph (Graph): Graph of the model in prunable form, on the device that the stock model is on.
         """
+        device = graph.example.device
         sizes = torch.tensor([group.size for group in graph.groups])
         self.group = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
         self.groups = len(sizes)
@@ -116,8 +116,8 @@ class Units:
         extremes = values.new_zeros(self.groups).scatter_reduce(0, self.group, values, which, include_self=False)
         return extremes[self.group]
 
-    def select(self, kept: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return True for the units of each group that are not among the given ones, shape (units,)."""
+    def removed(self, kept: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return True for the units of each group that are not among those it keeps, shape (units,)."""
         sizes = torch.bincount(self.group, minlength=self.groups).tolist()
         gone = torch.ones(len(self), dtype=torch.bool)
         start = 0

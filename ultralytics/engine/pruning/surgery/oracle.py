@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -13,14 +13,17 @@ from torch import nn
 from ultralytics.engine.pruning.graph.places import inputs, outputs
 from ultralytics.nn.modules.head import RTDETRDecoder
 
+if TYPE_CHECKING:
+    from ultralytics.engine.pruning.checkpoint.record import Record
 
-def largest_difference(dense: nn.Module, pruned: nn.Module, record: dict, image: torch.Tensor) -> float:
+
+def largest_difference(dense: nn.Module, pruned: nn.Module, record: Record, image: torch.Tensor) -> float:
     """Return how far a pruned network is from the dense one with the pruned channels masked.
 
     Args:
         dense (nn.Module): Dense model.
         pruned (nn.Module): Pruned model.
-        record (dict): What `prune_model` returned, or a pruned checkpoint's `model.pruning`.
+        record (Record): What `prune_model` returned, or `Record.of` a pruned checkpoint's model.
         image (torch.Tensor): Input of shape (B, C, H, W).
 
     Returns:
@@ -28,7 +31,7 @@ def largest_difference(dense: nn.Module, pruned: nn.Module, record: dict, image:
 
     Examples:
         >>> dense, pruned = YOLO("best.pt").model, YOLO("prune.pt").model
-        >>> largest_difference(dense, pruned, pruned.pruning, torch.rand(1, 3, 640, 640))
+        >>> largest_difference(dense, pruned, Record.of(pruned), torch.rand(1, 3, 640, 640))
     """
     actual, expected = raw_outputs(pruned, image), raw_outputs(masked(dense, record), image)
     return max(
@@ -37,19 +40,19 @@ def largest_difference(dense: nn.Module, pruned: nn.Module, record: dict, image:
     )
 
 
-def masked(dense: nn.Module, record: dict) -> nn.Module:
+def masked(dense: nn.Module, record: Record) -> nn.Module:
     """Return a copy of the dense network whose pruned channels are set to zero where a layer reads them.
 
     Args:
         dense (nn.Module): Dense model.
-        record (dict): Record of the cut.
+        record (Record): Record of the cut.
 
     Returns:
         (nn.Module): Copy with hooks.
     """
     model = deepcopy(dense)
     layers = dict(model.named_modules())
-    for name, kept in record["channels"].items():
+    for name, kept in record.channels.items():
         layer = layers[name]
         keep = _mask(kept["in"], inputs(layer), layer)
         layer.register_forward_pre_hook(lambda _layer, args, keep=keep: (args[0] * keep,))

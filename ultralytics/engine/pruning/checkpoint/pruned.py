@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Pruned checkpoints: ordinary Ultralytics checkpoints whose model carries a record of what was done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultralytics import __version__
+from ultralytics.engine.pruning.checkpoint.record import RECORD, Record
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+# Stock Ultralytics would silently rebuild the dense model; this string replaces the YAML's first layer, so that
+# rebuilding fails and says why.
+NOT_FROM_YAML = "this model is pruned: install ultralytics-compress to train it, it cannot be rebuilt from YAML"
+
+
+def save_pruned(
+    file: str | Path, model: nn.Module, record: Record, train_args: Mapping[str, Any] | None = None
+) -> None:
+    """Write a pruned model as an ordinary Ultralytics checkpoint of FP16 weights.
+
+    Args:
+        file (str | Path): File to write, at once or not at all.
+        model (nn.Module): Pruned model of stock classes, as `prune_model` returned it.
+        record (Record): What `prune_model` returned.
+        train_args (Mapping[str, Any], optional): Arguments of the run, by default those that the dense model carries;
+            only keys of stock Ultralytics are kept.
+    """
+    model = deepcopy(model).cpu().half().eval()
+    given = dict(train_args if train_args is not None else getattr(model, "args", {}))
+    args = {k: v for k, v in given.items() if k in DEFAULT_CFG_DICT}
+    setattr(model, RECORD, record.to_dict())
+    model.yaml = deepcopy(record.yaml)
+    model.yaml["backbone"][0][2] = NOT_FROM_YAML
+    model.args = dict(args)
+    model.criterion = None
+    for p in model.parameters():
+        p.requires_grad = False
+    checkpoint = {
+        "epoch": -1,
+        "model": model,
+        **dict.fromkeys(("best_fitness", "ema", "updates", "optimizer", "scaler", "train_metrics", "train_results")),
+        "train_args": args,
+        "date": record.date,
+        "version": __version__,
+        "license": "AGPL-3.0 (https://ultralytics.com/license)",
+        "docs": "https://docs.ultralytics.com",
+    }
+    with written_whole(file) as temporary:
+        torch.save(checkpoint, temporary)
