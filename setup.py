@@ -42,6 +42,7 @@ setup(
         "torch-pruning>=1.6.1",  # the release that the surgery was written against
         "ultralytics>=8.4.190",  # activation extends its tables and classes by name
         "pyyaml>=5.3.1",  # as ultralytics
+        "jinja2>=3.0",  # the report's page; torch requires it as well
     ],
     extras_require={
         "test": ["pytest>=7.0", "setuptools>=70.1"],  # setuptools: tests/test_install.py builds without isolation
@@ -49,7 +50,7 @@ setup(
     },
     distclass=OverlayDistribution,
     packages=find_overlay_packages(),
-    package_data={"": ["*.yaml"]},
+    package_data={"": ["*.yaml", "*.html"]},
     # A wheel's data folder lies beside its purelib one: these land at the top of site-packages.
     data_files=[("../purelib", [f"{STARTUP}/ultralytics_compress.pth", f"{STARTUP}/ultralytics_compress_startup.py"])],
     zip_safe=False,

@@ -103,8 +103,8 @@ class Experiment:
     def _figures(folder: Path) -> dict[str, Any]:
         """Return the ratios and the rows of a run's report."""
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        keys = (*METRICS, "parameters", "gflops", "latency_ms")
-        ratios = {key: ratio for key, ratio in report.items() if key.endswith("speed_up")}
+        keys = (*METRICS, "parameters", "gflops", "pytorch_latency_p10_ms")
+        ratios = {key: ratio for key, ratio in report.items() if key.endswith("_ratio")}
         return {**ratios, **{name: {k: row[k] for k in keys} for name, row in report["rows"].items()}}
 
 

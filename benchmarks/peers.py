@@ -100,7 +100,7 @@ class Peers(Experiment):
     def _ours(self, name: str, dense: str, seed: int, keys: dict[str, Any]) -> dict[str, Any]:
         """Run this package's pipeline."""
         run = self.prune_and_finetune(name, dense, seed, **keys)
-        ratios = {key: run[key] for key in ("speed_up", "onnx_latency_speed_up") if key in run}
+        ratios = {key: run[key] for key in ("flops_ratio", "onnx_latency_ratio") if key in run}
         return {"weights": run["weights"], **ratios, **run["fine-tuned"]}
 
     def _loop(self, name: str, speed_up: float, seed: int) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Peers(Experiment):
         dense = count_flops(YOLO(self.start).model)
         file, flops = narrower(self.start, dense / speed_up, self.out / f"{name}.yaml")
         run = self.train_dense(name, str(file), seed, more=self.settings["epochs"])
-        return {**run, "speed_up": dense / flops}
+        return {**run, "flops_ratio": dense / flops}
 
     def _finetune(self, name: str, model: Any, record: Record, seed: int, **settings: Any) -> dict[str, Any]:
         """Fine-tune a pruned model as the stock trainer does."""
@@ -132,7 +132,7 @@ class Peers(Experiment):
         own = {"model": str(file), "name": name, "seed": seed, "distill": False}
         trainer = DetectionFinetune(overrides={**self.settings, **settings, **own})
         trainer.train()
-        return {"weights": str(trainer.best), "speed_up": record.reached, **self.validate(trainer.best)}
+        return {"weights": str(trainer.best), "flops_ratio": record.reached, **self.validate(trainer.best)}
 
 
 def narrower(model: str, gflops: float, file: Path) -> tuple[Path, float]:
@@ -168,7 +168,7 @@ def table(results: dict[str, Any], speed_ups: list[float]) -> str:
         cells = []
         for speed_up in speed_ups:
             found = [run for name, run in runs.items() if name.startswith(f"{arm}-{speed_up:g}-seed")]
-            ratio = f", {mean(r['speed_up'] for r in found):.2f}x" if found else ""
+            ratio = f", {mean(r['flops_ratio'] for r in found):.2f}x" if found else ""
             cells.append(f"{spread([r['mAP50-95'] for r in found])}, n={len(found)}{ratio}" if found else "-")
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -61,8 +61,9 @@ def table(results: dict[str, dict]) -> str:
         dense, last = rows["dense"], rows["fine-tuned"]
         metric = next(m for m in ("mAP50-95", *report["metrics"]) if m in report["metrics"])
         cells = [name, metric, *(f"{rows[row][metric]:.3f}" for row in ("dense", "pruned", "fine-tuned"))]
-        cells += [f"{report['speed_up']:.3f}", f"{dense['parameters'] / last['parameters']:.2f}"]
-        cells.append(f"{report['latency_speed_up']:.2f}")
+        cells += [f"{report['flops_ratio']:.3f}", f"{dense['parameters'] / last['parameters']:.2f}"]
+        ratio = report["pytorch_latency_ratio"]
+        cells.append("not resolved" if ratio is None else f"{ratio:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -71,7 +71,7 @@ class Environment:
 
 def list_overlay():
     """List the overlay's files, relative to the folder that holds `ultralytics`."""
-    files = [file for file in (ROOT / "ultralytics").rglob("*") if file.suffix in {".py", ".yaml"}]
+    files = [file for file in (ROOT / "ultralytics").rglob("*") if file.suffix in {".py", ".yaml", ".html"}]
     return [file.relative_to(ROOT) for file in files if file.parent.name != "startup"]
 
 

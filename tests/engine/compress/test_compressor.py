@@ -48,7 +48,7 @@ def test_yaml_model_goes_through_every_stage(tiny_data, tmp_path):
     assert pruned["gflops"] == tuned["gflops"] and pruned["parameters"] == tuned["parameters"] < dense["parameters"] / 2
     assert pruned["size_mb"] < dense["size_mb"]
     assert all(0 <= row[k] <= 1 for row in report["rows"].values() for k in ("mAP50", "mAP50-95"))
-    assert all(row["latency_ms"] > 0 for row in report["rows"].values())
+    assert all(row["pytorch_latency_p10_ms"] > 0 for row in report["rows"].values())
     assert report == json.loads((tmp_path / "a-finetune" / "report.json").read_text())
     assert YAML.load(tmp_path / "a-prune" / "args.yaml")["speed_up"] == 2.0
     assert sum(p.numel() for p in model.model.parameters()) == tuned["parameters"]

@@ -30,10 +30,11 @@ def test_targets_that_fine_tuning_made_worse_are_named(tmp_path, log):
         return {"model": name, "gflops": 1.0, "top1 after the cut": cut, "top1": tuned, "weights": "best.pt"}
 
     rows = [row("dense", 0.7, 0.7), row("1.5x", 0.68, 0.46), row("2x", 0.6, 0.65), row("3x", 0.6, 0.35)]
-    save_sweep({"metric": "top1", "rows": rows}, tmp_path, plots=False)
+    save_sweep({"metric": "top1", "imgsz": 32, "rows": rows}, tmp_path, plots=False)
     assert "1.5x, 3x: fine-tuning ended below" in log.text
+    assert "Deploy 3x, for example: yolo export model=best.pt format=onnx imgsz=32" in log.text
     log.clear()
-    save_sweep({"metric": "top1", "rows": rows[::2]}, tmp_path, plots=False)
+    save_sweep({"metric": "top1", "imgsz": 32, "rows": rows[::2]}, tmp_path, plots=False)
     assert "below" not in log.text
 
 
@@ -102,7 +103,7 @@ def test_sweep_from_yaml_resumes_and_shares(tiny_data, tmp_path):
 
     dense = load_checkpoint(result["rows"][0]["weights"])[0]
     for row, target in zip(result["rows"][1:], (1.5, 3)):
-        assert row["speed_up"] == pytest.approx(target, rel=0.03)
+        assert row["flops_ratio"] == pytest.approx(target, rel=0.03)
         report = json.loads((tmp_path / f"w-{target:g}x-finetune" / "report.json").read_text())
         tuned, cut = report["rows"]["fine-tuned"], report["rows"]["pruned"]
         assert (row["mAP50-95"], row["mAP50-95 after the cut"]) == (tuned["mAP50-95"], cut["mAP50-95"])

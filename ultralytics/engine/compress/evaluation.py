@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.batches import batch_to_measure
+from ultralytics.engine.pruning.files import read_csv
 from ultralytics.engine.pruning.report.build import build_report
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
@@ -79,8 +79,7 @@ def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] |
     if not results.exists():
         return None
     metric = MAIN_METRIC[task]
-    with results.open(encoding="utf-8", newline="") as f:
-        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(f)]
+    rows = read_csv(results)
     measured = rows if every else rows[-1:]
     values = [float(row[TASK_METRICS[task][metric]]) for row in measured]
     return {"metric": metric, "epochs": [int(row["epoch"]) for row in measured], "values": values}

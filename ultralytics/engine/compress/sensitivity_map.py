@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ultralytics.engine.compress.batches import batch_to_measure
-from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.files import read_csv, write_csv
+from ultralytics.engine.pruning.log import warnings_only
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import Losses
-from ultralytics.engine.pruning.ranking.sensitivity import measure_sensitivity
-from ultralytics.engine.pruning.report.sensitivity_plot import draw_sensitivity
+from ultralytics.engine.pruning.ranking.sensitivity import RATIOS, measure_sensitivity
+from ultralytics.engine.pruning.report.sensitivity_plot import draw_sensitivity, short_name
+from ultralytics.utils import LOGGER
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer
@@ -45,6 +46,12 @@ def map_sensitivity(
         (list[dict[str, Any]]): See `measure_sensitivity`.
     """
     file = trainer.save_dir / SENSITIVITY_FILE
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        write_csv(file, rows)
+        if line := describe_layer(rows, metric):
+            LOGGER.info(line)
+
     rows = measure_sensitivity(
         model,
         validation_of(trainer, model, key),
@@ -52,7 +59,7 @@ def map_sensitivity(
         losses,
         trainer.args.seed,
         known=[*known] or read_rows(file),
-        on_row=lambda rows: write_rows(file, rows),
+        on_row=keep,
     )
     if trainer.args.plots:
         draw_sensitivity(rows, metric, file.with_suffix(".png"))
@@ -76,21 +83,33 @@ def validation_of(trainer: BaseTrainer, model: nn.Module, key: str) -> Callable[
     trainer.test_loader = trainer.get_dataloader(split, batch_size=batch_to_measure(trainer.args), rank=-1, mode="val")
     validator = trainer.get_validator()
     validator.args.plots = validator.args.save_json = False
-    return lambda pruned: float(validator(model=pruned)[key])
+
+    def validate(pruned: nn.Module) -> float:
+        with warnings_only():  # over a hundred validations follow one another
+            return float(validator(model=pruned)[key])
+
+    return validate
+
+
+def describe_layer(rows: Sequence[dict[str, Any]], metric: str) -> str:
+    """Return what the log says once the last ratio of a layer is measured; empty before.
+
+    Args:
+        rows (Sequence[dict[str, Any]]): Rows measured so far, see `measure_sensitivity`.
+        metric (str): Name of the accuracy.
+    """
+    layers = rows[-1]["layers"]
+    if not layers:
+        return f"Sensitivity: {metric} of the dense model {rows[-1]['accuracy']:.4f}"
+    if rows[-1]["ratio"] != RATIOS[-1]:
+        return ""
+    drops = (f"{row['drop']:.4f} at {row['ratio']:.0%}" for row in rows if row["layers"] == layers)
+    return f"Sensitivity of {short_name(layers)}: drop of {metric} {', '.join(drops)}"
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
     """Return the rows of an interrupted map, if there is one."""
     if not file.exists():
         return []
-    with file.open(encoding="utf-8", newline="") as f:
-        kinds = {"layers": str, "width": int, "kept": int}
-        return [{k: kinds.get(k, float)(v) for k, v in row.items()} for row in csv.DictReader(f)]
-
-
-def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows measured so far."""
-    with written_whole(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
-        writer = csv.DictWriter(f, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    kinds = {"layers": str, "width": int, "kept": int}
+    return [{k: kinds.get(k, float)(v) for k, v in row.items()} for row in read_csv(file)]

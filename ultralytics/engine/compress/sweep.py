@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,15 +16,18 @@ from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.evaluation import MAIN_METRIC
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
 from ultralytics.engine.compress.stages import STAGES_FILE, find_run
-from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.checkpoint.record import versions
+from ultralytics.engine.pruning.files import write_csv, write_json, written_whole
 from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE
 from ultralytics.engine.pruning.report.sweep_plot import draw_sweep
+from ultralytics.engine.pruning.report.table import export_command
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, colorstr
 
 RUNS_FILE = "runs.yaml"  # target to the folder of its run
+SCHEMA = 2  # layout of sweep.json; 1 had no number, medians for latencies and 'speed_up' for the ratio of FLOPs
 
 
 def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
         callbacks (dict): Callbacks of the training stages.
 
     Returns:
-        (dict): 'metric' and 'rows', one per model, the dense one first; as in sweep.json.
+        (dict): See `compare_targets`, the dense model first; as in sweep.json.
 
     Raises:
         ValueError: If a target is not valid or out of reach.
@@ -148,35 +150,36 @@ def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device:
         device (torch.device): Where the latency is measured.
 
     Returns:
-        (dict): 'metric' and 'rows'.
+        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'metric', 'imgsz' and 'rows', one per
+            model, whose latencies are 10th percentiles.
     """
     reports = {"dense": next(iter(results.values())), **{f"{target:g}x": report for target, report in results.items()}}
     last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}
     files = {name: Path(row["weights"]) for name, row in last.items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
-    latency = {"latency_ms": pytorch_latency(models, imgsz, device)}
+    latency = {"pytorch_latency_p10_ms": pytorch_latency(models, imgsz, device)}
     if not missing_for_onnx():
-        latency["onnx_latency_ms"] = onnx_latency(models, imgsz)
+        latency["onnx_latency_p10_ms"] = onnx_latency(models, imgsz)
     rows = []
     for name, row in last.items():
         cut = reports[name]["rows"]["dense" if name == "dense" else "pruned"]
         rows.append(
             {
                 "model": name,
-                "speed_up": last["dense"]["gflops"] / row["gflops"],
+                "flops_ratio": last["dense"]["gflops"] / row["gflops"],
                 "gflops": row["gflops"],
                 "parameters": row["parameters"],
-                **{key: timings[name].median for key, timings in latency.items()},
+                **{key: timings[name].low for key, timings in latency.items()},
                 f"{metric} after the cut": cut[metric],
                 metric: row[metric],
                 "weights": row["weights"],
             }
         )
-    return {"metric": metric, "rows": rows}
+    return {"schema": SCHEMA, "versions": versions(), "metric": metric, "imgsz": imgsz, "rows": rows}
 
 
 def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
-    """Write sweep.json, sweep.csv and the picture, and log the table.
+    """Write sweep.json, sweep.csv and the picture, and log the table and how to deploy the models.
 
     Args:
         result (dict): What `compare_targets` returned.
@@ -184,12 +187,8 @@ def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
         plots (bool): Draw the picture.
     """
     rows = result["rows"]
-    with written_whole(folder / "sweep.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
-    with written_whole(folder / "sweep.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
-        writer = csv.DictWriter(f, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_json(folder / "sweep.json", result)
+    write_csv(folder / "sweep.csv", rows)
     if plots:
         draw_sweep(result, folder / "sweep.png")
     columns = [key for key in rows[0] if key != "weights"]
@@ -205,3 +204,5 @@ def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
             f"{', '.join(worse)}: fine-tuning ended below the model straight after the cut. Fine-tune with more "
             "'epochs' or a lower 'lr0'."
         )
+    for row in rows[1:]:
+        LOGGER.info(f"Deploy {row['model']}, for example: {export_command(row['weights'], result['imgsz'])}")

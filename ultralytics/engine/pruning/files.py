@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -28,6 +31,37 @@ def written_whole(file: str | Path) -> Iterator[Path]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(file: str | Path, content: Any, indent: int = 2) -> None:
+    """Write plain types as JSON, whole.
+
+    Args:
+        file (str | Path): The file to write.
+        content (Any): What `json` can encode.
+        indent (int): Spaces per level.
+    """
+    with written_whole(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent), encoding="utf-8")
+
+
+def write_csv(file: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, whole, under a heading of the first row's keys.
+
+    Args:
+        file (str | Path): The file to write.
+        rows (Sequence[Mapping[str, Any]]): One row or more, of the same keys.
+    """
+    with written_whole(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
+        writer = csv.DictWriter(f, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(file: str | Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a heading, keys without the spaces that Ultralytics' results.csv may have."""
+    with open(file, encoding="utf-8", newline="") as f:
+        return [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(f)]
 
 
 def sha256(file: str | Path) -> str:

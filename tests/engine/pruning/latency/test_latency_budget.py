@@ -199,7 +199,8 @@ def test_a_run_with_a_budget_in_time(tmp_path, tiny_data, best_pt, monkeypatch):
     before, after = (sum(macs(s) for calls in conv_shapes(m, 32).values() for s in calls) for m in (dense, pruned))
     assert 1.5 <= before / after <= 1.6
     report = json.loads((run.save_dir / "report.json").read_text())
-    assert report["budget"] == "pytorch" and "(target 1.5 by budget=pytorch)" in format_report(report)
+    assert report["target"] == {"budget": "pytorch", "value": 1.5, "reached": pruned.pruning["reached"]}
+    assert "Target of budget=pytorch: 1.5x in latency in PyTorch" in format_report(report)
 
 
 def test_what_is_missing_is_said_beforehand(tmp_path, monkeypatch):

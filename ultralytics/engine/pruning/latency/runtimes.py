@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.latency.inference import inference_settings, memory_format, synchronized_time
 from ultralytics.engine.pruning.latency.onnx_session import open_session
 from ultralytics.engine.pruning.latency.shapes import ConvShape
-from ultralytics.utils.torch_utils import time_sync
 
 WARMUP, REPEATS = 2, 8  # runs that do not count, and runs of which the fastest counts
 OPSET = 17
@@ -22,7 +22,7 @@ TAG = "time{}_"  # begins the name of every node of a convolution
 
 
 def time_in_pytorch(shapes: Sequence[ConvShape], device: torch.device) -> list[float]:
-    """Time convolutions in PyTorch, FP32, batch 1.
+    """Time convolutions in PyTorch, FP32, batch 1, with the memory layout that they have in a whole network.
 
     Args:
         shapes (Sequence[ConvShape]): Convolutions with their activations.
@@ -31,15 +31,17 @@ def time_in_pytorch(shapes: Sequence[ConvShape], device: torch.device) -> list[f
     Returns:
         (list[float]): Milliseconds of each, the fastest of some runs.
     """
+    layout = {"memory_format": memory_format(device)}
     times = []
-    with torch.no_grad():
+    with torch.no_grad(), inference_settings():
         for shape in shapes:
-            module, image = _module(shape).to(device).eval(), torch.rand(1, *_input_size(shape), device=device)
+            module = _module(shape).to(device).eval().to(**layout)
+            image = torch.rand(1, *_input_size(shape), device=device).to(**layout)
             runs = []
             for _ in range(WARMUP + REPEATS):
-                begin = time_sync(device)
+                begin = synchronized_time(device)
                 module(image)
-                runs.append(time_sync(device) - begin)
+                runs.append(synchronized_time(device) - begin)
             times.append(1e3 * min(runs[WARMUP:]))
     return times
 

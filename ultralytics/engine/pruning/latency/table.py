@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.files import write_json
+from ultralytics.engine.pruning.latency.inference import memory_format
 from ultralytics.engine.pruning.latency.onnx_session import onnx_version
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.shapes import ConvShape
@@ -64,8 +65,7 @@ class LatencyTable:
         for narrower in TQDM(missing.values(), desc=f"Latency of {len(missing)} convolutions in {self.runtime}"):
             measured = RUNTIMES[self.runtime](narrower, self.device)
             self.times |= {shape.key: ms for shape, ms in zip(narrower, measured)}
-            with written_whole(self.file) as temporary:
-                temporary.write_text(json.dumps(self.times, indent=1), encoding="utf-8")
+            write_json(self.file, self.times, indent=1)
         LOGGER.info(f"Latency table saved to {self.file}")
 
     def curve(self, shape: ConvShape, axis: str) -> np.ndarray:
@@ -107,7 +107,8 @@ def _narrowed(shape: ConvShape, axis: str, count: int) -> ConvShape:
 
 def _where(runtime: str, device: torch.device) -> str:
     """Return a name for what times depend on besides the convolution."""
-    package = f"onnxruntime-{onnx_version()}" if runtime == "onnx" else f"torch-{torch.__version__}"
+    layout = str(memory_format(device)).removeprefix("torch.")
+    package = f"onnxruntime-{onnx_version()}" if runtime == "onnx" else f"torch-{torch.__version__}-{layout}"
     machine = f"{get_cpu_info()}-{torch.get_num_threads()}threads"
     if runtime == "pytorch" and device.type != "cpu":
         machine = get_gpu_info(device.index or 0) if device.type == "cuda" else f"{device.type}-{machine}"

@@ -16,27 +16,47 @@ import torch
 from torch import nn
 
 from ultralytics.engine.exporter import Exporter
+from ultralytics.engine.pruning.latency.inference import inference_settings, memory_format, synchronized_time
 from ultralytics.engine.pruning.latency.onnx_session import open_session
+from ultralytics.engine.pruning.log import warnings_only
 from ultralytics.nn.tasks import guess_model_task
 from ultralytics.utils import TQDM
-from ultralytics.utils.torch_utils import time_sync
 
 REPEATS, WARMUP = 30, 5  # timed rounds, and rounds before them that do not count
 ONNX_PACKAGES = ("onnx", "onnxruntime")
 
 
 class Timing(NamedTuple):
-    """Milliseconds of repeated runs: median, 10th and 90th percentile."""
+    """Milliseconds of repeated runs: median, 10th and 90th percentile.
+
+    Models are compared by the 10th percentile, which other work of the machine disturbs least.
+    """
 
     median: float
     low: float
     high: float
 
 
+def latency_ratio(dense: Timing, pruned: Timing) -> float | None:
+    """Return how many times faster a pruned model is, by the 10th percentiles.
+
+    Args:
+        dense (Timing): Timing of the dense model.
+        pruned (Timing): Timing of the pruned model, measured in turns with the dense one.
+
+    Returns:
+        (float | None): Dense over pruned; None if the ranges from the 10th to the 90th percentile overlap, which leaves
+            it open which model is faster.
+    """
+    apart = pruned.high < dense.low or dense.high < pruned.low
+    return dense.low / pruned.low if apart else None
+
+
+@inference_settings()
 def take_turns(
     runs: dict[str, Callable[[], None]], device: torch.device, description: str, repeats: int = REPEATS
 ) -> dict[str, Timing]:
-    """Time functions in turns, so that a drift of the machine's speed meets all of them alike.
+    """Time functions in turns, so that a drift of the machine's speed affects all of them alike.
 
     Args:
         runs (dict[str, Callable]): Name to function.
@@ -50,15 +70,15 @@ def take_turns(
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in TQDM(range(WARMUP + repeats), desc=description):
         for name, run in runs.items():
-            start = time_sync(device)
+            start = synchronized_time(device)
             run()
             if i >= WARMUP:
-                times[name].append(time_sync(device) - start)
+                times[name].append(synchronized_time(device) - start)
     return {name: _timing(t) for name, t in times.items()}
 
 
 def pytorch_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device) -> dict[str, Timing]:
-    """Time a forward pass of each model, batch 1, FP32, fused as for inference.
+    """Time a forward pass of each model, batch 1, FP32, fused and laid out in memory as for inference.
 
     Args:
         models (dict[str, nn.Module]): Name to model; copies are timed.
@@ -99,7 +119,9 @@ def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device 
             copy = deepcopy(model).cpu().float()
             copy.task = guess_model_task(copy)
             copy.pt_path = str(Path(folder) / f"{i}.pt")  # where the exporter puts the ONNX file
-            session, feed = open_session(Exporter(overrides=settings)(model=copy), threads)
+            with warnings_only():  # the export's progress and advice concern a file that is deleted at once
+                file = Exporter(overrides=settings)(model=copy)
+            session, feed = open_session(file, threads)
             torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
             runs[name] = lambda session=session, feed=feed: session.run(None, feed)
         return take_turns(runs, torch.device("cpu"), "Latency in ONNX Runtime")
@@ -114,7 +136,7 @@ def block_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device
         device (torch.device): Where to run.
 
     Returns:
-        (dict[str, dict[str, float]]): Name to block, i.e. '4 C2f', to its median in milliseconds.
+        (dict[str, dict[str, float]]): Name to block, i.e. '4 C2f', to the 10th percentile of its milliseconds.
     """
     image = _image(models, imgsz, device)
     fused = _fused(models, device)
@@ -125,10 +147,10 @@ def block_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device
         begin = [0.0]
 
         def before(*_) -> None:
-            begin[0] = time_sync(device)
+            begin[0] = synchronized_time(device)
 
         def after(*_) -> None:
-            times[name][label].append(time_sync(device) - begin[0])
+            times[name][label].append(synchronized_time(device) - begin[0])
 
         yield block.register_forward_pre_hook(before)
         yield block.register_forward_hook(after)
@@ -138,7 +160,7 @@ def block_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device
             list(watch(name, index, block))
     with torch.no_grad():
         take_turns({name: lambda m=m: m(image) for name, m in fused.items()}, device, "Latency of blocks")
-    return {name: {label: _timing(t[WARMUP:]).median for label, t in blocks.items()} for name, blocks in times.items()}
+    return {name: {label: _timing(t[WARMUP:]).low for label, t in blocks.items()} for name, blocks in times.items()}
 
 
 def _timing(seconds: list[float]) -> Timing:
@@ -149,7 +171,9 @@ def _timing(seconds: list[float]) -> Timing:
 
 def _fused(models: dict[str, nn.Module], device: torch.device) -> dict[str, nn.Module]:
     """Return copies as inference uses them."""
-    return {name: deepcopy(m).to(device).float().eval().fuse(verbose=False) for name, m in models.items()}
+    layout = {"memory_format": memory_format(device)}
+    copies = {name: deepcopy(m).to(device).float().eval() for name, m in models.items()}
+    return {name: copy.fuse(verbose=False).to(**layout) for name, copy in copies.items()}
 
 
 def _image(models: dict[str, nn.Module], imgsz: int, device: torch.device) -> torch.Tensor:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,26 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import count_flops
-from ultralytics.engine.pruning.checkpoint.record import Record
-from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.checkpoint.record import Record, versions
+from ultralytics.engine.pruning.files import write_json, written_whole
 from ultralytics.engine.pruning.latency.onnx_session import onnx_version
-from ultralytics.engine.pruning.latency.whole import block_latency, missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency.whole import (
+    Timing,
+    block_latency,
+    latency_ratio,
+    missing_for_onnx,
+    onnx_latency,
+    pytorch_latency,
+)
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
 from ultralytics.engine.pruning.report.plots import draw_report
-from ultralytics.engine.pruning.report.table import format_report, remarks_of
+from ultralytics.engine.pruning.report.table import deployed, export_command, format_report, remarks_of
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import get_num_params
 
 REPORT_FILE = "report.json"
+SCHEMA = 2  # layout of report.json; 1 had no number, medians for latencies and 'speed_up' for the ratio of FLOPs
 
 
 def build_report(
@@ -49,43 +56,38 @@ def build_report(
         curve (dict, optional): Accuracy while fine-tuning: name of the 'metric', 'epochs' and 'values'.
 
     Returns:
-        (dict): 'rows' (name to figures and file; latencies in milliseconds, the spread as 10th and 90th percentile;
-            models with the same shapes of layers share them), 'data', 'metrics' (their names), 'metric', 'speed_up',
-            'latency_speed_up' and 'onnx_latency_speed_up' (dense over the last row), 'method', 'target', 'budget',
-            'imgsz', 'device', 'threads', 'onnx' (version, or why not measured), 'layers' (see `compare_layers`),
-            'blocks' (see `block_latency`), 'left_dense' (layers whose outputs stay whole, and why) and 'curve'.
+        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models with the same
+            shapes of layers share their latencies), 'data', 'metrics' (their names), 'metric', 'method', 'target'
+            ('budget', the 'value' asked for and what the cut 'reached', both dense over pruned in the budget's unit),
+            'flops_ratio', 'pytorch_latency_ratio' and 'onnx_latency_ratio' (dense over the last row; None where the
+            latencies overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads',
+            'onnx' (version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
+            'left_dense' (layers whose outputs stay whole, and why) and 'curve'.
     """
     missing = missing_for_onnx()
     twins = _twins(models)
     timed = {name: models[name] for name in twins.values()}
-    latency = {"latency": pytorch_latency(timed, imgsz, device)}
+    latency = {"pytorch": pytorch_latency(timed, imgsz, device)}
     if not missing:
-        latency["onnx_latency"] = onnx_latency(timed, imgsz)
+        latency["onnx"] = onnx_latency(timed, imgsz)
     rows = {
-        name: {
-            "parameters": get_num_params(model),
-            "gflops": count_flops(model),
-            **metrics[name],
-            "size_mb": Path(files[name]).stat().st_size / 1e6,
-            **{f"{kind}_ms": timings[twins[name]].median for kind, timings in latency.items()},
-            **{f"{kind}_spread_ms": list(timings[twins[name]][1:]) for kind, timings in latency.items()},
-            "weights": str(files[name]),
-        }
+        name: _row(model, files[name], metrics[name], {kind: timings[twins[name]] for kind, timings in latency.items()})
         for name, model in models.items()
     }
+    last = list(models)[-1]
+    ends = {name: models[name] for name in ("dense", last)}
     record = Record.of(models["pruned"])
-    dense, last = rows["dense"], list(rows.values())[-1]
-    ends = {name: models[name] for name in ("dense", list(models)[-1])}
     return {
+        "schema": SCHEMA,
+        "versions": versions(),
         "rows": rows,
         "metrics": list(metrics["dense"]),
         "metric": metric,
         "data": data,
         "method": record.prune_method,
-        "target": record.target,
-        "budget": record.budget,
-        "speed_up": dense["gflops"] / last["gflops"],
-        **{f"{kind}_speed_up": dense[f"{kind}_ms"] / last[f"{kind}_ms"] for kind in latency},
+        "target": {"budget": record.budget, "value": record.target, "reached": record.reached},
+        "flops_ratio": rows["dense"]["gflops"] / rows[last]["gflops"],
+        **{f"{kind}_latency_ratio": latency_ratio(t["dense"], t[twins[last]]) for kind, t in latency.items()},
         "imgsz": imgsz,
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -94,6 +96,22 @@ def build_report(
         "blocks": block_latency(ends, imgsz, device),
         "left_dense": record.left_dense,
         "curve": curve,
+    }
+
+
+def _row(model: nn.Module, file: str | Path, metrics: dict[str, float], latency: dict[str, Timing]) -> dict[str, Any]:
+    """Return the figures of one model: for every runtime, milliseconds as 10th, 50th and 90th percentile."""
+    percentiles = {}
+    for runtime, timing in latency.items():
+        for percent, ms in ((10, timing.low), (50, timing.median), (90, timing.high)):
+            percentiles[f"{runtime}_latency_p{percent}_ms"] = ms
+    return {
+        "parameters": get_num_params(model),
+        "gflops": count_flops(model),
+        **metrics,
+        "size_mb": Path(file).stat().st_size / 1e6,
+        **percentiles,
+        "weights": str(file),
     }
 
 
@@ -115,9 +133,13 @@ def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callabl
     pictures = draw_report(report, folder) if plots else {}
     for picture in pictures.values() if on_plot else ():
         on_plot(picture)
-    for name, text in ((REPORT_FILE, json.dumps(report, indent=2)), ("report.html", report_page(report, pictures))):
-        with written_whole(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with written_whole(folder / "report.html") as temporary:
+        temporary.write_text(report_page(report, pictures), encoding="utf-8")
+    write_json(folder / REPORT_FILE, report)  # last: it is what tells a resumed run that the report is complete
     LOGGER.info(f"\n{format_report(report)}\nReport saved to {colorstr('bold', folder / 'report.html')}")
     for remark in remarks_of(report):
         LOGGER.warning(remark)
+    if "fine-tuned" in report["rows"]:
+        weights = deployed(report)
+        command = export_command(weights, report["imgsz"])
+        LOGGER.info(f"Deploy {colorstr('bold', weights)}, for example: {command}")

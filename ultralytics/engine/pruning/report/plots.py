@@ -7,14 +7,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.report.style import ALARM, BASELINE, DENSE, LEGEND, PRUNED, picture
 from ultralytics.utils import plt_settings
 
-DENSE, PRUNED, ALARM = "#b8bfca", "#0b6bcb", "#c2410c"
 FEW = 0.1  # share of its channels at which a layer is marked as nearly emptied
 PANELS = {"channels": "channels", "gflops": "GFLOPs at 640 pixels", "parameters": "parameters"}  # key: label
 PART_SHADES = {"backbone": "#ffffff", "neck": "#f3f6fa", "head": "#e8edf4"}
-DPI = 150
+CONTRADICTION = 0.25  # share by which the sum of the blocks may differ from the whole model's latency
 
 
 def draw_report(report: dict[str, Any], folder: Path) -> dict[str, Path]:
@@ -40,29 +39,26 @@ def draw_report(report: dict[str, Any], folder: Path) -> dict[str, Path]:
 @plt_settings()
 def draw_layers(report: dict[str, Any], file: Path) -> None:
     """Draw channels, FLOPs and parameters of every layer as bars, the dense model's behind."""
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter
 
     layers, last = report["layers"], list(report["rows"])[-1]
-    fig, axes = plt.subplots(len(PANELS), 1, figsize=(max(12, 0.17 * len(layers)), 11), sharex=True)
-    for axis, (key, label) in zip(axes, PANELS.items()):
-        dense, pruned = zip(*(row[key] for row in layers))
-        axis.bar(range(len(layers)), dense, width=0.9, color=DENSE, label="dense")
-        axis.bar(range(len(layers)), pruned, width=0.9, color=PRUNED, label=last)
-        axis.set_ylabel(label)
-        axis.spines[["top", "right"]].set_visible(False)
-        shade_parts(axis, layers)
-    few = [i for i, row in enumerate(layers) if row["channels"][1] <= FEW * row["channels"][0]]
-    if few:
-        tops = [layers[i]["channels"][0] for i in few]
-        axes[0].scatter(few, tops, marker="v", s=14, color=ALARM, label=f"at most {FEW:.0%} of the channels left")
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=3, frameon=False)
-    axes[-1].yaxis.set_major_formatter(EngFormatter(sep=""))
-    starts = [list(rows)[0] for _, rows in groupby(range(len(layers)), key=lambda i: layers[i]["block"])]
-    axes[-1].set_xticks(starts, [layers[i]["block"] for i in starts], rotation=90, fontsize=7)
-    axes[-1].set_xlim(-1, len(layers))
-    axes[-1].set_xlabel("convolutions and linear layers, by block")
-    _save(fig, file)
+    with picture(file, len(PANELS), figsize=(max(12, 0.17 * len(layers)), 11), sharex=True) as (_, axes):
+        for axis, (key, label) in zip(axes, PANELS.items()):
+            dense, pruned = zip(*(row[key] for row in layers))
+            axis.bar(range(len(layers)), dense, width=0.9, color=DENSE, label="dense")
+            axis.bar(range(len(layers)), pruned, width=0.9, color=PRUNED, label=last)
+            axis.set_ylabel(label)
+            shade_parts(axis, layers)
+        few = [i for i, row in enumerate(layers) if row["channels"][1] <= FEW * row["channels"][0]]
+        if few:
+            tops = [layers[i]["channels"][0] for i in few]
+            axes[0].scatter(few, tops, marker="v", s=14, color=ALARM, label=f"at most {FEW:.0%} of the channels left")
+        axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=3, **LEGEND)
+        axes[-1].yaxis.set_major_formatter(EngFormatter(sep=""))
+        starts = [list(rows)[0] for _, rows in groupby(range(len(layers)), key=lambda i: layers[i]["block"])]
+        axes[-1].set_xticks(starts, [layers[i]["block"] for i in starts], rotation=90, fontsize=7)
+        axes[-1].set_xlim(-1, len(layers))
+        axes[-1].set_xlabel("convolutions and linear layers, by block")
 
 
 def shade_parts(axis: Any, layers: list[dict[str, Any]]) -> None:
@@ -77,49 +73,51 @@ def shade_parts(axis: Any, layers: list[dict[str, Any]]) -> None:
 
 @plt_settings()
 def draw_blocks(report: dict[str, Any], file: Path) -> None:
-    """Draw the time of every top-level block, dense and pruned."""
-    import matplotlib.pyplot as plt
-
+    """Draw the latency of every top-level block, dense and pruned, and what contradicts it."""
     dense, pruned = report["blocks"].values()
     rows = list(range(len(dense)))
-    fig, axis = plt.subplots(figsize=(9, 1.2 + 0.3 * len(rows)))
-    labels = [f"{name}, {sum(ms.values()):.1f} ms in all" for name, ms in report["blocks"].items()]
-    axis.barh([r - 0.2 for r in rows], dense.values(), height=0.4, color=DENSE, label=labels[0])
-    axis.barh([r + 0.2 for r in rows], pruned.values(), height=0.4, color=PRUNED, label=labels[1])
-    axis.set_yticks(rows, dense, fontsize=9)
-    axis.invert_yaxis()
-    axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_xlabel(f"ms in PyTorch, batch 1, {report['imgsz']} pixels, {report['device']}")
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
-    _save(fig, file)
+    labels = [f"{name}, sum {sum(ms.values()):.1f} ms" for name, ms in report["blocks"].items()]
+    with picture(file, figsize=(9, 1.2 + 0.3 * len(rows))) as (figure, axis):
+        axis.barh([r - 0.2 for r in rows], dense.values(), height=0.4, color=DENSE, label=labels[0])
+        axis.barh([r + 0.2 for r in rows], pruned.values(), height=0.4, color=PRUNED, label=labels[1])
+        axis.set_yticks(rows, dense, fontsize=9)
+        axis.invert_yaxis()
+        axis.set_ylim(len(rows) - 0.4, -0.6)
+        axis.set_xlabel(f"ms in PyTorch (10th percentile), batch 1, {report['imgsz']} pixels, {report['device']}")
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, **LEGEND)
+        if doubts := contradictions(report):
+            figure.suptitle("\n".join(doubts), fontsize=9, color=ALARM)
+
+
+def contradictions(report: dict[str, Any]) -> list[str]:
+    """Return a line for each model whose blocks do not add up to the latency that the table gives for the whole.
+
+    Args:
+        report (dict): What `build_report` returned.
+    """
+    lines = []
+    for name, blocks in report["blocks"].items():
+        total, whole = sum(blocks.values()), report["rows"][name]["pytorch_latency_p10_ms"]
+        if abs(total / whole - 1) > CONTRADICTION:
+            lines.append(
+                f"{name}: the blocks sum to {total:.1f} ms, the whole model takes {whole:.1f} ms. "
+                "Do not rely on the times of single blocks."
+            )
+    return lines
 
 
 @plt_settings()
 def draw_curve(report: dict[str, Any], file: Path) -> None:
     """Draw the accuracy against the epochs of fine-tuning, from the cut on, with the dense model's as a line."""
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
     metric, epochs, values = (report["curve"][key] for key in ("metric", "epochs", "values"))
-    fig, axis = plt.subplots(figsize=(9, 4.5))
     reached = {name: f"{name}, {row[metric]:.3f}" for name, row in report["rows"].items()}
-    axis.axhline(report["rows"]["dense"][metric], color="#333333", linestyle="--", linewidth=1, label=reached["dense"])
     course = [report["rows"]["pruned"][metric], *values]
-    axis.plot([0, *epochs], course, color=PRUNED, marker=".", label=reached["fine-tuned"])
-    axis.set(xlabel="epoch of fine-tuning (0: after the cut)", ylabel=metric)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylim(bottom=0)
-    axis.legend(loc="lower right", frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
-    _save(fig, file)
-
-
-def _save(figure: Any, file: Path) -> None:
-    """Write a figure, at once or not at all."""
-    import matplotlib.pyplot as plt
-
-    figure.tight_layout()
-    with written_whole(file) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png")
-    plt.close(figure)
+    with picture(file, figsize=(9, 4.5)) as (_, axis):
+        axis.axhline(report["rows"]["dense"][metric], color=BASELINE, ls="--", lw=1, label=reached["dense"])
+        axis.plot([0, *epochs], course, color=PRUNED, marker=".", label=reached["fine-tuned"])
+        axis.set(xlabel="epoch of fine-tuning (0: after the cut)", ylabel=metric)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_ylim(bottom=0)
+        axis.legend(loc="lower right", **LEGEND)

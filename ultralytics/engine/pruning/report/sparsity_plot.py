@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ultralytics.utils.plotting import plt_settings
+from ultralytics.engine.pruning.files import read_csv, write_csv
+from ultralytics.engine.pruning.report.style import ALARM, PRUNED, picture
+from ultralytics.utils import plt_settings
 
 BINS = 60
 
 
 def append_distribution(file: Path, epoch: int, scales: torch.Tensor) -> None:
-    """Write one epoch's histogram behind the earlier ones.
+    """Add one epoch's histogram to the file, in place of that epoch and later ones from before an interruption.
 
     The first epoch fixes the bins, from 0 to its largest scale; the heading of a column is the upper edge of its bin,
     and the last bin takes what lies above.
@@ -27,14 +28,14 @@ def append_distribution(file: Path, epoch: int, scales: torch.Tensor) -> None:
         scales (torch.Tensor): Scale of every unit.
     """
     values = scales.cpu().double().numpy()
-    new = not file.exists()
-    edges = np.linspace(0, max(values.max(), 1e-6), BINS + 1)[1:] if new else read_distribution(file)[1]
+    rows = read_csv(file) if file.exists() else []
+    largest = max(values.max(), 1e-6)
+    headings = list(rows[0])[1:] if rows else [f"{edge:.6g}" for edge in np.linspace(0, largest, BINS + 1)[1:]]
+    edges = np.array(headings, dtype=float)
     counts = np.bincount(np.searchsorted(edges[:-1], values, side="left"), minlength=BINS)
-    with open(file, "a", newline="", encoding="utf-8") as f:
-        writer = csv.writer(f)
-        if new:
-            writer.writerow(["epoch", *(f"{edge:.6g}" for edge in edges)])
-        writer.writerow([epoch, *(f"{count / len(values):.6g}" for count in counts)])
+    shares = (f"{count / len(values):.6g}" for count in counts)
+    earlier = [row for row in rows if int(row["epoch"]) < epoch]
+    write_csv(file, [*earlier, {"epoch": epoch, **dict(zip(headings, shares))}])
 
 
 def read_distribution(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,15 +45,13 @@ def read_distribution(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         file (Path): CSV file.
 
     Returns:
-        epochs (np.ndarray): Epochs of shape (E,); of an epoch written twice, as after a recovery, the last counts.
+        epochs (np.ndarray): Epochs of shape (E,).
         edges (np.ndarray): Upper edges of the bins, shape (B,).
         shares (np.ndarray): Share of units in each bin, shape (E, B).
     """
-    with open(file, newline="", encoding="utf-8") as f:
-        heading, *rows = csv.reader(f)
-    by_epoch = {int(row[0]): row[1:] for row in rows}
-    shares = np.array(list(by_epoch.values()), dtype=float).reshape(len(by_epoch), len(heading) - 1)
-    return np.array(list(by_epoch)), np.array(heading[1:], dtype=float), shares
+    rows = read_csv(file)
+    table = np.array([list(row.values()) for row in rows], dtype=float)
+    return table[:, 0].astype(int), np.array(list(rows[0])[1:], dtype=float), table[:, 1:]
 
 
 @plt_settings()
@@ -71,34 +70,28 @@ def plot_sparsity(
     Returns:
         (Path): The picture, beside the CSV file.
     """
-    import matplotlib.pyplot as plt  # scope for faster 'import ultralytics'
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import LogNorm  # scope for faster 'import ultralytics'
 
     epochs, edges, shares = read_distribution(file)
-    with open(results, newline="", encoding="utf-8") as f:
-        rows = [{k.strip(): v for k, v in row.items()} for row in csv.DictReader(f)]
-    fig, (top, bottom) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, height_ratios=(3, 1), layout="constrained")
+    rows = read_csv(results)
     columns = np.append(epochs - 0.5, epochs[-1] + 0.5)
-    mesh = top.pcolormesh(
-        columns, np.append(0, edges), np.ma.masked_equal(shares.T, 0), norm=LogNorm(1e-4, 1), cmap="viridis"
-    )
-    top.axhline(small, color="tab:red", linewidth=1, linestyle="--", label=f"small: below {small}")
-    top.set_title(title)
-    top.set_ylabel("scale")
-    top.legend(loc="upper right")
-    x = [int(row["epoch"]) for row in rows]
-    bottom.plot(x, [100 * float(row["sparsity/share_small"]) for row in rows], color="tab:red")
-    bottom.set_ylabel("small units (%)", color="tab:red")
-    bottom.set_ylim(0, 100)
-    bottom.set_xlabel("epoch")
-    strength = bottom.twinx()
-    strength.plot(x, [float(row["sparsity/reg"]) for row in rows], color="tab:blue", linestyle=":")
-    strength.set_ylabel("strength", color="tab:blue")
-    strength.set_ylim(0)
-    fig.colorbar(mesh, ax=top, label="share of units")
-    picture = file.with_suffix(".png")
-    fig.savefig(picture, dpi=150)
-    plt.close(fig)
+    image = file.with_suffix(".png")
+    with picture(image, 2, figsize=(9, 7), sharex=True, height_ratios=(3, 1)) as (figure, (top, bottom)):
+        filled = np.ma.masked_equal(shares.T, 0)
+        mesh = top.pcolormesh(columns, np.append(0, edges), filled, norm=LogNorm(1e-4, 1), cmap="viridis")
+        top.axhline(small, color=ALARM, linewidth=1, linestyle="--", label=f"small: below {small}")
+        top.set(title=title, ylabel="scale")
+        top.legend(loc="upper right")
+        x = [int(row["epoch"]) for row in rows]
+        bottom.plot(x, [100 * float(row["sparsity/share_small"]) for row in rows], color=ALARM)
+        bottom.set_ylabel("small units (%)", color=ALARM)
+        bottom.set(xlabel="epoch", ylim=(0, 100))
+        strength = bottom.twinx()
+        strength.spines["top"].set_visible(False)
+        strength.plot(x, [float(row["sparsity/reg"]) for row in rows], color=PRUNED, linestyle=":")
+        strength.set_ylabel("strength", color=PRUNED)
+        strength.set_ylim(0)
+        figure.colorbar(mesh, ax=top, label="share of units")
     if on_plot:
-        on_plot(picture)
-    return picture
+        on_plot(image)
+    return image

@@ -7,59 +7,70 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-RUNTIMES = {"latency": "PyTorch", "onnx_latency": "ONNX Runtime"}  # kind of latency: where
-COLUMNS = {  # key of a row: heading, format
-    "parameters": ("parameters", "{:,}"),
-    "gflops": ("GFLOPs (640)", "{:.2f}"),
-    "size_mb": ("size (MB)", "{:.2f}"),
-    "latency_ms": ("PyTorch (ms)", "{:.2f}"),
-    "onnx_latency_ms": ("ONNX (ms)", "{:.2f}"),
+RUNTIME_LABELS = {"pytorch": "PyTorch", "onnx": "ONNX Runtime on the CPU"}  # runtime: label
+BUDGET_LABELS = {"flops": "FLOPs", **{key: f"latency in {label}" for key, label in RUNTIME_LABELS.items()}}
+COLUMNS = {  # key of a row: heading, format, key of the report's ratio if it has one
+    "parameters": ("parameters", "{:,}", None),
+    "gflops": ("GFLOPs (640)", "{:.2f}", "flops_ratio"),
+    "size_mb": ("size (MB)", "{:.2f}", None),
+    "pytorch_latency_p10_ms": ("PyTorch (ms)", "{:.2f}", "pytorch_latency_ratio"),
+    "onnx_latency_p10_ms": ("ONNX (ms)", "{:.2f}", "onnx_latency_ratio"),
 }
+UNRESOLVED = "not resolved"
 
 
 def table_of(report: dict[str, Any]) -> list[list[str]]:
     """Return the report's table as text: a line of headings, a line per model, its name first, and the gain."""
-    metrics = {metric: (metric, "{:.4f}") for metric in report["metrics"]}
-    columns = {k: v for k, v in {**COLUMNS, **metrics}.items() if k in report["rows"]["dense"]}
-    lines = [["", *(heading for heading, _ in columns.values())]]
+    metrics = report["metrics"]
+    columns = {key: column for key, column in COLUMNS.items() if key in report["rows"]["dense"]}
+    lines = [["", *(heading for heading, _, _ in columns.values()), *metrics]]
     for name, row in report["rows"].items():
-        lines.append([name, *(form.format(row[key]) for key, (_, form) in columns.items())])
+        cells = [form.format(row[key]) for key, (_, form, _) in columns.items()]
+        lines.append([name, *cells, *(f"{row[metric]:.4f}" for metric in metrics)])
     dense, last = report["rows"]["dense"], report["rows"][name]
-    ratios = [f"{dense[key] / last[key]:.2f}x" for key in columns if key not in metrics]
+    ratios = [_ratio(report[ratio] if ratio else dense[key] / last[key]) for key, (_, _, ratio) in columns.items()]
     return [*lines, ["gain", *ratios, *(f"{last[metric] - dense[metric]:+.4f}" for metric in metrics)]]
 
 
 def spreads_of(report: dict[str, Any]) -> list[str]:
-    """Return a line per runtime: the 10th and 90th percentile of every model's latency."""
+    """Return a line per runtime: the 10th, 50th and 90th percentile of every model's latency."""
     lines = []
-    for kind, runtime in RUNTIMES.items():
-        key = f"{kind}_spread_ms"
-        spreads = {name: row[key] for name, row in report["rows"].items() if key in row}
-        if spreads:
-            ranges = ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in spreads.items())
-            (low, high), (last_low, last_high) = spreads["dense"], list(spreads.values())[-1]
-            apart = last_high < low or high < last_low
-            overlap = "" if apart else " The first and the last overlap: their ratio says little."
-            lines.append(f"{runtime}, 10th to 90th percentile in ms: {ranges}.{overlap}")
+    for runtime in timed_runtimes(report):
+        ranges = []
+        for name, row in report["rows"].items():
+            low, median, high = (row[f"{runtime}_latency_p{percent}_ms"] for percent in (10, 50, 90))
+            ranges.append(f"{name} {low:.2f} / {median:.2f} / {high:.2f}")
+        line = f"{RUNTIME_LABELS[runtime]}, 10th / 50th / 90th percentile in ms: {', '.join(ranges)}."
+        if report[f"{runtime}_latency_ratio"] is None:
+            line += (
+                f" The ranges of dense and {name} overlap, so their ratio is {UNRESOLVED}. Measure again when the "
+                "machine has no other work."
+            )
+        lines.append(line)
     return lines
 
 
 def summary_of(report: dict[str, Any]) -> str:
-    """Return the lines that say what was gained and kept."""
-    onnx = report.get("onnx_latency_speed_up")
-    rows, metric = report["rows"], report["metric"]
+    """Return what was gained and what it cost, for the headline."""
+    rows, metric, target = report["rows"], report["metric"], report["target"]
     last, data = list(rows)[-1], Path(report["data"]).name
+    ratios = {"flops": _ratio(report["flops_ratio"], 3)}
+    ratios |= {runtime: _ratio(report[f"{runtime}_latency_ratio"]) for runtime in timed_runtimes(report)}
+    gains = ", ".join(f"{BUDGET_LABELS[kind]} {ratio}" for kind, ratio in ratios.items())
     return (
-        f"{report['method']}: speed-up {report['speed_up']:.3f}x in FLOPs, "
-        f"{report['latency_speed_up']:.2f}x in latency in PyTorch"
-        + (f", {onnx:.2f}x in ONNX Runtime on the CPU" if onnx else "")
-        + f" (target {report['target']} by budget={report['budget']}). "
-        + f"{metric} on {data}: dense {rows['dense'][metric]:.4f}, {last} {rows[last][metric]:.4f}."
+        f"Pruned by {report['method']}. Dense over {last}: {gains}. Target of budget={target['budget']}: "
+        f"{target['value']:g}x in {BUDGET_LABELS[target['budget']]}, {target['reached']:.2f}x after the cut. "
+        f"{metric} on {data}: dense {rows['dense'][metric]:.4f}, {last} {rows[last][metric]:.4f}."
     )
 
 
+def timed_runtimes(report: dict[str, Any]) -> list[str]:
+    """Return the runtimes whose latency was measured."""
+    return [runtime for runtime in RUNTIME_LABELS if f"{runtime}_latency_ratio" in report]
+
+
 def remarks_of(report: dict[str, Any]) -> list[str]:
-    """Return what the reader should not overlook: a fine-tuning that has made the model worse than the cut left it."""
+    """Return what the reader should not overlook: a fine-tuning that left the model worse than the cut did."""
     rows, metric = report["rows"], report["metric"]
     if "fine-tuned" not in rows or not rows["fine-tuned"][metric] < rows["pruned"][metric]:
         return []
@@ -73,19 +84,33 @@ def remarks_of(report: dict[str, Any]) -> list[str]:
 def conditions_of(report: dict[str, Any]) -> str:
     """Return how the figures were measured."""
     return (
-        f"GFLOPs at 640 pixels. Latency: median of a forward pass, batch 1, {report['imgsz']} pixels, FP32, "
-        f"{report['threads']} CPU threads, the models taking turns; PyTorch on {report['device']}; "
-        f"ONNX Runtime on the CPU: {report['onnx']}. Size of the checkpoint file as it is."
+        f"GFLOPs at 640 pixels. Latency: 10th percentile of a forward pass, batch 1, {report['imgsz']} pixels, FP32, "
+        f"{report['threads']} CPU threads, models timed in turns; PyTorch on {report['device']}; "
+        f"ONNX Runtime on the CPU: {report['onnx']}. Size of the checkpoint file as saved."
     )
 
 
-def export_command(report: dict[str, Any]) -> str:
-    """Return the command that exports the last model of the report."""
-    weights = list(report["rows"].values())[-1]["weights"]
-    return f"yolo export {shlex.quote(f'model={weights}')} format=onnx imgsz={report['imgsz']}"
+def deployed(report: dict[str, Any]) -> str:
+    """Return the checkpoint to deploy, that of the last model."""
+    return list(report["rows"].values())[-1]["weights"]
+
+
+def export_command(weights: str, imgsz: int) -> str:
+    """Return the command that exports a checkpoint.
+
+    Args:
+        weights (str): Checkpoint.
+        imgsz (int): Image size in pixels.
+    """
+    return f"yolo export {shlex.quote(f'model={weights}')} format=onnx imgsz={imgsz}"
 
 
 def format_report(report: dict[str, Any]) -> str:
     """Return the report as text."""
     lines = [f"{name:>12}" + "".join(f"{cell:>15}" for cell in cells) for name, *cells in table_of(report)]
     return "\n".join([*lines, summary_of(report), conditions_of(report), *spreads_of(report)])
+
+
+def _ratio(ratio: float | None, digits: int = 2) -> str:
+    """Return a ratio as text."""
+    return UNRESOLVED if ratio is None else f"{ratio:.{digits}f}x"
