@@ -36,8 +36,8 @@ def collect(results: dict[str, Any], arms: list[str], seed: int) -> dict[str, di
         seed (int): Seed whose models are to be timed.
 
     Returns:
-        (dict[str, dict[str, Any]]): 'dense', or arm and target as in 'ours-2', to 'weights' of the seed, 'speed_up' in
-            FLOPs, 'accuracy' (mean over the seeds that all of them have) and the number of these, 'seeds'.
+        (dict[str, dict[str, Any]]): 'dense', or arm and target as in 'ours-2', to 'weights' of the seed,
+            'flops_ratio', 'accuracy' (mean over the seeds that all of them have) and the number of these, 'seeds'.
     """
     runs: dict[str, dict[int, dict[str, Any]]] = {}
     for name, run in results["runs"].items():
@@ -51,7 +51,7 @@ def collect(results: dict[str, Any], arms: list[str], seed: int) -> dict[str, di
     return {
         model: {
             "weights": seeds[seed]["weights"],
-            "speed_up": seeds[seed].get("speed_up", 1.0),
+            "flops_ratio": seeds[seed].get("flops_ratio", 1.0),
             "accuracy": mean(seeds[s][METRIC] for s in shared),
             "seeds": len(shared),
         }
@@ -115,7 +115,7 @@ def main() -> None:
         "|---" * 7 + "|",
     ]
     for name, row in found.items():
-        cells = [name, f"{row['accuracy']:.3f} ({row['seeds']})", f"{row['speed_up']:.2f}"]
+        cells = [name, f"{row['accuracy']:.3f} ({row['seeds']})", f"{row['flops_ratio']:.2f}"]
         lines.append(f"| {' | '.join([*cells, *timing(onnx, name), *timing(pytorch, name)])} |")
     table = "\n".join(lines)
     (args.peers / "latency.md").write_text(f"{table}\n", encoding="utf-8")

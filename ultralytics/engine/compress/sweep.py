@@ -150,8 +150,8 @@ def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device:
         device (torch.device): Where the latency is measured.
 
     Returns:
-        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'metric', 'imgsz' and 'rows', one per
-            model, whose latencies are 10th percentiles.
+        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'metric', 'imgsz' and 'rows',
+            one per model, whose latencies are 10th percentiles.
     """
     reports = {"dense": next(iter(results.values())), **{f"{target:g}x": report for target, report in results.items()}}
     last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}

@@ -4,25 +4,27 @@
 import base64
 import json
 import re
-from html import escape
 from importlib.util import find_spec
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import FAST, build_model
+from conftest import FAST, Interrupted, build_model, interrupt
+from markupsafe import Markup
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress import __version__
 from ultralytics.engine.compress.evaluation import read_curve
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.latency.whole import onnx_latency, take_turns
+from ultralytics.engine.pruning.latency.whole import Timing, onnx_latency, take_turns
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build as report_module
 from ultralytics.engine.pruning.report.build import save_report
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
+from ultralytics.engine.pruning.report.plots import contradictions, draw_blocks
 from ultralytics.engine.pruning.report.table import (
     export_command,
     format_report,
@@ -100,14 +102,14 @@ def test_blocks_are_those_of_the_model(report):
 def test_latency_says_how_it_was_measured(report):
     text = format_report(report)
     for row in report["rows"].values():
-        low, high = row["latency_spread_ms"]
-        assert low <= row["latency_ms"] <= high
+        low, median, high = (row[f"pytorch_latency_p{percent}_ms"] for percent in (10, 50, 90))
+        assert low <= median <= high
     assert f"{report['threads']} CPU threads" in text
     if find_spec("onnxruntime") and find_spec("onnx"):
-        assert all(row["onnx_latency_ms"] > 0 for row in report["rows"].values())
-        assert f"{report['onnx_latency_speed_up']:.2f}x in ONNX Runtime" in text
+        assert all(row["onnx_latency_p10_ms"] > 0 for row in report["rows"].values())
+        assert "latency in ONNX Runtime on the CPU " in text
     else:
-        assert "onnx_latency_ms" not in report["rows"]["dense"] and "not installed: onnx" in text
+        assert "onnx_latency_p10_ms" not in report["rows"]["dense"] and "not installed: onnx" in text
 
 
 def test_models_of_equal_layers_share_their_latency(report):
@@ -128,14 +130,105 @@ def test_gain_is_dense_over_last_and_the_change_of_the_metrics(report):
     assert f"dense {dense['mAP50-95']:.4f}, fine-tuned {last['mAP50-95']:.4f}" in summary and "on tiny.yaml" in summary
 
 
-def test_overlapping_latencies_are_pointed_out(report):
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Return a function that builds the report of a pruned model from made-up timings."""
+    model = build_model("yolov8n")
+    pruned, record = prune_model(model, Budget(2.0), prune_method="lamp")
+    pruned.pruning = record.to_dict()
+    file = tmp_path / "a.pt"
+    file.write_bytes(b"0" * 1000)
+    models, files = {"dense": model, "pruned": pruned}, {"dense": file, "pruned": file}
+    metrics = dict.fromkeys(models, {"mAP50-95": 0.5})
+
+    def build(pytorch, onnx, blocks):
+        monkeypatch.setattr(report_module, "missing_for_onnx", lambda: [] if onnx else ["onnxruntime"])
+        monkeypatch.setattr(report_module, "onnx_version", lambda: "1.0")
+        monkeypatch.setattr(report_module, "pytorch_latency", lambda *_: dict(zip(models, pytorch)))
+        monkeypatch.setattr(report_module, "onnx_latency", lambda *_: dict(zip(models, onnx)))
+        monkeypatch.setattr(report_module, "block_latency", lambda *_: dict(zip(models, blocks)))
+        return report_module.build_report(models, files, metrics, 32, torch.device("cpu"), "a.yaml", "mAP50-95")
+
+    return build
+
+
+QUIET = [{"0 Conv": 60.0, "1 Detect": 30.0}, {"0 Conv": 30.0, "1 Detect": 16.0}]  # blocks of what takes 100 and 50 ms
+
+
+def test_ratios_are_those_of_the_tenth_percentiles(measured):
+    """On a busy machine medians said 14.55x of a model that is twice as fast."""
+    report = measured([Timing(120, 100, 150), Timing(70, 50, 90)], [Timing(160, 40, 400), Timing(11, 10, 39)], QUIET)
+    assert (report["pytorch_latency_ratio"], report["onnx_latency_ratio"]) == (2.0, 4.0)
     rows = report["rows"]
-    rows["dense"]["latency_spread_ms"], rows["fine-tuned"]["latency_spread_ms"] = [10.0, 20.0], [5.0, 9.9]
-    assert "overlap" not in spreads_of(report)[0]
-    rows["fine-tuned"]["latency_spread_ms"] = [5.0, 10.1]
-    assert "overlap" in spreads_of(report)[0] and spreads_of(report)[0] in format_report(report)
-    rows["fine-tuned"]["latency_spread_ms"] = [20.1, 30.0]
-    assert "overlap" not in spreads_of(report)[0]
+    assert [rows["dense"][f"pytorch_latency_p{percent}_ms"] for percent in (10, 50, 90)] == [100, 120, 150]
+    summary, (headings, dense, _, gain) = summary_of(report), table_of(report)
+    assert "latency in PyTorch 2.00x, latency in ONNX Runtime on the CPU 4.00x" in summary
+    for heading, ms, ratio in (("PyTorch (ms)", "100.00", "2.00x"), ("ONNX (ms)", "40.00", "4.00x")):
+        assert (dense[headings.index(heading)], gain[headings.index(heading)]) == (ms, ratio)
+    assert "dense 40.00 / 160.00 / 400.00" in spreads_of(report)[1]
+    assert not any("overlap" in line for line in spreads_of(report))
+
+
+@pytest.mark.parametrize(("dense", "pruned"), [((12, 10, 20), (6, 5, 10)), ((6, 5, 10), (12, 10, 20))])
+def test_a_ratio_of_overlapping_latencies_is_not_resolved(measured, dense, pruned):
+    report = measured([Timing(*dense), Timing(*pruned)], [Timing(8, 8, 9), Timing(2, 2, 3)], QUIET)
+    assert report["pytorch_latency_ratio"] is None and report["onnx_latency_ratio"] == 4.0
+    headings, *_, gain = table_of(report)
+    assert "latency in PyTorch not resolved, latency in ONNX Runtime on the CPU 4.00x" in summary_of(report)
+    assert gain[headings.index("PyTorch (ms)")] == "not resolved" and gain[headings.index("ONNX (ms)")] == "4.00x"
+    pytorch, onnx = spreads_of(report)
+    assert "dense and pruned overlap" in pytorch and "overlap" not in onnx
+    assert pytorch in format_report(report) and str(Markup.escape(pytorch)) in report_page(report, {})
+
+
+def test_a_pruned_model_that_is_slower_says_so(measured):
+    report = measured([Timing(6, 5, 9), Timing(12, 10, 20)], None, QUIET)
+    assert report["pytorch_latency_ratio"] == 0.5 and "onnx_latency_ratio" not in report
+    assert "latency in PyTorch 0.50x." in summary_of(report)
+
+
+def test_blocks_that_contradict_the_table_are_pointed_out(measured, tmp_path):
+    timings = [Timing(110, 100, 120), Timing(55, 50, 60)]
+    assert contradictions(measured(timings, None, QUIET)) == []
+    draw_blocks(measured(timings, None, QUIET), tmp_path / "quiet.png")
+    busy = [QUIET[0], {"0 Conv": 30.0, "1 Detect": 33.0}]
+    (line,) = contradictions(measured(timings, None, busy))
+    assert "pruned: the blocks sum to 63.0 ms, the whole model takes 50.0 ms" in line
+    draw_blocks(measured(timings, None, busy), tmp_path / "busy.png")
+    quiet, busy = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("quiet", "busy"))
+    warm = [int((picture[:40, :, 2].astype(int) - picture[:40, :, 0] > 60).sum()) for picture in (quiet, busy)]
+    assert warm[0] == 0 < warm[1]  # a line above the axes in the colour of alarms
+    short = [QUIET[0], {"0 Conv": 30.0, "1 Detect": 7.0}]
+    assert len(contradictions(measured(timings, None, short))) == 1
+
+
+def test_report_names_its_layout_version_and_target(report):
+    assert (report["schema"], report["versions"]["ultralytics-compress"]) == (report_module.SCHEMA, __version__)
+    assert f"ultralytics-compress {__version__}" in report_page(report, {})
+    record = YOLO(report["rows"]["pruned"]["weights"]).model.pruning
+    assert report["target"] == {"budget": "flops", "value": 2.0, "reached": record["reached"]}
+    dense, last = report["rows"]["dense"], report["rows"]["fine-tuned"]
+    assert report["flops_ratio"] == dense["gflops"] / last["gflops"]
+    assert f"FLOPs {report['flops_ratio']:.3f}x" in summary_of(report)
+    assert not [key for key in report if "speed_up" in key]
+
+
+def test_report_is_complete_once_its_json_is_there(report, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_module, "report_page", interrupt)
+    with pytest.raises(Interrupted):
+        save_report(report, tmp_path)
+    assert not list(tmp_path.glob("*.json")) and not list(tmp_path.glob(".*"))
+
+
+def test_the_log_ends_with_what_to_deploy(report, tmp_path, log):
+    save_report(report, tmp_path, plots=False)
+    weights = report["rows"]["fine-tuned"]["weights"]
+    assert log.messages[-1].startswith("Deploy ") and weights in log.messages[-1]
+    assert log.messages[-1].endswith(f"yolo export model={weights} format=onnx imgsz=32")
+    log.clear()
+    del report["rows"]["fine-tuned"]  # a run that goes on to the fine-tuning
+    save_report(report, tmp_path, plots=False)
+    assert "Deploy" not in log.text
 
 
 def test_a_fine_tuning_that_made_it_worse_is_pointed_out(report, tmp_path, log):
@@ -143,7 +236,7 @@ def test_a_fine_tuning_that_made_it_worse_is_pointed_out(report, tmp_path, log):
     rows["pruned"]["mAP50-95"], rows["fine-tuned"]["mAP50-95"] = 0.5991, 0.3532
     (remark,) = remarks_of(report)
     assert all(part in remark for part in ("0.5991", "0.3532", "epochs", rows["pruned"]["weights"]))
-    assert escape(remark) in report_page(report, {})
+    assert str(Markup.escape(remark)) in report_page(report, {})
     save_report(report, tmp_path, plots=False)
     assert remark in log.text
     rows["fine-tuned"]["mAP50-95"] = 0.5991
@@ -156,20 +249,11 @@ def test_a_fine_tuning_that_made_it_worse_is_pointed_out(report, tmp_path, log):
 
 def test_page_says_how_to_deploy(run, report):
     assert f"yolo export model={run / 'weights' / 'best.pt'} format=onnx imgsz=32" in report_page(report, {})
-    report["rows"]["fine-tuned"]["weights"] = "my runs/best.pt"
-    assert export_command(report) == "yolo export 'model=my runs/best.pt' format=onnx imgsz=32"
+    assert export_command("my runs/best.pt", 32) == "yolo export 'model=my runs/best.pt' format=onnx imgsz=32"
 
 
-def test_report_says_so_when_onnx_is_missing(report, tmp_path, monkeypatch):
-    monkeypatch.setattr(report_module, "missing_for_onnx", lambda: ["onnxruntime"])
-    model = build_model("yolov8n")
-    pruned, record = prune_model(model, Budget(2.0), prune_method="lamp")
-    pruned.pruning = record.to_dict()
-    file = tmp_path / "a.pt"
-    file.write_bytes(b"0" * 1000)
-    models, files = {"dense": model, "pruned": pruned}, {"dense": file, "pruned": file}
-    metrics = dict.fromkeys(models, {"mAP50-95": 0.5})
-    result = report_module.build_report(models, files, metrics, 32, torch.device("cpu"), "a.yaml", "mAP50-95")
+def test_report_says_so_when_onnx_is_missing(measured, tmp_path):
+    result = measured([Timing(6, 5, 7), Timing(3, 2, 4)], None, QUIET)
     assert result["onnx"] == "not measured, not installed: onnxruntime"
     assert "not measured, not installed: onnxruntime" in report_page(result, {})
     save_report(result, tmp_path, plots=False)

@@ -56,8 +56,8 @@ def build_report(
         curve (dict, optional): Accuracy while fine-tuning: name of the 'metric', 'epochs' and 'values'.
 
     Returns:
-        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models with the same
-            shapes of layers share their latencies), 'data', 'metrics' (their names), 'metric', 'method', 'target'
+        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models with
+            the same shapes of layers share their latencies), 'data', 'metrics' (their names), 'metric', 'method', 'target'
             ('budget', the 'value' asked for and what the cut 'reached', both dense over pruned in the budget's unit),
             'flops_ratio', 'pytorch_latency_ratio' and 'onnx_latency_ratio' (dense over the last row; None where the
             latencies overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads',
