@@ -79,7 +79,7 @@ def test_limits_hold_while_pruning(yolov8n):
     assert record.reached == pytest.approx(2.0, rel=0.03)
 
 
-def test_map_of_a_run_resumes(settings, tmp_path):
+def test_map_of_a_run_resumes(settings, tmp_path, log):
     dense = tmp_path / "dense.pt"
     few_layers = YOLO("yolov3-tiny.yaml")
     few_layers.model = build_model("yolov3-tiny", nc=2)
@@ -107,8 +107,13 @@ def test_map_of_a_run_resumes(settings, tmp_path):
     begun = read_rows(run.save_dir / SENSITIVITY_FILE)
     assert len(begun) == 4
     resumed = DetectionCompressor(overrides={**settings, "resume": True})
+    log.clear()
     resumed.compress()
     rows = read_rows(run.save_dir / SENSITIVITY_FILE)
+    lines = [message for message in log.messages if message.startswith("Sensitivity of ")]
+    assert len(lines) == len({row["layers"] for row in rows if row["layers"]})  # one a layer
+    assert all(f"{row['drop']:.4f} at {row['ratio']:.0%}" in " ".join(lines) for row in rows[1:])
+    assert sum("mAP50-95)" in message for message in log.messages) <= 2  # headings of the report's validations alone
     assert rows[:4] == begun and resumed.save_dir == run.save_dir
     assert cv2.imread(str(run.save_dir / "sensitivity.png")).std() > 5
     with open(run.save_dir / SENSITIVITY_FILE) as f:
