@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tarfile
 import venv
 import zipfile
 from importlib.metadata import distribution
@@ -168,6 +170,16 @@ def test_install_puts_the_overlay_beside_ultralytics(installed):
     for name in list_overlay():
         assert (installed.site_packages / name).read_bytes() == (ROOT / name).read_bytes()
     assert installed.python(IS_ACTIVE) == f"{installed.site_packages / 'ultralytics/cfg/__init__.py'} True"
+
+
+def test_source_distribution_has_every_file_of_the_overlay(project, tmp_path):
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=project, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    startup = [file.relative_to(ROOT) for file in (ROOT / "ultralytics").rglob("startup/ultralytics_compress*")]
+    assert {file.as_posix() for file in [*list_overlay(), *startup]} <= names
 
 
 def test_editable_install_resolves_to_the_checkout(editable, project):

@@ -38,7 +38,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
         remarks=remarks_of(report),
         command=export_command(deployed(report), report["imgsz"]),
         models=table_of(report),
-        conditions=" ".join([conditions_of(report), *spreads_of(report)]),
+        notes=[conditions_of(report), *spreads_of(report)],
         pictures={title: b64encode(file.read_bytes()).decode() for title, file in pictures.items()},
         details={
             "Every layer, dense and pruned": _layer_lines(report),
