@@ -19,7 +19,8 @@ from fetch import fetch_railway, machine
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.latency.whole import Timing, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency.turns import Timing
+from ultralytics.engine.pruning.latency.whole import onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import select_device

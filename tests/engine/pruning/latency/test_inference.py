@@ -9,10 +9,11 @@ from conftest import build_model
 from torch import nn
 
 from ultralytics.engine.pruning.latency import whole
+from ultralytics.engine.pruning.latency.blocks import block_latency
 from ultralytics.engine.pruning.latency.inference import inference_settings, memory_format, synchronized_time
 from ultralytics.engine.pruning.latency.runtimes import time_in_pytorch
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
-from ultralytics.engine.pruning.latency.whole import block_latency, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency.whole import onnx_latency, pytorch_latency
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import LINUX, LOGGER, WINDOWS
 from ultralytics.utils.torch_utils import init_seeds, unset_deterministic

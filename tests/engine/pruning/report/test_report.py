@@ -18,7 +18,8 @@ from ultralytics.cfg.compress import __version__
 from ultralytics.engine.compress.evaluation import read_curve
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.latency.whole import Timing, onnx_latency, take_turns
+from ultralytics.engine.pruning.latency.turns import Timing, take_turns
+from ultralytics.engine.pruning.latency.whole import onnx_latency
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build as report_module
 from ultralytics.engine.pruning.report.build import save_report

@@ -13,15 +13,10 @@ from torch import nn
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.checkpoint.record import Record, versions
 from ultralytics.engine.pruning.files import write_json, written_whole
+from ultralytics.engine.pruning.latency.blocks import block_latency
 from ultralytics.engine.pruning.latency.onnx_session import onnx_version
-from ultralytics.engine.pruning.latency.whole import (
-    Timing,
-    block_latency,
-    latency_ratio,
-    missing_for_onnx,
-    onnx_latency,
-    pytorch_latency,
-)
+from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
+from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
 from ultralytics.engine.pruning.report.plots import draw_report
@@ -56,11 +51,11 @@ def build_report(
         curve (dict, optional): Accuracy while fine-tuning: name of the 'metric', 'epochs' and 'values'.
 
     Returns:
-        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models with
-            the same shapes of layers share their latencies), 'data', 'metrics' (their names), 'metric', 'method', 'target'
-            ('budget', the 'value' asked for and what the cut 'reached', both dense over pruned in the budget's unit),
-            'flops_ratio', 'pytorch_latency_ratio' and 'onnx_latency_ratio' (dense over the last row; None where the
-            latencies overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads',
+        (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models
+            with the same shapes of layers share their latencies), 'data', 'metrics' (their names), 'metric', 'method',
+            'target' ('budget', the 'value' asked for and what the cut 'reached', both dense over pruned in the budget's
+            unit), 'flops_ratio', 'pytorch_latency_ratio' and 'onnx_latency_ratio' (dense over the last row; None where
+            the latencies overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads',
             'onnx' (version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
             'left_dense' (layers whose outputs stay whole, and why) and 'curve'.
     """

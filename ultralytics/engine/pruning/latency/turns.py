@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Timing of functions in turns, and how two timings compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ultralytics.engine.pruning.latency.inference import inference_settings, synchronized_time
+from ultralytics.utils import TQDM
+
+REPEATS, WARMUP = 30, 5  # timed rounds, and rounds before them that do not count
+
+
+class Timing(NamedTuple):
+    """Milliseconds of repeated runs: median, 10th and 90th percentile.
+
+    Models are compared by the 10th percentile, which other work of the machine disturbs least.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Timing:
+        """Return the milliseconds of repeated runs, given their seconds."""
+        low, median, high = (1e3 * float(q) for q in np.percentile(seconds, (10, 50, 90)))
+        return cls(median, low, high)
+
+
+def latency_ratio(dense: Timing, pruned: Timing) -> float | None:
+    """Return how many times faster a pruned model is, by the 10th percentiles.
+
+    Args:
+        dense (Timing): Timing of the dense model.
+        pruned (Timing): Timing of the pruned model, measured in turns with the dense one.
+
+    Returns:
+        (float | None): Dense over pruned; None if the ranges from the 10th to the 90th percentile overlap, which leaves
+            it open which model is faster.
+    """
+    apart = pruned.high < dense.low or dense.high < pruned.low
+    return dense.low / pruned.low if apart else None
+
+
+@inference_settings()
+def take_turns(
+    runs: dict[str, Callable[[], None]], device: torch.device, description: str, repeats: int = REPEATS
+) -> dict[str, Timing]:
+    """Time functions in turns, so that a drift of the machine's speed affects all of them alike.
+
+    Args:
+        runs (dict[str, Callable]): Name to function.
+        device (torch.device): Device to wait for before and after each run.
+        description (str): What the progress bar says.
+        repeats (int): Timed rounds.
+
+    Returns:
+        (dict[str, Timing]): Name to milliseconds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for i in TQDM(range(WARMUP + repeats), desc=description):
+        for name, run in runs.items():
+            start = synchronized_time(device)
+            run()
+            if i >= WARMUP:
+                times[name].append(synchronized_time(device) - start)
+    return {name: Timing.of(t) for name, t in times.items()}
