@@ -154,7 +154,7 @@ class _Pruner:
                 if results:
                     break  # a correction can ask for more than there is to remove
                 if not self.cost.recheck():
-                    raise OutOfReachError(f"{error}{self.cost.caveat}") from None
+                    raise OutOfReachError(self.cost.explain(error)) from None
                 continue
             reached = self.cost.speed_up(pruned)
             results.append((pruned, history, reached))
@@ -167,7 +167,7 @@ class _Pruner:
         best = min(results, key=lambda result: abs(result[2] / target - 1))
         LOGGER.warning(
             f"'speed_up={target}' was not met within {self.cost.tolerance:.0%} in {len(results)} cuts: the "
-            f"nearest is {best[2]:.2f} in {self.cost.unit}. Times vary when the machine has other work to do."
+            f"nearest is {best[2]:.2f} in {self.cost.unit}.{self.cost.doubt}"
         )
         return best
 

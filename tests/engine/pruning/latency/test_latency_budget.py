@@ -142,6 +142,34 @@ def test_a_machine_that_was_disturbed_is_noticed_by_its_dense_model(counted, mon
         prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
 
 
+def test_a_target_missed_for_noise_says_noise(counted, monkeypatch, log):
+    """A dense model whose times scatter makes no target unreachable, and overlapping times are no result."""
+    monkeypatch.setattr(costs, "LatencyTable", lambda runtime, device: counted)
+    scatter, extra = 1.0, 0.0
+
+    def measure(models, imgsz, device):
+        times = {
+            name: extra + sum(macs(s) for c in conv_shapes(m, 64).values() for s in c) for name, m in models.items()
+        }
+        return {name: costs.Timing(ms, ms, ms * scatter) for name, ms in times.items()}
+
+    monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(measure))
+    model, budget = build_model("yolov8n"), Budget(2.0, budget="pytorch", imgsz=64)
+    extra = 50.0
+    with pytest.raises(ValueError, match=r"'speed_up=2.0' cannot be reached.* are spent outside the convolutions"):
+        prune_model(model, budget, prune_method="lamp")
+    scatter = 1.5
+    with pytest.raises(
+        ValueError, match=r"for noise: the dense model's latency varied by a factor of 1\.50"
+    ) as refused:
+        prune_model(model, budget, prune_method="lamp")
+    assert "cannot be reached" not in str(refused.value)
+    extra, scatter = 0.0, 5.0
+    monkeypatch.setattr(costs.PyTorchCost, "tolerance", 1e-9)
+    prune_model(model, budget, prune_method="lamp")
+    assert "was not met" in log.text and "This is noise: the latencies of the dense and the pruned model" in log.text
+
+
 def test_a_prediction_that_is_wrong_is_corrected(monkeypatch):
     class Slower(FlopsCost):
         """FLOPs, with as much again as a third of the dense model's that no pruning takes away and no formula knows."""

@@ -9,17 +9,21 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.formula import LatencyFormula
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import LatencyTable
-from ultralytics.engine.pruning.latency.whole import Timing, missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
+from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
 NOISE = 0.05  # share by which times of the same model differ on a machine that has nothing else to do
 ATTEMPTS = 3  # to measure when it has
+BUSY = " Times vary when the machine has other work to do."
+OVERLAP = " This is noise: the latencies of the dense and the pruned model overlap. Run again when the machine is idle."
 
 
 class FlopsCost:
@@ -27,14 +31,14 @@ class FlopsCost:
 
     Attributes:
         unit (str): What the cost is, for messages.
-        caveat (str): What may be wrong with a target that seems out of reach, for messages.
+        doubt (str): What may be wrong with a measured cost, for messages.
         tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
         baseline_was_wrong (bool): The dense cost behind the last prediction was wrong; ignore that prediction's error.
     """
 
     unit = "FLOPs"
     tolerance = None
-    caveat = ""
+    doubt = ""
     baseline_was_wrong = False
 
     @staticmethod
@@ -55,6 +59,11 @@ class FlopsCost:
         """Return False: nothing was measured that could have been disturbed."""
         return False
 
+    @staticmethod
+    def explain(error: OutOfReachError) -> str:
+        """Return why a target is out of reach."""
+        return str(error)
+
     def formula(self, graph: Graph) -> FlopsFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
         return FlopsFormula(graph)
@@ -74,7 +83,9 @@ class LatencyCost:
         tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
         baseline_was_wrong (bool): The dense latency behind the last prediction was measured on a busy machine, as a
             later measurement has shown; ignore that prediction's error.
-        whole (float): Milliseconds of the dense model.
+        whole (float): Milliseconds of the dense model, the 10th percentile.
+        spread (float): The 90th percentile over it.
+        doubt (str): What may be wrong with the last measurement, for messages.
     """
 
     runtime: str
@@ -82,6 +93,7 @@ class LatencyCost:
     measure: Callable[[dict[str, nn.Module], int, torch.device], dict[str, Timing]]
     tolerance = 0.03
     baseline_was_wrong = False
+    doubt = ""
 
     @staticmethod
     def check() -> None:
@@ -104,7 +116,8 @@ class LatencyCost:
         self.shapes = conv_shapes(to_stock(prunable_copy(dense)), self.imgsz)
         self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
         self._convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
-        self.whole = self.measure({"dense": dense}, self.imgsz, self.device)["dense"].low
+        timing = self.measure({"dense": dense}, self.imgsz, self.device)["dense"]
+        self.whole, self.spread = timing.low, timing.high / timing.low
         LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
         if self.rest > self.whole / 2:
             LOGGER.warning(
@@ -112,13 +125,16 @@ class LatencyCost:
                 "saves nothing. If the machine had other work to do meanwhile, run again when it has none."
             )
 
-    @property
-    def caveat(self) -> str:
-        """Return what may be wrong with a target that seems out of reach."""
+    def explain(self, error: OutOfReachError) -> str:
+        """Return why a target seems out of reach: noise, if the dense model's latency varied while it was measured."""
+        if self.spread > 1 + NOISE:
+            return (
+                f"no cut could be planned for noise: the dense model's latency varied by a factor of {self.spread:.2f} "
+                f"while it was measured ({self.unit}, 10th to 90th percentile). Run again when the machine is idle."
+            )
         return (
-            f" That is by measured times: {self.rest:.2f} of {self.whole:.2f} {self.unit} are spent outside the "
-            "convolutions, where pruning saves nothing. If the machine was busy, this may be noise: run again when it "
-            "is idle."
+            f"{error} By measured times, {self.rest:.2f} of {self.whole:.2f} {self.unit} are spent outside the "
+            "convolutions, where pruning saves nothing."
         )
 
     @property
@@ -143,18 +159,21 @@ class LatencyCost:
                 break
             LOGGER.info(f"Dense model: {attempts[-1]['dense'].low:.2f} instead of {self.whole:.2f} {self.unit}")
         times = min(attempts, key=lambda attempt: attempt["dense"].low)
-        self._learn(times["dense"].low)
+        self._learn(times["dense"])
+        noise = latency_ratio(times["dense"], times["pruned"]) is None
+        self.doubt = OVERLAP if noise else BUSY
         return times["dense"].low / times["pruned"].low
 
     def recheck(self) -> bool:
         """Time the dense model again; return True if it was disturbed at first, so that predictions change."""
-        self._learn(self.measure({"dense": self.dense}, self.imgsz, self.device)["dense"].low)
+        self._learn(self.measure({"dense": self.dense}, self.imgsz, self.device)["dense"])
         return self.baseline_was_wrong
 
-    def _learn(self, whole: float) -> None:
+    def _learn(self, timing: Timing) -> None:
         """Take note of how long the dense model took this time."""
-        self.baseline_was_wrong = whole < self.whole * (1 - NOISE)
-        self.whole = min(self.whole, whole)
+        self.baseline_was_wrong = timing.low < self.whole * (1 - NOISE)
+        if timing.low <= self.whole:
+            self.whole, self.spread = timing.low, timing.high / timing.low
 
 
 class PyTorchCost(LatencyCost):
