@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Packaging of the overlay: files that are installed beside Ultralytics' own, and the hook that activates them."""
 
+import re
 from pathlib import Path
 
 from setuptools import Distribution, setup
@@ -18,6 +19,12 @@ class OverlayDistribution(Distribution):
     has_data = Distribution.has_data_files
 
 
+def read_version():
+    """Read the version from the package's text: importing it would need Ultralytics, which a build does not have."""
+    text = (ROOT / "ultralytics/cfg/compress/__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
 def find_overlay_packages():
     """List the folders of the overlay that hold files of ours, as package names.
 
@@ -30,7 +37,7 @@ def find_overlay_packages():
 
 setup(
     name="ultralytics-compress",
-    version="0.1.0",
+    version=read_version(),
     description="Structured pruning for Ultralytics YOLO: prune, fine-tune and report in one command",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
