@@ -126,7 +126,7 @@ def project(tmp_path_factory):
     """Return a copy of this project as a clean checkout has it."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "ultralytics", folder / "ultralytics", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "README.md", "LICENSE", "compress.py"):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "compress.py"):
         shutil.copy(ROOT / name, folder)
     return folder
 
