@@ -20,7 +20,8 @@ FLOORS = (  # from the top down; rooms on one floor don't use each other, and th
     ("engine/pruning/prune.py", "engine/pruning/report/"),
     ("engine/pruning/ranking/",),
     ("engine/pruning/budget/",),
-    ("engine/pruning/checkpoint/", "engine/pruning/latency/", "engine/pruning/sparsity/", "engine/pruning/surgery/"),
+    ("engine/pruning/latency/", "engine/pruning/sparsity/", "engine/pruning/surgery/"),
+    ("engine/pruning/checkpoint/",),
     ("engine/pruning/graph/", "engine/pruning/files.py"),
     ("nn/extra_modules/", "data/shapes/"),
     ("cfg/compress/activation.py",),
@@ -31,6 +32,7 @@ ABOVE_THE_LIBRARY = ("ultralytics.data", "ultralytics.engine.trainer", "ultralyt
 EXCEPTIONS = {  # importing file, imported file: why it may look up
     ("cfg/compress/activation.py", "engine/compress/mode.py"): "YOLO.compress imports what it does when it is called",
     ("cfg/compress/activation.py", "engine/pruning/checkpoint/architecture.py"): "patched trainers, when they build",
+    ("cfg/compress/activation.py", "engine/pruning/checkpoint/record.py"): "patched trainers, when they build",
     ("cfg/compress/checks.py", "engine/pruning/ranking/methods.py"): "names of methods, until the keys list them",
 }
 

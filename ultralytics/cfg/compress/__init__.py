@@ -18,7 +18,7 @@ def versions() -> dict[str, str]:
     return {
         "ultralytics-compress": __version__,
         "ultralytics": ultralytics.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of torch's own, which a checkpoint must not hold
         "torch-pruning": version("torch-pruning"),
     }
 
