@@ -22,7 +22,7 @@ FLOORS = (  # from the top down; rooms on one floor don't use each other, and th
     ("engine/pruning/budget/",),
     ("engine/pruning/latency/", "engine/pruning/sparsity/", "engine/pruning/surgery/"),
     ("engine/pruning/checkpoint/",),
-    ("engine/pruning/graph/", "engine/pruning/files.py"),
+    ("engine/pruning/graph/", "engine/pruning/files.py", "engine/pruning/log.py"),
     ("nn/extra_modules/", "data/shapes/"),
     ("cfg/compress/activation.py",),
     ("cfg/compress/",),

@@ -40,7 +40,7 @@ def check_sparsity(args: SimpleNamespace) -> None:
             )
         return
     sl_hyperparameters(args.sl_hyp)
-    if METHODS[args.prune_method].regulariser.NEEDS_TARGET and args.sensitivity_drop is not None:
+    if METHODS[args.prune_method].trains_towards_target and args.sensitivity_drop is not None:
         raise ValueError(
             f"'sensitivity_drop={args.sensitivity_drop}' does not go with 'prune_method={args.prune_method}', which "
             "chooses the channels before its sparsity training, when their sensitivity is not known yet. Leave it out, "

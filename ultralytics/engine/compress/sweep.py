@@ -134,7 +134,7 @@ def what_targets_share(report: dict, method: str) -> tuple[dict[str, Any], dict[
     """
     rows = report["rows"]
     args, known = {"model": rows["dense"]["weights"]}, ["dense"]
-    if "sparse" in rows and not METHODS[method].regulariser.NEEDS_TARGET:
+    if "sparse" in rows and not METHODS[method].trains_towards_target:
         args["sl_model"] = rows["sparse"]["weights"]
         known.append("sparse")
     return args, {name: {k: rows[name][k] for k in report["metrics"]} for name in known}
