@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from ultralytics.cfg.compress.keys import check
+from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.graph.groups import Group
 
 
@@ -39,8 +40,9 @@ class Budget:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        names = ("speed_up", "budget", "global_pruning", "round_to", "max_sparsity")
-        check({name: getattr(self, name) for name in names})
+        check({name: getattr(self, name) for name in ("speed_up", "global_pruning", "round_to", "max_sparsity")})
+        if self.budget not in COSTS:
+            raise ValueError(f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}.")
 
     @classmethod
     def from_args(cls, args: SimpleNamespace, limits: Mapping[str, float] | None = None) -> Budget:
