@@ -155,7 +155,7 @@ def again(run, name):
     return describe(Path(run).with_name(name))
 
 
-def export(weights, folder):
+def export(weights, data, folder):
     """Export with every precision; what is in the ONNX files, or the error."""
     import onnx
 
@@ -166,7 +166,8 @@ def export(weights, folder):
         file = Path(folder, f"{i}.pt")
         file.write_bytes(Path(weights).read_bytes())
         try:
-            exported = YOLO(file).export(format="onnx", imgsz=32, quantize=quantize, device="cpu", simplify=False)
+            model, keys = YOLO(file), {"imgsz": 32, "device": "cpu", "simplify": False, "data": data}
+            exported = model.export(format="onnx", quantize=quantize, **keys)
         except (AssertionError, ModuleNotFoundError, RuntimeError, TypeError, ValueError, SyntaxError) as error:
             found[str(quantize)] = f"{type(error).__name__}: {error}".replace(str(folder), "")
             continue
@@ -180,11 +181,12 @@ def export(weights, folder):
 def tune(weights, data, project):
     """Tune for one iteration."""
     from ultralytics import YOLO
+    from ultralytics.utils import YAML
 
     YOLO(weights).tune(data=data, iterations=1, epochs=1, project=project, name="tune", val=False, **FAST)
     run = Path(project, "tune")
     files = sorted(str(file.relative_to(run)) for file in run.rglob("*") if file.is_file())
-    return {"files": files, "best": sorted((run / "best_hyperparameters.yaml").read_text().split(":")[0].split())}
+    return {"files": files, "best": sorted(YAML.load(run / "best_hyperparameters.yaml"))}
 
 
 def benchmark(weights, data):

@@ -22,8 +22,8 @@ def probe(environment, folder, function, *arguments):
 def both(stock, installed, tmp_path):
     """Return what finds something in both environments, stock's first."""
 
-    def find(function, *arguments, own=()):
-        return [probe(environment, tmp_path, function, *arguments, *own) for environment in (stock, installed)]
+    def find(function, *arguments):
+        return [probe(environment, tmp_path, function, *arguments) for environment in (stock, installed)]
 
     return find
 
@@ -72,8 +72,8 @@ def test_trainings_are_equal_and_resumed_from_either_side(stock, installed, tiny
     assert again[0] == again[1] and again[0]["last.pt"] == whole["alone"]["last.pt"]
 
 
-def test_exports_are_equal(both, best_pt, tmp_path):
-    alone, beside = both("export", best_pt, tmp_path)
+def test_exports_are_equal(both, best_pt, tiny_data, tmp_path):
+    alone, beside = both("export", best_pt, tiny_data, tmp_path)
     assert alone == beside
     assert alone["None"] == alone["32"] and "'quantize=int4' is invalid" in alone["int4"]
 
