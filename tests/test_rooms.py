@@ -33,7 +33,6 @@ EXCEPTIONS = {  # importing file, imported file: why it may look up
     ("cfg/compress/activation.py", "engine/compress/mode.py"): "YOLO.compress imports what it does when it is called",
     ("cfg/compress/activation.py", "engine/pruning/checkpoint/architecture.py"): "patched trainers, when they build",
     ("cfg/compress/activation.py", "engine/pruning/checkpoint/record.py"): "patched trainers, when they build",
-    ("cfg/compress/checks.py", "engine/pruning/ranking/methods.py"): "names of methods, until the keys list them",
 }
 
 

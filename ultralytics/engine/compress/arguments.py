@@ -10,13 +10,14 @@ from typing import Any
 from ultralytics.cfg import cfg2dict
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, split
+from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK, YAML, IterableSimpleNamespace, colorstr
 
 CARRIED = "compress"  # event that never happens, whose list of callbacks takes the keys to DDP workers
 
 
-class PruneArguments:
+class PruneArguments(StockTrainer):
     """Keeps the keys of the compress mode off `args`, which stock code reads; stands before a task's stock trainer.
 
     Ultralytics writes `args` to args.yaml and to checkpoints, and checks them in validators and in the workers of a
@@ -27,6 +28,7 @@ class PruneArguments:
         given (dict[str, Any]): Those among them that the caller has given.
     """
 
+    args: SimpleNamespace
     prune_args: SimpleNamespace
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):

@@ -230,18 +230,20 @@ class Compressor(PruneArguments):
         if result := self.stages.result(stage):
             LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
             return result
-        last, folder = self.stages.last(stage), self.stages.folder(stage)
+        last = self.stages.last(stage)
         if last is None:
+            folder = self.stages.folder(stage)
             own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
             run = trainer(overrides={**args, **own}, _callbacks=self.callbacks)
             self.stages.begin(stage, run.save_dir)
             run.train()
+            last = Path(run.save_dir) / LAST
         elif not training_ended(last):
             trainer(overrides={"resume": str(last), **self.changed}, _callbacks=self.callbacks).train()
-        folder = self.stages.folder(stage)
-        best = folder / "weights" / "best.pt"
-        self.stages.complete(stage, best if best.exists() else folder / LAST)
-        return self.stages.result(stage)
+        best = last.with_name("best.pt")
+        weights = best if best.exists() else last
+        self.stages.complete(stage, weights)
+        return weights
 
     def _training_args(self, stage: str, model: str) -> dict[str, Any]:
         """Return the arguments of a training stage: this run's, with a folder beside this run's."""

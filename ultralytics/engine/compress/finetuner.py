@@ -36,6 +36,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
     """
 
     task: str
+    accumulate: int
 
     def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         """Check that the model is a pruned one, and find its teacher or the run to resume.

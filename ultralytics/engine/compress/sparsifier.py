@@ -43,6 +43,8 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         regulariser (Regulariser): What is added to the gradients.
     """
 
+    best_fitness: float | None
+
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Complete the arguments of the run, then check them before there is a folder.
 
@@ -161,9 +163,10 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
         ValueError: If a target is needed and out of reach.
     """
     method = METHODS[args.prune_method]
+    assert method.regulariser is not None  # a Sparsifier takes no other method
     graph = Graph(prunable_copy(model), method.needs_norms)
     units = Units(graph)
-    if method.regulariser.NEEDS_TARGET and doomed is None:
+    if method.trains_towards_target and doomed is None:
         budget = Budget.from_args(args)
         formula = COSTS[budget.budget](model, budget.imgsz).formula(graph)
         scores = score_groups(graph.model, graph.groups, method)

@@ -76,7 +76,7 @@ def activate(name):
     try:
         if has_overlay():
             importlib.import_module(ACTIVATION).apply(name)
-    except Exception as error:  # somebody's import of Ultralytics, which our faults must not stop
+    except Exception as error:  # noqa: BLE001 somebody's import of Ultralytics, which our faults must not stop
         ActivationFinder.failed = True
         give_up(error)
 
