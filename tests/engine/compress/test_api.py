@@ -71,6 +71,7 @@ def test_method_has_the_same_keys_and_no_required_one():
     assert list(parameters) == ["self", "compressor", *list(PARAMETERS)[1:]]
     assert parameters["data"].default is None
     assert all(parameters[key] == PARAMETERS[key] for key in KEYS)
+    assert inspect.signature(YOLO.compress) == method_signature()
 
 
 def test_importing_it_imports_neither_torch_pruning_nor_the_runs():

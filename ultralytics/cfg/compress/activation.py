@@ -73,6 +73,9 @@ def add_compress(stock: Any, module: ModuleType) -> Callable:
 
         return compress_model(self, compressor, **kwargs)
 
+    from ultralytics.engine.compress.api import method_signature
+
+    compress.__signature__ = method_signature()  # type: ignore[attr-defined]  # for help(), which names all keys
     return compress
 
 
