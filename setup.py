@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Packaging of the overlay: files that are installed beside Ultralytics' own, and the hook that activates them."""
 
+import re
 from pathlib import Path
 
 from setuptools import Distribution, setup
@@ -18,6 +19,13 @@ class OverlayDistribution(Distribution):
     has_data = Distribution.has_data_files
 
 
+def read_version():
+    """Read the version from the package's text: importing it would need Ultralytics, which a build does not have."""
+    text = (ROOT / "ultralytics/cfg/compress/__init__.py").read_text(encoding="utf-8")
+    (version,) = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return version
+
+
 def find_overlay_packages():
     """List the folders of the overlay that hold files of ours, as package names.
 
@@ -30,12 +38,28 @@ def find_overlay_packages():
 
 setup(
     name="ultralytics-compress",
-    version="0.1.0",
+    version=read_version(),
     description="Structured pruning for Ultralytics YOLO: prune, fine-tune and report in one command",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="AGPL-3.0-or-later",
-    license_files=["LICENSE"],
+    license_expression="AGPL-3.0-or-later",  # package indexes refuse it beside a classifier of the licence
+    license_files=["LICENSE", "NOTICE"],
+    keywords=["YOLO", "Ultralytics", "pruning", "structured pruning", "model compression", "object detection"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.0",  # as torch-pruning
@@ -45,7 +69,12 @@ setup(
         "jinja2>=3.0",  # the report's page; torch requires it as well
     ],
     extras_require={
-        "test": ["pytest>=7.0", "setuptools>=70.1"],  # setuptools: tests/test_install.py builds without isolation
+        "test": [
+            "pytest>=7.0",
+            "pytest-xdist>=3.5",
+            "setuptools>=77.0.3,<85",  # as pyproject.toml: the tests build without isolation
+        ],
+        "dev": ["mypy~=2.4.0", "pre-commit>=4.0", "ruff~=0.17.6"],
         "export": ["onnx>=1.12.0", "onnxslim>=0.1.82", "onnxruntime>=1.17.0"],
     },
     distclass=OverlayDistribution,

@@ -32,6 +32,8 @@ from ultralytics.nn.tasks import (
 )
 from ultralytics.utils import LOGGER, YAML
 
+pytest_plugins = ["environments"]
+
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
     "detect": DetectionModel,

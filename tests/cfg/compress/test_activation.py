@@ -1,46 +1,35 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The compress mode is a mode like any other of Ultralytics, and its keys are keys like any others."""
+"""The compress mode is a mode like any other of Ultralytics, and turning it on changes nothing else."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ultralytics_compress_startup
 
 import ultralytics.cfg
-from ultralytics import YOLO
-from ultralytics.cfg import get_cfg
-from ultralytics.cfg.compress import activation
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_KEYS, YAML
-
-
-def test_keys_are_in_every_table():
-    keys = YAML.load(activation.PRUNE_CFG_PATH)
-    assert keys.keys() <= DEFAULT_CFG_DICT.keys() and keys.keys() <= set(DEFAULT_CFG_KEYS)
-    assert all(getattr(DEFAULT_CFG, k) == v for k, v in keys.items())
-    typed = activation.FLOAT_KEYS | activation.FRACTION_KEYS | activation.INT_KEYS
-    assert keys.keys() == typed | activation.BOOL_KEYS | activation.STR_KEYS | {"sl_hyp", "sl_model"}
-    assert get_cfg().speed_up == 2.0
-
-
-def test_every_default_has_a_type_and_a_description():
-    lines = activation.PRUNE_CFG_PATH.read_text().splitlines()
-    assert all("# (" in line for line in lines if line and not line.startswith("#"))
+from ultralytics import RTDETR, SAM, YOLO
+from ultralytics.cfg.compress import __version__, activation, cli
+from ultralytics.data import utils as data_utils
+from ultralytics.engine.compress.mode import COMPRESSORS, find_compressor
+from ultralytics.models.yolo.detect.compress import DetectionCompressor
+from ultralytics.utils import YAML
 
 
 def test_activating_again_changes_nothing():
-    before = dict(vars(ultralytics.cfg)), YOLO.compress, YOLO.task_map
+    before = dict(vars(ultralytics.cfg)), YOLO.compress, [*activation.replaced]
     activation.activate()
-    assert (dict(vars(ultralytics.cfg)), YOLO.compress, YOLO.task_map) == before
+    assert (dict(vars(ultralytics.cfg)), YOLO.compress, activation.replaced) == before
     assert ultralytics.cfg.MODES.count("compress") == 1
 
 
 def test_models_that_are_not_pruned_do_not_wait_for_torch_pruning():
     code = (
-        "import sys; from ultralytics import YOLO; from ultralytics.cfg import get_cfg; model = YOLO('yolov8n.yaml'); "
-        "get_cfg(overrides={'prune_method': 'lamp'}); assert model._smart_load('trainer'); "
-        "assert 'torch_pruning' not in sys.modules; "
-        "assert model._smart_load('compressor').__name__ == 'DetectionCompressor'"
+        "import sys; from ultralytics import YOLO; from ultralytics.cfg.compress.keys import get_prune_cfg; "
+        "model = YOLO('yolov8n.yaml'); get_prune_cfg({'prune_method': 'lamp'}); assert model._smart_load('trainer'); "
+        "assert 'torch_pruning' not in sys.modules; from ultralytics.engine.compress.mode import find_compressor; "
+        "assert find_compressor(model).__name__ == 'DetectionCompressor'"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -50,36 +39,47 @@ def test_startup_watches_what_activation_patches():
     assert set(ultralytics_compress_startup.WATCHED) == set(activation.PATCHES)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "error", "message"),
-    [
-        ("speed_up", 0.5, ValueError, "'speed_up=0.5' .* greater than 1.0"),
-        ("speed_up", 1, ValueError, "'speed_up=1' .* greater than 1.0"),
-        ("speed_up", "fast", TypeError, "'speed_up=fast' is of invalid type str"),
-        ("prune_method", "lampp", ValueError, "'prune_method=lampp' is invalid. Valid .* lamp, l1"),
-        ("prune_method", 3, TypeError, "'prune_method=3' is of invalid type int"),
-        ("max_sparsity", 1.5, ValueError, "'max_sparsity=1.5' is an invalid value"),
-        ("max_sparsity", 0, ValueError, "'max_sparsity=0' .* greater than 0.0"),
-        ("global_pruning", "maybe", TypeError, "'global_pruning=maybe' is of invalid type str"),
-        ("round_to", 0, ValueError, "'round_to=0' .* must be >= 1"),
-        ("round_to", 1.5, TypeError, "'round_to=1.5' is of invalid type float"),
-        ("reg", -0.1, ValueError, "'reg=-0.1' .* must not be negative"),
-        ("reg_decay_type", "cosine", ValueError, "'reg_decay_type=cosine' is invalid. Valid .* constant, linear, step"),
-        ("sl_epochs", -1, ValueError, "'sl_epochs=-1' .* must be >= 0"),
-    ],
-)
-def test_bad_value_gets_one_clear_error(key, value, error, message):
-    with pytest.raises(error, match=message):
-        get_cfg(overrides={key: value})
+def test_compressor_is_found_for_every_task_and_for_derived_classes():
+    class Mine(YOLO):
+        """Somebody's own class."""
+
+    assert find_compressor(Mine("yolov8n.yaml")) is DetectionCompressor
+    for name, tasks in COMPRESSORS.items():
+        model = {"YOLO": YOLO, "RTDETR": RTDETR}[name]
+        yolo = model.__new__(model)
+        assert tasks.keys() == yolo.task_map.keys()
+        for task in tasks:
+            vars(yolo)["task"] = task
+            assert find_compressor(yolo).task == task
+    segment_anything = SAM.__new__(SAM)
+    vars(segment_anything)["task"] = "segment"
+    with pytest.raises(ValueError, match="SAM models of 'task=segment' are not supported by compress"):
+        find_compressor(segment_anything)
 
 
-def test_misspelt_key_gets_a_hint():
+def test_misspelt_key_gets_a_hint(settings):
     with pytest.raises(SyntaxError, match=r"'sped_up' is not a valid YOLO argument. .*speed_up=2.0"):
         ultralytics.cfg.entrypoint("yolo compress model=yolov8n.yaml sped_up=3")
+    with pytest.raises(SyntaxError, match=r"'sped_up' is not a valid YOLO argument. .*speed_up=2.0"):
+        YOLO("yolov8n.yaml").compress(sped_up=3)
+    with pytest.raises(SyntaxError, match=r"'sped_up' is not a valid YOLO argument. .*speed_up=2.0"):
+        DetectionCompressor(overrides={**settings, "sped_up": 3})
+
+
+def test_other_modes_refuse_the_keys_as_ever():
+    for command in ("val model=yolov8n.yaml speed_up=7", "train distill", "speed_up=7"):
+        with pytest.raises(SyntaxError, match="is not a valid YOLO argument"):
+            ultralytics.cfg.entrypoint(f"yolo {command}")
 
 
 @pytest.mark.parametrize(
-    ("command", "texts"), [("help", ["'compress'", "yolo compress"]), ("cfg", ["imgsz", "speed_up: 2.0"])]
+    ("command", "texts"),
+    [
+        ("help", ["'compress'", "yolo compress"]),
+        ("cfg", ["imgsz", "speed_up: 2.0"]),
+        ("version", [ultralytics.__version__, f"ultralytics-compress {__version__}"]),
+        ("compress", ["yolo compress model="]),
+    ],
 )
 def test_cli_shows_mode_and_keys(command, texts, log):
     ultralytics.cfg.entrypoint(f"yolo {command}")
@@ -92,7 +92,61 @@ def test_cli_refuses_before_any_work(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_cli_knows_the_keys_while_it_reads_a_command_alone(monkeypatch, log, tmp_path):
+    seen = []
+
+    def compress(self, **kwargs):
+        seen.append((kwargs, ultralytics.cfg.DEFAULT_CFG_DICT, ultralytics.cfg.YAML))
+
+    monkeypatch.setattr(ultralytics.engine.model.Model, "compress", compress)
+    before = ultralytics.cfg.DEFAULT_CFG_DICT, ultralytics.cfg.YAML
+    (tmp_path / "run").mkdir()
+    YAML.save(tmp_path / "run/args.yaml", {"mode": "compress", "model": "yolov8n.yaml", "epochs": 3})
+    YAML.save(tmp_path / "run/compress.yaml", {"speed_up": 3.0})
+    commands = ["compress model=yolov8n.yaml speed_up=1e1 distill", "train mode=compress model=yolov8n.yaml"]
+    for command in (*commands, f"cfg={tmp_path / 'run/args.yaml'} round_to=4"):
+        ultralytics.cfg.entrypoint(f"yolo {command}")
+    assert [(default, yaml) for _, default, yaml in seen] == [before] * 3
+    assert seen[0][0] == {"mode": "compress", "model": "yolov8n.yaml", "speed_up": 10.0, "distill": True}
+    assert seen[2][0] == {"mode": "compress", "model": "yolov8n.yaml", "epochs": 3, "speed_up": 3.0, "round_to": 4}
+    assert ultralytics.engine.model.Model.compress is compress
+    assert "modes/compress" not in log.text
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        (["train"], "train"),
+        (["mode", "=", "compress"], "compress"),
+        (["--compress,"], "compress"),
+        (["compress", "val"], "val"),
+        (["imgsz=[3,"], None),
+        (["cfg=nowhere.yaml"], None),
+    ],
+)
+def test_mode_of_a_command(words, mode):
+    assert cli.mode_of(ultralytics.cfg, words) == mode
+
+
 @pytest.mark.parametrize("name", ["yolov8s-worldv2", "yoloe-26s"])
 def test_unsupported_model_is_refused_with_the_reason(tmp_path, name):
     with pytest.raises(ValueError, match="is not supported, because its classes are compared with text embeddings"):
         YOLO(f"{name}.yaml").compress(data="coco8.yaml", project=str(tmp_path))
+
+
+def test_files_that_ultralytics_finds_are_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Path(data_utils.check_file("shapes.yaml")).parent.name == "datasets"
+    assert data_utils.check_file("nothing.yaml", hard=False) == []
+    with pytest.raises(FileNotFoundError, match="'nothing.yaml' does not exist"):
+        data_utils.check_file("nothing.yaml")
+    (tmp_path / "shapes.yaml").touch()
+    assert data_utils.check_file("shapes.yaml") == "shapes.yaml"
+
+
+def test_classification_folder_may_end_in_yaml(tmp_path):
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / "set.yaml" / split / name).mkdir(parents=True)
+            (tmp_path / "set.yaml" / split / name / "0.jpg").touch()
+    assert data_utils.check_cls_dataset(tmp_path / "set.yaml")["nc"] == 2

@@ -18,8 +18,8 @@ from conftest import FAST, ROOT, Interrupted, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.engine.compress.batches import batch_to_measure
-from ultralytics.engine.compress.compressor import PRUNE_KEYS
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS, YAML
@@ -50,7 +50,7 @@ def test_yaml_model_goes_through_every_stage(tiny_data, tmp_path):
     assert all(0 <= row[k] <= 1 for row in report["rows"].values() for k in ("mAP50", "mAP50-95"))
     assert all(row["pytorch_latency_p10_ms"] > 0 for row in report["rows"].values())
     assert report == json.loads((tmp_path / "a-finetune" / "report.json").read_text())
-    assert YAML.load(tmp_path / "a-prune" / "args.yaml")["speed_up"] == 2.0
+    assert YAML.load(tmp_path / "a-prune" / "compress.yaml")["speed_up"] == 2.0
     assert sum(p.numel() for p in model.model.parameters()) == tuned["parameters"]
     assert model.ckpt_path == tuned["weights"]
     model.val(data=tiny_data, imgsz=32, plots=False, workers=0, project=str(tmp_path))
@@ -150,7 +150,7 @@ def test_resume_continues_at_the_stage(settings, tmp_path):
     written = compressor.pruned.stat().st_mtime_ns
     resumed = DetectionCompressor(overrides={**settings, "name": "s-prune", "resume": True, "speed_up": 3.0})
     assert resumed.compress() == str(compressor.pruned)
-    assert resumed.args.speed_up == 2.0  # the interrupted run's own
+    assert resumed.prune_args.speed_up == 2.0  # the interrupted run's own
     assert compressor.pruned.stat().st_mtime_ns == written
     assert (tmp_path / "s-prune" / "report.json").exists()
 
@@ -171,7 +171,7 @@ def test_run_that_stopped_while_it_pruned_is_the_one_to_resume(settings):
     DetectionCompressor(overrides={**settings, "name": "p-prune"}).compress()
     stopped = DetectionCompressor(overrides={**settings, "name": "p-prune", "speed_up": 3.0})
     resumed = DetectionCompressor(overrides={**settings, "name": "p-prune", "resume": True})
-    assert resumed.save_dir == stopped.save_dir and resumed.args.speed_up == 3.0
+    assert resumed.save_dir == stopped.save_dir and resumed.prune_args.speed_up == 3.0
     assert load_checkpoint(resumed.compress())[0].pruning["target"] == 3.0
 
 
@@ -252,7 +252,7 @@ def test_base_training_is_a_stock_run(tiny_data, tmp_path):
         with pytest.raises(Interrupted):
             run.compress()
     assert [args["imgsz"] for args in seen] == [32, 32] and seen[1]["resume"]
-    assert not any(set(PRUNE_KEYS) & set(args) for args in seen)
+    assert not any(set(DEFAULTS) & set(args) for args in seen)
 
 
 def test_report_validates_every_model_with_the_same_max_det(settings, tmp_path):

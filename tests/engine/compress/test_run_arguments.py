@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress import keys as prune_keys
 from ultralytics.engine.compress import finetuner as finetuner_module
 from ultralytics.engine.compress import stages as stages_module
 from ultralytics.engine.compress.mode import held_weights
@@ -105,7 +106,8 @@ def test_resumed_run_keeps_its_own_arguments(settings, log):
     run.stages.begin("base", run.save_dir)
     place = {k: settings[k] for k in ("model", "data", "project")}
     resumed = DetectionCompressor(overrides={**place, "name": "k-prune", "resume": True, "speed_up": 3.0, "workers": 0})
-    assert (resumed.args.batch, resumed.args.imgsz, resumed.args.plots, resumed.args.speed_up) == (2, 32, False, 2.0)
+    assert (resumed.args.batch, resumed.args.imgsz, resumed.args.plots) == (2, 32, False)
+    assert resumed.prune_args.speed_up == 2.0
     assert "resume ignores speed_up=3.0: the run keeps its own" in log.text
     assert resumed.changed == {}  # so that a training stage keeps a batch of its own
     resumed = DetectionCompressor(overrides={**place, "name": "k-prune", "resume": True, "batch": 3})
@@ -135,7 +137,7 @@ def test_trainings_have_the_loggers_of_the_stock_trainer(settings):
         (DetectionFinetune, model),
         (DetectionSparsifier, model),
     ):
-        run = trainer(overrides={**keys, "model": own})
+        run = trainer(overrides={**(prune_keys.split(keys)[0] if trainer is DetectionTrainer else keys), "model": own})
         loggers[trainer] = {f.__module__ for functions in run.callbacks.values() for f in functions}
     assert "ultralytics.utils.callbacks.platform" in loggers[DetectionTrainer]
     assert loggers[DetectionFinetune] == loggers[DetectionSparsifier] == loggers[DetectionTrainer]

@@ -162,10 +162,10 @@ def test_nan_follows_ultralytics_recovery(settings, caplog):
     broken = []
 
     def break_once(t):
-        t.args.reg = 0.04
+        t.prune_args.reg = 0.04
         if t.epoch == 1 and not broken:
             broken.append(t.epoch)
-            t.args.reg = float("nan")
+            t.prune_args.reg = float("nan")
 
     trainer.add_callback("on_train_epoch_start", break_once)
     LOGGER.addHandler(caplog.handler)

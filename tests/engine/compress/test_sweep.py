@@ -10,7 +10,7 @@ from conftest import FAST, Interrupted, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
-from ultralytics.cfg import get_cfg
+from ultralytics.cfg.compress.keys import get_prune_cfg
 from ultralytics.engine.compress.sweep import save_sweep
 from ultralytics.engine.pruning.ranking import sensitivity
 from ultralytics.engine.pruning.report.sweep_plot import pareto_front
@@ -50,12 +50,12 @@ def test_targets_that_fine_tuning_made_worse_are_named(tmp_path, log):
 )
 def test_every_target_is_checked(targets, error, message):
     with pytest.raises(error, match=message):
-        get_cfg(overrides={"speed_up": targets})
+        get_prune_cfg({"speed_up": targets})
 
 
 def test_lists_and_tuples_pass():
-    assert get_cfg(overrides={"speed_up": [1.5, 2]}).speed_up == [1.5, 2]
-    assert get_cfg(overrides={"speed_up": (1.5, 2)}).speed_up == (1.5, 2)
+    assert get_prune_cfg({"speed_up": [1.5, 2]}).speed_up == [1.5, 2]
+    assert get_prune_cfg({"speed_up": (1.5, 2)}).speed_up == (1.5, 2)
 
 
 def test_a_compressor_wants_one_target(settings):

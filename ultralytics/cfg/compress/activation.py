@@ -1,81 +1,59 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Turn the extension on: every name of Ultralytics that it changes is changed here, and listed in `PATCHES`."""
+"""Turn the extension on: every name of Ultralytics that it replaces is in `PATCHES`, or nothing is replaced."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from ultralytics.cfg.compress.checks import INT_MIN, check_prune_cfg, sweep_targets
-from ultralytics.cfg.compress.datasets import find_dataset
+import ultralytics
+from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.cli import EXAMPLE, run
+from ultralytics.cfg.compress.datasets import own_dataset
+from ultralytics.cfg.compress.keys import DEFAULTS
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
-PRUNE_CFG_PATH = Path(__file__).with_name("default.yaml")
-FLOAT_KEYS = frozenset({"speed_up", "reg", "reg_decay", "delta_reg", "sensitivity_drop"})
-FRACTION_KEYS = frozenset({"max_sparsity"})
-INT_KEYS = frozenset(INT_MIN)
-BOOL_KEYS = frozenset({"global_pruning", "recalibrate", "distill", "sensitivity"})
-STR_KEYS = frozenset({"prune_method", "budget", "reg_decay_type"})
-CLI_EXAMPLE = """
-    Make a trained model smaller and faster by structured pruning, then fine-tune it:
-        yolo compress model=path/to/best.pt data=coco8.yaml speed_up=2.0 epochs=100
-"""
+ABSENT = object()
+failure = ""  # why nothing is replaced
+replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, what Ultralytics has there, what stands there now
 
 
-def patch_cfg(cfg: ModuleType) -> None:
-    """Add the compress mode and its keys to `ultralytics.cfg`: MODES, the type tables, checks and CLI help."""
-    from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
-
-    if "compress" in cfg.MODES:
-        return
-    keys = YAML.load(PRUNE_CFG_PATH)
-    DEFAULT_CFG_DICT.update(keys)
-    vars(DEFAULT_CFG).update(keys)
-    cfg.CFG_FLOAT_KEYS |= FLOAT_KEYS
-    cfg.CFG_FRACTION_KEYS |= FRACTION_KEYS
-    cfg.CFG_INT_KEYS |= INT_KEYS
-    cfg.CFG_INT_MIN.update(INT_MIN)
-    cfg.CFG_BOOL_KEYS |= BOOL_KEYS
-    cfg.CFG_STR_KEYS |= STR_KEYS
-
-    modes = cfg.MODES
-    cfg.MODES = (*modes, "compress")
-    cfg.CLI_HELP_MSG = cfg.CLI_HELP_MSG.replace(str(list(modes)), str(list(cfg.MODES))) + CLI_EXAMPLE
-
-    check_cfg = cfg.check_cfg
-
-    @functools.wraps(check_cfg)
-    def check_cfg_and_prune_keys(cfg: dict, hard: bool = True) -> None:
-        targets = sweep_targets(cfg)
-        for target in targets:
-            check_cfg({"speed_up": target}, hard)
-            check_prune_cfg({"speed_up": target})
-        single = {k: v for k, v in cfg.items() if not (targets and k == "speed_up")}
-        check_cfg(single, hard)
-        check_prune_cfg(single)
-        if not hard:  # it converts values in place
-            cfg.update(single)
-
-    cfg.check_cfg = check_cfg_and_prune_keys
-
-    class YAMLWithPruneKeys(YAML):
-        """`yolo cfg` prints default.yaml through `YAML.print`: let it print the added keys as well."""
-
-        @classmethod
-        def print(cls, yaml_file):
-            YAML.print(yaml_file)
-            if yaml_file == cfg.DEFAULT_CFG_PATH:
-                YAML.print(PRUNE_CFG_PATH)
-
-    cfg.YAML = YAMLWithPruneKeys
+class Unsupported(Exception):
+    """This Ultralytics is another one than the extension was written for."""
 
 
-def patch_model(module: ModuleType) -> None:
-    """Give Ultralytics' model classes a `compress` method."""
-    if hasattr(module.Model, "compress"):
-        return
+def add_mode(modes: tuple[str, ...], cfg: ModuleType) -> tuple[str, ...]:
+    """Return Ultralytics' modes and this one."""
+    if taken := [*DEFAULTS.keys() & DEFAULT_CFG_DICT.keys(), *({"compress"} & {*modes})]:
+        raise Unsupported(f"has {', '.join(map(repr, sorted(taken)))} of its own")
+    return (*modes, "compress")
+
+
+def add_example(text: str, cfg: ModuleType) -> str:
+    """Return the help of the command line with this mode."""
+    modes = [mode for mode in cfg.MODES if mode != "compress"]
+    return text.replace(str(modes), str([*modes, "compress"])) + EXAMPLE
+
+
+def add_commands(entrypoint: Callable, cfg: ModuleType) -> Callable:
+    """Return the `yolo` command with this mode."""
+
+    @functools.wraps(entrypoint)
+    def entrypoint_with_compress(debug: str = "") -> None:
+        run(cfg, entrypoint, debug)
+
+    return entrypoint_with_compress
+
+
+def add_compress(stock: Any, module: ModuleType) -> Callable:
+    """Return a `compress` method for the model classes."""
+    if stock is not ABSENT:
+        raise Unsupported("has a method Model.compress of its own")
 
     def compress(self, compressor=None, **kwargs):
         """Prune the model to `speed_up`, fine-tune it, and hold the fine-tuned model from then on.
@@ -95,120 +73,67 @@ def patch_model(module: ModuleType) -> None:
 
         return compress_model(self, compressor, **kwargs)
 
-    module.Model.compress = compress
+    from ultralytics.engine.compress.api import method_signature
+
+    compress.__signature__ = method_signature()  # type: ignore[attr-defined]  # for help(), which names all keys
+    return compress
 
 
-def patch_data(module: ModuleType) -> None:
-    """Let a classification data set be given as a YAML, and this package's data sets by their bare name.
+def add_yaml(check_cls_dataset: Callable, data: ModuleType) -> Callable:
+    """Return a check that takes a YAML for a classification data set, which Ultralytics refuses.
 
     The YAML's 'download' draws or fetches the folder that its 'path' names; classes are the folder's, as ever.
-
-    Args:
-        module (ModuleType): `ultralytics.data.utils`.
     """
-    check_folder, check_file = module.check_cls_dataset, module.check_file
-    if hasattr(check_folder, "__wrapped__"):
-        return
 
-    @functools.wraps(check_folder)
+    @functools.wraps(check_cls_dataset)
     def check_folder_or_yaml(dataset, split=""):
-        if str(dataset).lower().endswith((".yaml", ".yml")):
-            dataset = module.check_det_dataset(dataset)["path"]
-        return check_folder(dataset, split)
+        is_folder = Path(dataset).is_dir() or (data.DATASETS_DIR / dataset).is_dir()
+        if str(dataset).lower().endswith((".yaml", ".yml")) and not is_folder:
+            dataset = data.check_det_dataset(dataset)["path"]
+        return check_cls_dataset(dataset, split)
+
+    return check_folder_or_yaml
+
+
+def add_datasets(check_file: Callable, data: ModuleType) -> Callable:
+    """Return a look-up that knows this package's data sets by their bare name, where Ultralytics finds no such file."""
 
     @functools.wraps(check_file)
-    def check_own_or_other_file(file, *args, **kwargs):
-        return check_file(find_dataset(file), *args, **kwargs)
+    def check_other_or_own_file(file, *args, **kwargs):
+        try:
+            found = check_file(file, *args, **kwargs)
+        except FileNotFoundError:
+            if own := own_dataset(file):
+                return own
+            raise
+        return found or own_dataset(file) or found
 
-    module.check_file = check_own_or_other_file
-    for name, user in list(sys.modules.items()):  # in a drop-in copy, the trainer has imported the function before
-        if name.startswith("ultralytics.") and vars(user).get("check_cls_dataset") is check_folder:
-            user.check_cls_dataset = check_folder_or_yaml
-
-
-class LazyTask(dict):
-    """A task's row of the task map, which imports its compressor when it is asked for: most runs prune nothing."""
-
-    def __init__(self, row: dict, module: str, name: str):
-        """Take over a row.
-
-        Args:
-            row (dict): Ultralytics' row of the task: 'model', 'trainer', 'validator' and 'predictor'.
-            module (str): Module of the compressor.
-            name (str): Its class.
-        """
-        super().__init__(row)
-        self._compressor = module, name
-
-    def __missing__(self, key: str) -> type:
-        """Return the class of 'compressor'."""
-        if key != "compressor":
-            raise KeyError(key)
-        module, name = self._compressor
-        return getattr(importlib.import_module(module), name)
+    return check_other_or_own_file
 
 
-def patch_task_map(family: str, module: ModuleType) -> None:
-    """Add the compressors to the task map of a model class.
-
-    Args:
-        family (str): Name of the class, a key of `COMPRESSORS`.
-        module (ModuleType): The module that has it.
-    """
-    model = getattr(module, family)
-    task_map = model.task_map.fget
-    if hasattr(task_map, "__wrapped__"):
-        return
-
-    @functools.wraps(task_map)
-    def with_compressors(self):
-        tasks = task_map(self)
-        return tasks | {task: LazyTask(tasks[task], *place) for task, place in COMPRESSORS[family].items()}
-
-    model.task_map = property(with_compressors)
-
-
-def patch_trainer(name: str, module: ModuleType) -> None:
-    """Let a stock trainer keep a pruned architecture instead of rebuilding the dense one from its YAML.
-
-    Args:
-        name (str): Name of the trainer.
-        module (ModuleType): The module that has it.
-    """
-    trainer = getattr(module, name)
-    get_model = trainer.get_model
-    if hasattr(get_model, "__wrapped__"):
-        return
+def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
+    """Return a `get_model` that keeps the architecture of a pruned model, which its YAML does not describe."""
 
     @functools.wraps(get_model)
     def get_model_or_keep_pruned(self, cfg=None, weights=None, verbose=True):
         from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, keep_architecture
         from ultralytics.engine.pruning.checkpoint.record import is_pruned
 
-        if is_pruned(weights):
+        for key in DEFAULTS:  # version 0.1.0 has left them in checkpoints of plain trainings, which may be resumed
+            vars(self.args).pop(key, None)
+        if not has_pruned_yaml(cfg):
+            return get_model(self, cfg, weights, verbose)
+        others = isinstance(self.args.pretrained, (str, Path)) and not self.resume  # weights of another file
+        if is_pruned(weights) and not others:
             return keep_architecture(weights, self.data, self.args)
-        if has_pruned_yaml(cfg):
-            raise ValueError(
-                f"'pretrained={self.args.pretrained}' is invalid with a pruned model, whose architecture exists only "
-                "in its checkpoint. Train it with pretrained=True, or train the dense model's YAML instead."
-            )
-        return get_model(self, cfg, weights, verbose)
+        raise ValueError(
+            f"'pretrained={self.args.pretrained}' is invalid with a pruned model, whose architecture exists only "
+            "in its checkpoint. Train it with pretrained=True, or train the dense model's YAML instead."
+        )
 
-    trainer.get_model = get_model_or_keep_pruned
+    return get_model_or_keep_pruned
 
 
-COMPRESSORS = {  # model class: task: module and class
-    "YOLO": {
-        "detect": ("ultralytics.models.yolo.detect.compress", "DetectionCompressor"),
-        "segment": ("ultralytics.models.yolo.segment.compress", "SegmentationCompressor"),
-        "pose": ("ultralytics.models.yolo.pose.compress", "PoseCompressor"),
-        "obb": ("ultralytics.models.yolo.obb.compress", "OBBCompressor"),
-        "classify": ("ultralytics.models.yolo.classify.compress", "ClassificationCompressor"),
-        "semantic": ("ultralytics.models.yolo.semantic.compress", "SemanticSegmentationCompressor"),
-        "depth": ("ultralytics.models.yolo.depth.compress", "DepthCompressor"),
-    },
-    "RTDETR": {"detect": ("ultralytics.models.rtdetr.compress", "RTDETRCompressor")},
-}
 TRAINERS = {  # module: trainer
     "ultralytics.models.yolo.detect.train": "DetectionTrainer",
     "ultralytics.models.yolo.segment.train": "SegmentationTrainer",
@@ -219,26 +144,105 @@ TRAINERS = {  # module: trainer
     "ultralytics.models.yolo.depth.train": "DepthTrainer",
     "ultralytics.models.rtdetr.train": "RTDETRTrainer",
 }
-PATCHES = {
-    "ultralytics.cfg": patch_cfg,
-    "ultralytics.data.utils": patch_data,
-    "ultralytics.engine.model": patch_model,
-    "ultralytics.models.yolo.model": functools.partial(patch_task_map, "YOLO"),
-    "ultralytics.models.rtdetr.model": functools.partial(patch_task_map, "RTDETR"),
-    **{module: functools.partial(patch_trainer, trainer) for module, trainer in TRAINERS.items()},
+PATCHES: dict[str, dict[str, Callable[[Any, ModuleType], Any]]] = {  # module: name: what makes the replacement
+    "ultralytics.cfg": {"MODES": add_mode, "CLI_HELP_MSG": add_example, "entrypoint": add_commands},
+    "ultralytics.data.utils": {"check_cls_dataset": add_yaml, "check_file": add_datasets},
+    "ultralytics.engine.model": {"Model.compress": add_compress},
+    **{module: {f"{trainer}.get_model": add_pruned} for module, trainer in TRAINERS.items()},
+}
+ADDED = {"Model.compress"}  # names that Ultralytics has not
+ALSO_USED = {
+    "ultralytics.cfg": (
+        "ARGV",
+        "YAML",
+        "DEFAULT_CFG_DICT",
+        "merge_equals_args",
+        "check_cfg",
+        "get_cfg",
+        "get_save_dir",
+    ),
+    "ultralytics.data.utils": ("DATASETS_DIR", "check_det_dataset"),
 }
 
 
 def apply(name: str) -> None:
-    """Patch one imported module; doing so twice changes nothing.
+    """Replace the names of one imported module; doing so twice changes nothing.
 
     Args:
         name (str): A key of `PATCHES`.
+
+    Raises:
+        Unsupported: If the module has not what the extension needs; nothing is replaced in it then.
     """
-    PATCHES[name](importlib.import_module(name))
+    if failure or name not in PATCHES:  # an editable checkout may be newer than the installed start-up hook
+        return
+    module = importlib.import_module(name)
+    missing = [other for other in ALSO_USED.get(name, ()) if not hasattr(module, other)]
+    new = []
+    for path, build in PATCHES[name].items():
+        owner_name, _, attribute = path.rpartition(".")
+        owner = getattr(module, owner_name, ABSENT) if owner_name else module
+        stock = ABSENT if owner is ABSENT else vars(owner).get(attribute, ABSENT)
+        if owner is ABSENT or (stock is ABSENT and path not in ADDED):
+            missing.append(path)
+        elif not any(stock is now for *_, now in replaced):
+            new.append((owner, attribute, stock, build))
+    if missing:
+        raise Unsupported(f"has no {', '.join(f'{name}.{other}' for other in missing)}")
+    for owner, attribute, stock, now in [(*rest, build(rest[-1], module)) for *rest, build in new]:
+        _replace(owner, attribute, stock, now)
+
+
+def _replace(owner: Any, name: str, stock: Any, now: Any) -> None:
+    """Replace a name, and what other modules have imported of it: a drop-in copy comes after them."""
+    users = [owner]
+    if getattr(stock, "__module__", None) == getattr(owner, "__name__", ""):  # a function where it is defined
+        users += [user for user in _modules() if user is not owner and vars(user).get(name) is stock]
+    for user in users:
+        replaced.append((user, name, stock, now))
+        setattr(user, name, now)
+
+
+def give_up(error: Exception) -> None:
+    """Put everything back that was replaced, and say so once.
+
+    Args:
+        error (Exception): Why.
+    """
+    global failure
+    if failure:
+        return
+    reason = str(error) if isinstance(error, Unsupported) else f"made it fail with {type(error).__name__}: {error}"
+    failure = (
+        f"ultralytics-compress {__version__} is off: Ultralytics {ultralytics.__version__} {reason}. Ultralytics works "
+        "as without it; for 'compress', install versions of the two that go together."
+    )
+    for owner, name, stock, now in reversed(replaced):
+        if stock is ABSENT:
+            delattr(owner, name)
+            continue
+        for user in (owner, *_modules()):
+            if vars(user).get(name) is now:
+                setattr(user, name, stock)
+    replaced.clear()
+    LOGGER.warning(failure)
+
+
+def _modules() -> list[ModuleType]:
+    """Return Ultralytics' imported modules."""
+    return [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "ultralytics" and module]
 
 
 def activate() -> None:
-    """Patch everything now: for a drop-in copy, where no start-up hook waits for the imports."""
-    for name in PATCHES:
-        apply(name)
+    """Replace everything now: for a drop-in copy, where no start-up hook waits for the imports.
+
+    Raises:
+        ImportError: If this Ultralytics is not supported, now or when the start-up hook tried.
+    """
+    try:
+        for name in PATCHES:
+            apply(name)
+    except Unsupported as error:
+        give_up(error)
+    if failure:
+        raise ImportError(failure)

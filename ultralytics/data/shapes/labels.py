@@ -88,4 +88,5 @@ def semantic_map(scene: Scene) -> np.ndarray:
 
 def depth_map(scene: Scene) -> np.ndarray:
     """Return the distance of every pixel in millimetres, 16 bits each."""
+    assert scene.depth is not None  # it is None only in pictures that are not deep
     return np.round(scene.depth * DEPTH_SCALE).astype(np.uint16)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -56,7 +57,7 @@ def turned_axes(turn: float) -> np.ndarray:
     return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
 
 
-def polygon(radii: np.ndarray) -> np.ndarray:
+def polygon(radii: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the corners (x, y) that lie at these radii, in equal steps around the origin."""
     angles = np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
     return np.stack([np.cos(angles), np.sin(angles)], 1) * np.asarray(radii)[:, None]

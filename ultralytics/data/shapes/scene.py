@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -45,8 +46,8 @@ def draw_background(rng: np.random.Generator) -> np.ndarray:
         colour = vivid(rng.uniform(0, 2 * np.pi)) if rng.random() < 0.5 else random_grey(rng)
         picture[blob] = random_fill(rng, colour)[blob]
     for _ in range(rng.integers(2, 7)):
-        ends = rng.integers(0, SIZE, (2, 2)).tolist()
-        cv2.line(picture, *ends, rng.uniform(0, 255, 3).tolist(), int(rng.integers(1, 4)))
+        begin, end = rng.integers(0, SIZE, (2, 2)).tolist()
+        cv2.line(picture, begin, end, rng.uniform(0, 255, 3).tolist(), int(rng.integers(1, 4)))
     return picture
 
 
@@ -55,9 +56,9 @@ def lay_over(shapes: list[Shape], shape: Shape) -> list[Shape]:
     return [*(replace(earlier, visible=earlier.visible & ~shape.whole) for earlier in shapes), shape]
 
 
-def place_shapes(rng: np.random.Generator, classes: np.ndarray, kinds: list[str], look: Look) -> list[Shape]:
+def place_shapes(rng: np.random.Generator, classes: Iterable[int], kinds: list[str], look: Look) -> list[Shape]:
     """Return shapes of these classes, each laid over the earlier ones without hiding any of them."""
-    shapes = []
+    shapes: list[Shape] = []
     for cls in classes:
         for _ in range(20):  # a crowded picture may have no room left: go on without this shape
             placed = lay_over(shapes, random_shape(rng, cls, kinds[cls], look))
@@ -69,7 +70,7 @@ def place_shapes(rng: np.random.Generator, classes: np.ndarray, kinds: list[str]
 
 def nearest_last(shapes: list[Shape]) -> list[Shape]:
     """Return the shapes laid over each other from the farthest to the nearest."""
-    ordered = []
+    ordered: list[Shape] = []
     for shape in sorted(shapes, key=lambda shape: shape.radius):
         ordered = lay_over(ordered, replace(shape, visible=shape.whole))
     return ordered
@@ -113,8 +114,9 @@ def draw_scene(rng: np.random.Generator, index: int, kinds: list[str], look: Loo
         picture[shape.visible] = random_fill(rng, vivid(hue))[shape.visible]
         if look.dotted:
             draw_dot(picture, shape)
-    depth = measure_depth(rng, shapes) if look.deep else None
+    depth = None
     if look.deep:
+        depth = measure_depth(rng, shapes)
         picture = HAZE + (picture - HAZE) * np.exp(-depth / HAZE_DISTANCE)[..., None]
     picture += rng.normal(0, rng.uniform(2, 16), picture.shape)  # camera noise
     return Scene(picture.clip(0, 255).astype(np.uint8), shapes, depth)

@@ -33,7 +33,7 @@ def training_losses(trainer: BaseTrainer, per_sample: bool) -> Losses:
     Returns:
         (Callable): Model to an iterator of scalar losses.
     """
-    batch, count = batch_to_measure(trainer.args), trainer.args.prune_batches
+    batch, count = batch_to_measure(trainer.args), trainer.prune_args.prune_batches
     batch, count = (1, count * batch) if per_sample else (batch, count)
 
     def losses(pruned: nn.Module) -> Iterator[torch.Tensor]:
@@ -56,8 +56,8 @@ def training_images(trainer: BaseTrainer, model: nn.Module) -> Iterator[torch.Te
     Yields:
         (torch.Tensor): Images of shape (batch, C, H, W).
     """
-    args = trainer.args
-    for data in training_batches(trainer, model, batch_to_measure(args), args.prune_batches, "Batch norms"):
+    batch, count = batch_to_measure(trainer.args), trainer.prune_args.prune_batches
+    for data in training_batches(trainer, model, batch, count, "Batch norms"):
         yield data["img"]
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ultralytics.cfg import cfg2dict, get_cfg
-from ultralytics.cfg.compress.activation import PRUNE_CFG_PATH
-from ultralytics.cfg.compress.checks import is_sweep
+from ultralytics.cfg import get_cfg
+from ultralytics.cfg.compress.keys import get_prune_cfg, is_sweep, split
+from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.batches import training_images, training_losses
 from ultralytics.engine.compress.checks import (
     check_classes,
@@ -44,16 +44,14 @@ from ultralytics.engine.pruning.ranking.sensitivity import limits_from
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOGGER, YAML, colorstr
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
 
 if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer
-
-PRUNE_KEYS = tuple(YAML.load(PRUNE_CFG_PATH))
+    pass
 
 
-class Compressor:
+class Compressor(PruneArguments):
     """Prunes a trained model and has it fine-tuned; stands before a task's stock trainer among the bases of a class.
 
     Attributes:
@@ -61,7 +59,7 @@ class Compressor:
         trainer (type): The task's stock trainer, for the base training of a YAML model.
         sparsifier (type): The task's `Sparsifier`.
         finetuner (type): The task's `Finetuner`.
-        save_dir (Path): Run folder: args.yaml, stages.yaml, report.json, weights/prune.pt.
+        save_dir (Path): Run folder: args.yaml, compress.yaml, stages.yaml, report.json, weights/prune.pt.
         pruned (Path): The pruned weights.
         stages (Stages): Which stages are complete.
         metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
@@ -88,32 +86,47 @@ class Compressor:
             ModuleNotFoundError: If 'budget' needs a package that is not installed.
             FileNotFoundError: If 'resume' is set and there is no run to resume, or a file is missing.
         """
-        given = {**({} if cfg is DEFAULT_CFG else cfg2dict(cfg)), **(overrides or {})}
-        defaults = {k: v for k, v in cfg2dict(DEFAULT_CFG).items() if k != "imgsz"}  # stock trainers have their own
-        overrides = {**defaults, **given, "mode": "compress", "task": self.task}
-        resume = bool(overrides.get("resume"))
         self.changed: dict[str, Any] = {}
-        if resume:
-            overrides, self.changed = resumed_arguments(overrides, given)
-        overrides["data"] = find_data(overrides.get("data"))
-        overrides["model"] = check_model(overrides.get("model"), self.task)
-        args = get_cfg(cfg, overrides)
-        check_sparsity(args)
-        COSTS[args.budget].check()
-        if args.distill_model:
-            load_named("distill_model", args.distill_model)
-        if is_sweep(overrides.get("speed_up")):
-            raise ValueError(
-                f"'speed_up={overrides['speed_up']}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
-                "Give a compressor one speed_up."
-            )
+        self.resumed = False
         super().__init__(cfg, overrides, _callbacks)
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
-        self.stages = Stages(self.save_dir, resume, self.changed)
-        if not resume:  # with exist_ok, there may be another run's
+        self.stages = Stages(self.save_dir, self.resumed, self.changed)
+        if not self.resumed:  # with exist_ok, there may be another run's
             (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)
+
+    def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+        """Check the arguments against each other and against their files; of a run to resume, take its own.
+
+        Args:
+            cfg (dict[str, Any]): Configuration.
+            overrides (dict[str, Any]): Its overrides.
+
+        Returns:
+            (dict[str, Any]): All arguments of training.
+        """
+        given = {**cfg, **overrides}
+        defaults = {k: v for k, v in DEFAULT_CFG_DICT.items() if k != "imgsz"}  # stock trainers have their own
+        args = {**defaults, **given, "mode": "compress", "task": self.task}
+        self.resumed = bool(args["resume"])
+        if self.resumed:
+            args, self.changed = resumed_arguments(args, {**given, **self.given})
+            args, own = split(args)
+            self.prune_args = get_prune_cfg(own)
+        args["data"] = find_data(args["data"])
+        args["model"] = check_model(args["model"], self.task)
+        get_cfg(overrides=args)
+        check_sparsity(self.prune_args, args["model"])
+        if is_sweep(self.prune_args.speed_up):
+            raise ValueError(
+                f"'speed_up={self.prune_args.speed_up}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
+                "Give a compressor one speed_up."
+            )
+        COSTS[self.prune_args.budget].check()
+        if args["distill_model"]:
+            load_named("distill_model", args["distill_model"])
+        return args
 
     def compress(self) -> str:
         """Run every stage up to the pruned weights, skipping those that are complete.
@@ -145,7 +158,7 @@ class Compressor:
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
         files = {"dense": dense}
-        if needs_sparsity(self.args):
+        if needs_sparsity(self.prune_args):
             self._check_target(model)
             files["sparse"] = self._sparse(dense)
         if not self.stages.result("prune"):
@@ -158,8 +171,8 @@ class Compressor:
 
     def _check_target(self, model: nn.Module) -> None:
         """Refuse a target in FLOPs that is out of reach before a training, rather than after it."""
-        if self.args.budget == "flops":
-            check_target(model, Budget.from_args(self.args), METHODS[self.args.prune_method].needs_norms)
+        if self.prune_args.budget == "flops":
+            check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
 
     def finetune(self) -> Path:
         """Fine-tune the pruned weights in a folder beside this run's.
@@ -174,36 +187,36 @@ class Compressor:
 
     def _sparse(self, dense: Path) -> Path:
         """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
-        if self.args.sl_model:
-            return Path(self.args.sl_model)
-        own = {"epochs": self.args.sl_epochs, "distill_model": None}  # distillation belongs to the fine-tuning
-        args = {**self._training_args("sparsify", str(dense)), **sl_hyperparameters(self.args.sl_hyp), **own}
+        if self.prune_args.sl_model:
+            return Path(self.prune_args.sl_model)
+        own = {"epochs": self.prune_args.sl_epochs, "distill_model": None}  # distillation belongs to the fine-tuning
+        args = {**self._training_args("sparsify", str(dense)), **sl_hyperparameters(self.prune_args.sl_hyp), **own}
         return self._train("sparsify", self.sparsifier, args)
 
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
         model, _ = load_checkpoint(weights, device=self.device)
-        method = METHODS[self.args.prune_method]
+        method = METHODS[self.prune_args.prune_method]
         losses = training_losses(self, method.per_sample) if method.needs_gradients else None
         limits = self._limits(model, losses)
         pruned, record = prune_model(
             model,
-            Budget.from_args(self.args, limits),
-            prune_method=self.args.prune_method,
+            Budget.from_args(self.all_args, limits),
+            prune_method=self.prune_args.prune_method,
             losses=losses,
-            iterative_steps=self.args.iterative_steps,
+            iterative_steps=self.prune_args.iterative_steps,
             seed=self.args.seed,
         )
-        if self.args.recalibrate:
+        if self.prune_args.recalibrate:
             recalibrate(pruned, training_images(self, pruned))
-        record = replace(record, recalibrated=self.args.recalibrate, run=str(self.save_dir))
+        record = replace(record, recalibrated=self.prune_args.recalibrate, run=str(self.save_dir))
         save_pruned(self.pruned, pruned, record, vars(self.args))
         self.stages.complete("prune", self.pruned)
 
     def _limits(self, model: nn.Module, losses: Losses | None) -> dict[str, float]:
         """Map the sensitivity, if asked for, and return how much each group may lose by it."""
-        largest_drop = self.args.sensitivity_drop
-        if not self.args.sensitivity and largest_drop is None:
+        largest_drop = self.prune_args.sensitivity_drop
+        if not self.prune_args.sensitivity and largest_drop is None:
             return {}
         self.stages.begin("sensitivity", self.save_dir)
         metric = MAIN_METRIC[self.args.task]
@@ -217,26 +230,20 @@ class Compressor:
         if result := self.stages.result(stage):
             LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
             return result
-        last, folder = self.stages.last(stage), self.stages.folder(stage)
+        last = self.stages.last(stage)
         if last is None:
+            folder = self.stages.folder(stage)
             own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
-            run = self._trainer(trainer, {**args, **own})
+            run = trainer(overrides={**args, **own}, _callbacks=self.callbacks)
             self.stages.begin(stage, run.save_dir)
             run.train()
+            last = Path(run.save_dir) / LAST
         elif not training_ended(last):
-            self._trainer(trainer, {"resume": str(last), **self.changed}).train()
-        folder = self.stages.folder(stage)
-        best = folder / "weights" / "best.pt"
-        self.stages.complete(stage, best if best.exists() else folder / LAST)
-        return self.stages.result(stage)
-
-    def _trainer(self, trainer: Callable, overrides: dict[str, Any]) -> BaseTrainer:
-        """Return a training stage, a stock class without this mode's keys, which DDP workers may not know."""
-        run = trainer(overrides=overrides, _callbacks=self.callbacks)
-        if trainer is self.trainer:
-            for key in PRUNE_KEYS:
-                vars(run.args).pop(key, None)
-        return run
+            trainer(overrides={"resume": str(last), **self.changed}, _callbacks=self.callbacks).train()
+        best = last.with_name("best.pt")
+        weights = best if best.exists() else last
+        self.stages.complete(stage, weights)
+        return weights
 
     def _training_args(self, stage: str, model: str) -> dict[str, Any]:
         """Return the arguments of a training stage: this run's, with a folder beside this run's."""
@@ -244,6 +251,7 @@ class Compressor:
         prefix, found, number = name.rpartition("-prune")
         name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
         own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
-        if stage != "base":
+        if stage != "base":  # which a stock trainer does
+            own |= vars(self.prune_args)
             own["pretrained"] = True  # the weights that the stage before it has left
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}

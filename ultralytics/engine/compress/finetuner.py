@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.cfg import cfg2dict
+from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks import check_model, find_data, is_yaml, load_named
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
@@ -22,13 +22,13 @@ from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
 
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
 
-class Finetuner(LoggedTrainer):
+class Finetuner(PruneArguments, LoggedTrainer):
     """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class.
 
     Attributes:
@@ -36,22 +36,24 @@ class Finetuner(LoggedTrainer):
     """
 
     task: str
+    accumulate: int
 
-    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
-        """Check that the model is a pruned one, and set up a stock training run.
+    def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+        """Check that the model is a pruned one, and find its teacher or the run to resume.
 
         Args:
-            cfg (str | dict | SimpleNamespace): Configuration.
-            overrides (dict, optional): Overrides of the configuration; 'resume=True' continues the newest run of
-                this 'project' and 'name', if there is one.
-            _callbacks (dict, optional): Callbacks.
+            cfg (dict[str, Any]): Configuration.
+            overrides (dict[str, Any]): Its overrides; 'resume=True' continues the newest run of this 'project' and
+                'name', if there is one.
+
+        Returns:
+            (dict[str, Any]): Overrides without defaults, which would take the place of a resumed run's own.
 
         Raises:
             ValueError: If 'model' is not a pruned checkpoint.
             FileNotFoundError: If 'model' or 'distill_model' does not exist.
         """
-        args = {**cfg2dict(DEFAULT_CFG), **cfg2dict(cfg), **(overrides or {}), "task": self.task}
-        overrides = dict(overrides or {})  # no defaults among them: they would take the place of a resumed run's own
+        args = {**DEFAULT_CFG_DICT, **cfg, **overrides, "task": self.task}
         if args["resume"] is True:
             overrides |= run_to_resume(args)
         if not overrides.get("resume", args["resume"]):
@@ -65,9 +67,9 @@ class Finetuner(LoggedTrainer):
                 )
             if args["distill_model"]:
                 load_named("distill_model", args["distill_model"])
-            elif args["distill"]:
+            elif self.prune_args.distill:
                 overrides["distill_model"] = find_teacher(pruned)
-        super().__init__(cfg, overrides, _callbacks)
+        return overrides
 
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""

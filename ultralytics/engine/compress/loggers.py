@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.utils.callbacks import add_integration_callbacks
 
 
-class LoggedTrainer:
+class LoggedTrainer(StockTrainer):
     """Gives a trainer the loggers that are enabled in Ultralytics' settings; stands first among a class's bases.
 
     Ultralytics itself gives them to classes with 'Trainer' in their name alone, which those of the article have not.

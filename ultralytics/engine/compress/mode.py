@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
 import torch
 
-from ultralytics.cfg.compress.checks import is_sweep
+from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg
 from ultralytics.engine.compress.checks import is_yaml
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.sweep import sweep
@@ -16,7 +17,20 @@ from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.report.build import REPORT_FILE
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import YAML, checks
+from ultralytics.utils import checks
+
+COMPRESSORS = {  # model class: task: module and class
+    "YOLO": {
+        "detect": ("ultralytics.models.yolo.detect.compress", "DetectionCompressor"),
+        "segment": ("ultralytics.models.yolo.segment.compress", "SegmentationCompressor"),
+        "pose": ("ultralytics.models.yolo.pose.compress", "PoseCompressor"),
+        "obb": ("ultralytics.models.yolo.obb.compress", "OBBCompressor"),
+        "classify": ("ultralytics.models.yolo.classify.compress", "ClassificationCompressor"),
+        "semantic": ("ultralytics.models.yolo.semantic.compress", "SemanticSegmentationCompressor"),
+        "depth": ("ultralytics.models.yolo.depth.compress", "DepthCompressor"),
+    },
+    "RTDETR": {"detect": ("ultralytics.models.rtdetr.compress", "RTDETRCompressor")},
+}
 
 
 def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kwargs: Any) -> dict:
@@ -36,11 +50,9 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     """
     yolo._check_is_pytorch_model()
     find_ends(yolo.model)
-    try:
-        compressor = compressor or yolo.task_map[yolo.task]["compressor"]
-    except KeyError:
-        raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.") from None
-    args = YAML.load(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
+    compressor = compressor or find_compressor(yolo)
+    check_names(kwargs)
+    args = load_cfg(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
     args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
     args["model"] = checks.check_model_file_from_stem(args["model"])  # the command line's yolov8n is yolov8n.pt
     args |= {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
@@ -56,6 +68,25 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
     report = best.parents[1] / REPORT_FILE
     return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def find_compressor(yolo: Model) -> type[Compressor]:
+    """Return the compressor class of a model's task, which is imported for it.
+
+    Args:
+        yolo (Model): A `YOLO` or `RTDETR` object, or one of a class derived from them.
+
+    Returns:
+        (type): Compressor class.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for family in type(yolo).__mro__:
+        if place := COMPRESSORS.get(family.__name__, {}).get(yolo.task):
+            module, name = place
+            return getattr(importlib.import_module(module), name)
+    raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.")
 
 
 def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def map_sensitivity(
     rows = measure_sensitivity(
         model,
         validation_of(trainer, model, key),
-        METHODS[trainer.args.prune_method],
+        METHODS[trainer.prune_args.prune_method],
         losses,
         trainer.args.seed,
         known=[*known] or read_rows(file),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.budget.selection import select_units
@@ -22,7 +23,7 @@ from ultralytics.engine.pruning.report.sparsity_plot import append_distribution,
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.nn.extra_modules import prunable_copy
-from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 DISTRIBUTION_FILE = "sparsity.csv"
@@ -31,7 +32,7 @@ SHARE_STEP = 0.05  # sparsity is compared in steps of this
 SHARE_WORTH = 1000.0  # fitness that a step of sparsity outweighs, whatever the task measures
 
 
-class Sparsifier(LoggedTrainer):
+class Sparsifier(PruneArguments, LoggedTrainer):
     """Adds a sparsity regulariser to a task's stock trainer, before which it stands among the bases of a class.
 
     Which epoch becomes best.pt: the sparsest, and among equally sparse ones the fittest. Sparsity is the share of units
@@ -42,24 +43,22 @@ class Sparsifier(LoggedTrainer):
         regulariser (Regulariser): What is added to the gradients.
     """
 
-    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
-        """Set up a stock training run.
+    best_fitness: float | None
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Complete the arguments of the run, then check them before there is a folder.
 
         Args:
-            cfg (str | dict | SimpleNamespace): Configuration.
-            overrides (dict, optional): Overrides of the configuration; 'prune_method', 'reg', 'reg_decay',
-                'reg_decay_type', 'reg_decay_step' and 'delta_reg' are read besides the keys of training, and by methods
-                that train towards a target the keys of pruning.
-            _callbacks (dict, optional): Callbacks.
+            overrides (dict[str, Any]): Overrides of training's keys.
 
         Raises:
             ValueError: If the method has no regulariser, or the run distils.
         """
-        super().__init__(cfg, overrides, _callbacks)
-        if METHODS[self.args.prune_method].regulariser is None:
+        super().check_resume(overrides)
+        if METHODS[self.prune_args.prune_method].regulariser is None:
             names = ", ".join(name for name, method in METHODS.items() if method.regulariser)
             raise ValueError(
-                f"'prune_method={self.args.prune_method}' has no sparsity training. Methods that have: {names}."
+                f"'prune_method={self.prune_args.prune_method}' has no sparsity training. Methods that have: {names}."
             )
         if self.args.distill_model:
             raise ValueError(
@@ -71,8 +70,8 @@ class Sparsifier(LoggedTrainer):
     def strength(self) -> float:
         """Return the regulariser's strength at this moment."""
         if self.regulariser.GROWS:
-            return self.args.reg + self.args.delta_reg * self.ema.updates
-        return reg_at(self.epoch, self.epochs, self.args)
+            return self.prune_args.reg + self.prune_args.delta_reg * self.ema.updates
+        return reg_at(self.epoch, self.epochs, self.prune_args)
 
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
@@ -86,13 +85,13 @@ class Sparsifier(LoggedTrainer):
         self.optimizer.register_step_pre_hook(self._add_gradients)
         LOGGER.info(
             f"{colorstr('sparsity:')} {type(self.regulariser).__name__} on {len(self.regulariser.units):,} units for "
-            f"prune_method={self.args.prune_method}"
+            f"prune_method={self.prune_args.prune_method}"
         )
 
     def _build_regulariser(self, file: Path) -> Regulariser:
         """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
         chosen = torch.load(file, map_location=self.device) if file.exists() else None
-        regulariser = build_regulariser(unwrap_model(self.model), self.args, chosen)
+        regulariser = build_regulariser(unwrap_model(self.model), self.all_args, chosen)
         if chosen is None and regulariser.doomed is not None:
             with written_whole(file) as temporary:
                 torch.save(regulariser.doomed.cpu(), temporary)
@@ -141,7 +140,7 @@ class Sparsifier(LoggedTrainer):
         plot_sparsity(
             self.save_dir / DISTRIBUTION_FILE,
             self.csv,
-            f"{self.args.prune_method}: {self.regulariser.NAME}",
+            f"{self.prune_args.prune_method}: {self.regulariser.NAME}",
             self.regulariser.SMALL,
             on_plot=self.on_plot,
         )
@@ -164,9 +163,10 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
         ValueError: If a target is needed and out of reach.
     """
     method = METHODS[args.prune_method]
+    assert method.regulariser is not None  # a Sparsifier takes no other method
     graph = Graph(prunable_copy(model), method.needs_norms)
     units = Units(graph)
-    if method.regulariser.NEEDS_TARGET and doomed is None:
+    if method.trains_towards_target and doomed is None:
         budget = Budget.from_args(args)
         formula = COSTS[budget.budget](model, budget.imgsz).formula(graph)
         scores = score_groups(graph.model, graph.groups, method)

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import check_cfg, check_dict_alignment
+from ultralytics.cfg import check_cfg
+from ultralytics.cfg.compress.keys import check, check_names, split
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, YAML, colorstr
+from ultralytics.utils import LOGGER, YAML, colorstr
 
 SL_HYP = Path(__file__).resolve().parents[2] / "cfg" / "hyp.scratch.sl.yaml"
 SAME_ARCHITECTURE = ("backbone", "head", "scale", "width_multiple", "depth_multiple")  # of a model's YAML
@@ -21,11 +22,12 @@ def needs_sparsity(args: SimpleNamespace) -> bool:
     return METHODS[args.prune_method].regulariser is not None
 
 
-def check_sparsity(args: SimpleNamespace) -> None:
+def check_sparsity(args: SimpleNamespace, model: str | Path) -> None:
     """Check the keys of the sparsity training against each other and against their files.
 
     Args:
-        args (SimpleNamespace): Arguments of a compress run, each of them valid by itself.
+        args (SimpleNamespace): Keys of the compress mode, each of them valid by itself.
+        model (str | Path): The model that is to be pruned.
 
     Raises:
         ValueError: If a method that needs sparsity training would get none, or 'sl_model' is no such model.
@@ -40,14 +42,14 @@ def check_sparsity(args: SimpleNamespace) -> None:
             )
         return
     sl_hyperparameters(args.sl_hyp)
-    if METHODS[args.prune_method].regulariser.NEEDS_TARGET and args.sensitivity_drop is not None:
+    if METHODS[args.prune_method].trains_towards_target and args.sensitivity_drop is not None:
         raise ValueError(
             f"'sensitivity_drop={args.sensitivity_drop}' does not go with 'prune_method={args.prune_method}', which "
             "chooses the channels before its sparsity training, when their sensitivity is not known yet. Leave it out, "
             "or choose another method."
         )
     if args.sl_model:
-        _check_sl_model(args.sl_model, args.model)
+        _check_sl_model(args.sl_model, model)
     elif not args.sl_epochs:
         raise ValueError(
             f"'prune_method={args.prune_method}' needs sparsity training but 'sl_epochs={args.sl_epochs}'. Set "
@@ -78,11 +80,13 @@ def sl_hyperparameters(sl_hyp: Any) -> dict[str, Any]:
         raise FileNotFoundError(f"'sl_hyp={sl_hyp}' does not exist. 'sl_hyp' must be a YAML file of training keys.")
     try:
         hyp = YAML.load(file)
-        check_dict_alignment(DEFAULT_CFG_DICT, hyp)
-        check_cfg(hyp)
+        check_names(hyp)
+        stock, own = split(hyp)
+        check_cfg(stock)
+        check(own)
     except (SyntaxError, TypeError, ValueError) as error:
         raise type(error)(f"'sl_hyp={file}' is invalid: {error}") from error
-    return hyp
+    return {**stock, **own}
 
 
 def _check_sl_model(sl_model: Any, model: str | Path) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.cfg import get_save_dir
+from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML, colorstr
@@ -134,11 +135,10 @@ def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> tuple
             f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
             f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
         )
-    saved = YAML.load(run / "args.yaml")
+    saved = {**YAML.load(run / "args.yaml"), **load_prune_args(run)}
     changed = YAML.load(run / STAGES_FILE).get(CHANGED, {})
     changed |= {k: given[k] for k in RESUME_MAY_CHANGE if k in given and given[k] != saved[k]}
     ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
-    if ignored:
-        LOGGER.warning(f"resume ignores {', '.join(f'{k}={v}' for k, v in ignored.items())}: the run keeps its own")
+    warn_of_ignored(ignored)
     LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
     return {**saved, **changed, "save_dir": str(run), "resume": False}, changed

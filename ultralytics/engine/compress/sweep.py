@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.cfg.compress.checks import sweep_targets
+from ultralytics.cfg import get_save_dir
+from ultralytics.cfg.compress.keys import check, sweep_targets
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.evaluation import MAIN_METRIC
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
@@ -49,12 +49,12 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
         ValueError: If a target is not valid or out of reach.
         FileNotFoundError: If 'resume' is set and there is no sweep to resume.
     """
-    get_cfg(overrides={"speed_up": args["speed_up"]})  # checks every target
+    check({"speed_up": args["speed_up"]})  # every target
     if args.get("save_dir"):
         raise ValueError(
             f"'save_dir={args['save_dir']}' is one folder, and a sweep needs several. Use project and name."
         )
-    name, targets = args["name"], sorted(sweep_targets(args), reverse=True)
+    name, targets = args["name"], sorted(sweep_targets(args["speed_up"]), reverse=True)
     folder, begun = sweep_folder(args)
     runs: dict[float, Compressor] = {}
     shared: dict[str, Any] = {}
@@ -77,7 +77,7 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
                 (folder / RUNS_FILE).unlink()
             raise
         report = json.loads((run.save_dir / REPORT_FILE).read_text(encoding="utf-8"))
-        shared, metrics = what_targets_share(report, run.args.prune_method)
+        shared, metrics = what_targets_share(report, run.prune_args.prune_method)
         if "sparse" in metrics or "sparse" not in report["rows"]:
             sensitivity = read_rows(run.save_dir / SENSITIVITY_FILE)
     results = {}
@@ -134,7 +134,7 @@ def what_targets_share(report: dict, method: str) -> tuple[dict[str, Any], dict[
     """
     rows = report["rows"]
     args, known = {"model": rows["dense"]["weights"]}, ["dense"]
-    if "sparse" in rows and not METHODS[method].regulariser.NEEDS_TARGET:
+    if "sparse" in rows and not METHODS[method].trains_towards_target:
         args["sl_model"] = rows["sparse"]["weights"]
         known.append("sparse")
     return args, {name: {k: rows[name][k] for k in report["metrics"]} for name in known}

@@ -3,7 +3,8 @@
 
 The way of a model: `graph` (which channels go together) → `ranking` (what a channel is worth) → `budget` (how many each
 layer keeps) → `surgery` (slice the layers) → `checkpoint`. `prune.prune_model` walks it. Rooms import only from rooms
-after them in the list `report`, `ranking`, `budget`, (`checkpoint`, `latency`, `sparsity`, `surgery`), `graph`.
+after them in the list `report`, `ranking`, `budget`, (`latency`, `sparsity`, `surgery`), `checkpoint`, `graph`, as
+`tests/test_rooms.py` checks.
 """
 
 from importlib import import_module

@@ -61,6 +61,6 @@ class PrunableForm(nn.Module):
 
 def blank(stock: type[nn.Module]) -> nn.Module:
     """Return a stock block without layers; its own constructor would initialise weights that are replaced at once."""
-    block = stock.__new__(stock)
+    block = nn.Module.__new__(stock)
     nn.Module.__init__(block)
     return block

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import FAST, build_model
 
-from ultralytics.cfg.compress.checks import CHOICES
+from ultralytics.cfg.compress.keys import CHOICES
 from ultralytics.engine.pruning import prune as prune_module
 from ultralytics.engine.pruning.budget import costs
 from ultralytics.engine.pruning.budget.costs import COSTS, FlopsCost

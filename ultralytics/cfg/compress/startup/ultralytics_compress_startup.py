@@ -12,7 +12,6 @@ WATCHED = (
     "ultralytics.cfg",
     "ultralytics.data.utils",
     "ultralytics.engine.model",
-    "ultralytics.models.yolo.model",
     "ultralytics.models.yolo.detect.train",
     "ultralytics.models.yolo.segment.train",
     "ultralytics.models.yolo.pose.train",
@@ -20,13 +19,18 @@ WATCHED = (
     "ultralytics.models.yolo.classify.train",
     "ultralytics.models.yolo.semantic.train",
     "ultralytics.models.yolo.depth.train",
-    "ultralytics.models.rtdetr.model",
     "ultralytics.models.rtdetr.train",
 )
 
 
 class ActivationFinder:
-    """Meta path finder that lets the finders after it find Ultralytics and hooks the watched modules."""
+    """Meta path finder that lets the finders after it find Ultralytics and hooks the watched modules.
+
+    Attributes:
+        failed (bool): The overlay does not go with this Ultralytics, which has been said.
+    """
+
+    failed = False
 
     def find_spec(self, name, path=None, target=None):
         """Return the spec of Ultralytics or, hooked, of a watched module; None for any other."""
@@ -61,17 +65,53 @@ def activate_after(loader, name):
 
 
 def activate(name):
-    """Activate the overlay for the module `name`, unless this Ultralytics (say, another checkout) has no overlay."""
+    """Activate the overlay for the module `name`, unless this Ultralytics (say, another checkout) has no overlay.
+
+    Whatever goes wrong, the import that brought us here must go on as if we were not installed.
+    """
+    import importlib
+
+    if ActivationFinder.failed:
+        return
+    try:
+        if has_overlay():
+            importlib.import_module(ACTIVATION).apply(name)
+    except Exception as error:  # noqa: BLE001 somebody's import of Ultralytics, which our faults must not stop
+        ActivationFinder.failed = True
+        give_up(error)
+
+
+def has_overlay():
+    """Return True if this Ultralytics has the overlay."""
     import importlib.util
 
     try:
-        has_overlay = importlib.util.find_spec(ACTIVATION) is not None
+        return importlib.util.find_spec(ACTIVATION) is not None
     except ModuleNotFoundError as error:
         if error.name not in {"ultralytics.cfg", "ultralytics.cfg.compress"}:  # something that the overlay needs
             raise
+        return False
+
+
+def give_up(error):
+    """Undo what has been activated so far and say so, in Ultralytics' log or, should it lack one, as a warning."""
+    if activation := sys.modules.get(ACTIVATION):
+        activation.give_up(error)
         return
-    if has_overlay:
-        importlib.import_module(ACTIVATION).apply(name)
+    from importlib.metadata import version
+
+    message = (
+        f"ultralytics-compress {version('ultralytics-compress')} is off: it could not be imported beside Ultralytics "
+        f"{version('ultralytics')} ({type(error).__name__}: {error}). Ultralytics works as without it."
+    )
+    try:
+        from ultralytics.utils import LOGGER
+    except ImportError:
+        import warnings
+
+        warnings.warn(message, stacklevel=2)
+    else:
+        LOGGER.warning(message)
 
 
 sys.meta_path.insert(0, ActivationFinder())

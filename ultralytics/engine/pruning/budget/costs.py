@@ -152,7 +152,7 @@ class LatencyCost:
         The 10th percentiles count, which other work of the machine disturbs less than the medians. How long the dense
         model takes shows whether it was disturbed: now, and they are measured again, or when it was timed first.
         """
-        attempts = []
+        attempts: list[dict[str, Timing]] = []
         while len(attempts) < ATTEMPTS:
             attempts.append(self.measure({"dense": self.dense, "pruned": pruned}, self.imgsz, self.device))
             if attempts[-1]["dense"].low <= self.whole * (1 + NOISE):
@@ -202,4 +202,4 @@ class OnnxCost(LatencyCost):
             )
 
 
-COSTS = {"flops": FlopsCost, "onnx": OnnxCost, "pytorch": PyTorchCost}
+COSTS: dict[str, type[FlopsCost] | type[LatencyCost]] = {"flops": FlopsCost, "onnx": OnnxCost, "pytorch": PyTorchCost}

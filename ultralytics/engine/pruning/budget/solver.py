@@ -190,7 +190,7 @@ def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: floa
         return [_nearest(c.counts, len(c.scores) - g) for c, g in zip(coupled, gone)]
 
     def fits(counts: Sequence[int]) -> bool:
-        return formula(per_group(coupled, counts)) <= limit
+        return bool(formula(per_group(coupled, counts)) <= limit)
 
     low, high = 0, len(line)
     while low < high:

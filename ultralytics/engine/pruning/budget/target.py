@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from ultralytics.cfg.compress.checks import INT_MIN, check_prune_cfg
+from ultralytics.cfg.compress.keys import check
 from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.graph.groups import Group
 
@@ -40,11 +40,9 @@ class Budget:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_prune_cfg({name: getattr(self, name) for name in ("speed_up", "max_sparsity")})
+        check({name: getattr(self, name) for name in ("speed_up", "global_pruning", "round_to", "max_sparsity")})
         if self.budget not in COSTS:
             raise ValueError(f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}.")
-        if self.round_to < INT_MIN["round_to"]:
-            raise ValueError(f"'round_to={self.round_to}' is an invalid value. 'round_to' must be 1 or more.")
 
     @classmethod
     def from_args(cls, args: SimpleNamespace, limits: Mapping[str, float] | None = None) -> Budget:

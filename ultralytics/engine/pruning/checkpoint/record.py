@@ -7,20 +7,17 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-import ultralytics
-from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress import __version__, versions
 from ultralytics.engine.pruning.files import sha256
 
 RECORD = "pruning"  # attribute of a pruned model that holds the record
 SCHEMA = 1  # of the record; 0 are those of version 0.1.0, which had no number
-KINDS = {  # field: type of its values, for fields that are mappings
+KINDS: dict[str, type | tuple[type, ...]] = {  # field: type of its values, for fields that are mappings
     "gflops": (int, float),
     "parameters": int,
     "left_dense": str,
@@ -74,7 +71,7 @@ class Record:
     iterative_steps: int = 1
     recalibrated: bool = False
     run: str = ""
-    versions: dict[str, str] = field(default_factory=lambda: versions())
+    versions: dict[str, str] = field(default_factory=versions)
     date: str = field(default_factory=lambda: datetime.now().astimezone().isoformat())
     schema: int = SCHEMA
 
@@ -146,19 +143,15 @@ def dense_yaml(model: nn.Module) -> dict[str, Any]:
     return deepcopy(Record.of(model).yaml if is_pruned(model) else model.yaml)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a cut depends on."""
-    return {
-        "ultralytics-compress": __version__,
-        "ultralytics": ultralytics.__version__,
-        "torch": str(torch.__version__),
-        "torch-pruning": version("torch-pruning"),
-    }
-
-
 def _fits(value: Any, kind: str, of: type | tuple[type, ...] | None) -> bool:
     """Return True for a value of a kind, and if it is a mapping, of names to values of the other."""
-    kinds = {"str": str, "int": int, "bool": bool, "float": (int, float), "dict": dict}
+    kinds: dict[str, Any] = {
+        "str": str,
+        "int": int,
+        "bool": bool,
+        "float": (int, float),
+        "dict": dict,
+    }
     if not isinstance(value, kinds[kind]) or (kind in {"int", "float"} and isinstance(value, bool)):
         return False
     return of is None or all(isinstance(k, str) and isinstance(v, of) for k, v in value.items())

@@ -128,7 +128,7 @@ class Graph:
             group, obstacle = (None, obstacle) if obstacle else self._build(conv, touched)
             if group and self._needs_norms and not group.has_norms():
                 group, obstacle = None, "it has no batch norm, by whose scale the method ranks"
-            if obstacle:
+            if group is None:
                 makers = (m for m, axis in touched if axis == "out" and isinstance(m, MAKERS))
                 self.dense.update({self.names[m]: obstacle for m in makers if self.names[m] not in self.dense})
             else:
@@ -208,7 +208,7 @@ class Graph:
             unit_of = {channel: units[root_channel] for channel, root_channel in pairs}
             slices.append(Slice(layer, axis, torch.tensor(channels), torch.tensor([unit_of[c] for c in channels])))
         group = Group(self.names[root], max(units.values()) + 1, slices)
-        partial = set()  # layers that read a part of the units
+        partial: set[nn.Module] = set()  # layers that read a part of the units
         for convs in self._halved:
             if any((conv, "in") in touched for conv in convs):
                 if group.shared_out(convs) is None:

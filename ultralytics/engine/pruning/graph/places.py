@@ -26,14 +26,17 @@ def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, torch.Tensor]]:
     branches = {}
     for prefix, form in model.named_modules():
         if isinstance(form, PrunableForm):
-            for branch, (stock, index) in form.stock_outputs().items():
-                branches[f"{prefix}.{branch}"] = f"{prefix}.{stock}", index
+            for part, (stock, index) in form.stock_outputs().items():
+                branches[f"{prefix}.{part}"] = f"{prefix}.{stock}", index
     places = {}
     for name, layer in model.named_modules():
         if type(layer) in SLICED:
             branch = next((b for b in branches if name == b or name.startswith(f"{b}.")), None)
-            stock, index = branches.get(branch, (branch, torch.arange(outputs(layer))))
-            places[layer] = (name if branch is None else stock + name.removeprefix(branch)), index
+            if branch is None:
+                places[layer] = name, torch.arange(outputs(layer))
+            else:
+                stock, index = branches[branch]
+                places[layer] = stock + name.removeprefix(branch), index
     return places
 
 

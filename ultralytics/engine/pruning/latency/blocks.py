@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -46,5 +47,5 @@ def block_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device
         for index, block in enumerate(model.model):
             list(watch(name, index, block))
     with torch.no_grad():
-        take_turns({name: lambda m=m: m(image) for name, m in fused.items()}, device, "Latency of blocks")
+        take_turns({name: partial(m, image) for name, m in fused.items()}, device, "Latency of blocks")
     return {name: {label: Timing.of(t[WARMUP:]).low for label, t in blocks.items()} for name, blocks in times.items()}

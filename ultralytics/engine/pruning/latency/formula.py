@@ -40,7 +40,7 @@ class LatencyFormula:
         of = np.array([names.index(stock) for stock in parts.values()])
         self._sum_of_parts = (of[:, None] == np.arange(len(names))).astype(float)  # outputs of the parts add up
         self._first_part = [int(np.argmax(of == i)) for i in range(len(names))]  # all parts read the same inputs
-        self._times = _stacked([sum(table.curve(s, "out") for s in shapes[name]) for name in names])
+        self._times = _stacked([np.sum([table.curve(s, "out") for s in shapes[name]], axis=0) for name in names])
         self._shares = _stacked([np.mean([_share_by_inputs(s, table) for s in shapes[name]], axis=0) for name in names])
         self._every = np.arange(len(names))
         self.rest = rest

@@ -31,12 +31,12 @@ def time_in_pytorch(shapes: Sequence[ConvShape], device: torch.device) -> list[f
     Returns:
         (list[float]): Milliseconds of each, the fastest of some runs.
     """
-    layout = {"memory_format": memory_format(device)}
+    layout = memory_format(device)
     times = []
     with torch.no_grad(), inference_settings():
         for shape in shapes:
-            module = _module(shape).to(device).eval().to(**layout)
-            image = torch.rand(1, *_input_size(shape), device=device).to(**layout)
+            module = _module(shape).to(device).eval().to(memory_format=layout)
+            image = torch.rand(1, *_input_size(shape), device=device).to(memory_format=layout)
             runs = []
             for _ in range(WARMUP + REPEATS):
                 begin = synchronized_time(device)

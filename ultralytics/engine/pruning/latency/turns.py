@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,12 +49,12 @@ def latency_ratio(dense: Timing, pruned: Timing) -> float | None:
 
 @inference_settings()
 def take_turns(
-    runs: dict[str, Callable[[], None]], device: torch.device, description: str, repeats: int = REPEATS
+    runs: Mapping[str, Callable[[], Any]], device: torch.device, description: str, repeats: int = REPEATS
 ) -> dict[str, Timing]:
     """Time functions in turns, so that a drift of the machine's speed affects all of them alike.
 
     Args:
-        runs (dict[str, Callable]): Name to function.
+        runs (Mapping[str, Callable]): Name to function.
         device (torch.device): Device to wait for before and after each run.
         description (str): What the progress bar says.
         repeats (int): Timed rounds.

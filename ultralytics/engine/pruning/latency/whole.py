@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from copy import deepcopy
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def pytorch_latency(models: dict[str, nn.Module], imgsz: int, device: torch.devi
         (dict[str, Timing]): Name to milliseconds.
     """
     image = image_for(models, imgsz, device)
-    runs = {name: lambda m=m: m(image) for name, m in as_inference(models, device).items()}
+    runs = {name: partial(m, image) for name, m in as_inference(models, device).items()}
     with torch.no_grad():
         return take_turns(runs, device, "Latency in PyTorch")
 
@@ -67,7 +68,7 @@ def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device 
                 file = Exporter(overrides=settings)(model=copy)
             session, feed = open_session(file, threads)
             torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
-            runs[name] = lambda session=session, feed=feed: session.run(None, feed)
+            runs[name] = partial(session.run, None, feed)
         return take_turns(runs, torch.device("cpu"), "Latency in ONNX Runtime")
 
 

@@ -199,7 +199,8 @@ def _mean_scale(group: Group, measure: Callable[[torch.Tensor], torch.Tensor]) -
             f"no batch norm belongs to the outputs of '{group.name}', and this prune_method ranks by batch norm "
             "scales: choose another, i.e. prune_method=lamp."
         )
-    totals = sum(_to_units(s, measure(s.layer.weight.detach()), group.size) for s in norms)
+    none = torch.zeros(group.size, dtype=torch.float64)
+    totals = sum((_to_units(s, measure(s.layer.weight.detach()), group.size) for s in norms), none)
     return totals / (sum(len(s.channels) for s in norms) / group.size)
 
 

@@ -36,6 +36,11 @@ class Method(NamedTuple):
     needs_norms: bool = False
     regulariser: type[regularisers.Regulariser] | None = None
 
+    @property
+    def trains_towards_target(self) -> bool:
+        """Return True if the sparsity training shrinks what the target will remove, chosen before it."""
+        return self.regulariser is not None and self.regulariser.NEEDS_TARGET
+
 
 METHODS = {
     "lamp": Method(criteria.lamp, "layer-adaptive magnitude", "Lee et al. 2021, arXiv 2010.07611"),

@@ -35,6 +35,8 @@ def score_groups(
         ValueError: If there are no losses, or a score is not finite.
     """
     if method.needs_gradients:
+        if losses is None:
+            raise ValueError("'losses' is missing: this method ranks by gradients of the model's losses.")
         scores = _average_over_losses(model, groups, method, losses)
     else:
         settings = {"seed": seed} if method.needs_seed else {}

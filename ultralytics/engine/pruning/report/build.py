@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ SCHEMA = 2  # layout of report.json; 1 had no number, medians for latencies and 
 
 def build_report(
     models: dict[str, nn.Module],
-    files: dict[str, str | Path],
+    files: Mapping[str, str | Path],
     metrics: dict[str, dict[str, float]],
     imgsz: int,
     device: torch.device,
@@ -42,7 +42,7 @@ def build_report(
 
     Args:
         models (dict[str, nn.Module]): Name of the row to model, unfused: 'dense', 'pruned' and others.
-        files (dict[str, str | Path]): Name of the row to checkpoint.
+        files (Mapping[str, str | Path]): Name of the row to checkpoint.
         metrics (dict[str, dict[str, float]]): Name of the row to its validation metrics.
         imgsz (int): Image size in pixels for the latency.
         device (torch.device): Where the latency is measured.
@@ -126,8 +126,9 @@ def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callabl
         on_plot (Callable, optional): Is told the path of each picture.
     """
     pictures = draw_report(report, folder) if plots else {}
-    for picture in pictures.values() if on_plot else ():
-        on_plot(picture)
+    if on_plot:
+        for picture in pictures.values():
+            on_plot(picture)
     with written_whole(folder / "report.html") as temporary:
         temporary.write_text(report_page(report, pictures), encoding="utf-8")
     write_json(folder / REPORT_FILE, report)  # last: it is what tells a resumed run that the report is complete

@@ -163,4 +163,5 @@ class GrowingL2(UnitNorm):
 
     def pull(self, model: nn.Module, strength: float) -> torch.Tensor:
         """Return λ for the units to be removed, 0 for the others."""
+        assert self.doomed is not None  # NEEDS_TARGET
         return min(strength, self.CEILING) * self.doomed.float()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -30,11 +30,11 @@ def channels_to_keep(model: nn.Module, groups: Sequence[Group], units: Sequence[
     masks: dict[nn.Module, dict[str, torch.Tensor]] = {}
     for m in model.modules():
         if type(m) in SLICED:
-            masks[m] = {"out": torch.ones(outputs(m), dtype=bool)}
+            masks[m] = {"out": torch.ones(outputs(m), dtype=torch.bool)}
             if not isinstance(m, nn.BatchNorm2d):
-                masks[m]["in"] = torch.ones(inputs(m), dtype=bool)
+                masks[m]["in"] = torch.ones(inputs(m), dtype=torch.bool)
     for group, kept in zip(groups, units):
-        keep = torch.zeros(group.size, dtype=bool)
+        keep = torch.zeros(group.size, dtype=torch.bool)
         keep[kept] = True
         for s in group.slices:
             masks[s.layer][s.axis][s.channels] = keep[s.units]
@@ -122,7 +122,7 @@ def match_rep_conv(block: RepConv) -> None:
     block.g = block.conv1.conv.groups
 
 
-SLICERS = {
+SLICERS: dict[type[nn.Module], Callable[..., None]] = {
     nn.Conv2d: slice_conv,
     nn.ConvTranspose2d: slice_conv_transpose,
     nn.Linear: slice_linear,

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What is built from a clean checkout holds what it must, and says what it is."""
+
+import email
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ultralytics.cfg.compress import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+LEFT_OUT = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*_cache", ".venv", "build", "dist", "runs")
+BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+
+
+def build(kind, project, folder):
+    """Return what a build hook makes in a folder."""
+    command = [sys.executable, "-c", BUILD, kind, str(folder)]
+    printed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+    return folder / printed.splitlines()[-1]
+
+
+def list_files(*folders):
+    """List files of the checkout, relative to its root."""
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file()]
+    return {file.relative_to(ROOT).as_posix() for file in files if "__pycache__" not in file.parts}
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """Return the unpacked source distribution."""
+    folder = tmp_path_factory.mktemp("sdist")
+    shutil.copytree(ROOT, folder / "checkout", ignore=LEFT_OUT)
+    with tarfile.open(build("build_sdist", folder / "checkout", folder)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / f"ultralytics_compress-{__version__}"
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """Return the wheel that is built from the source distribution, opened."""
+    with zipfile.ZipFile(build("build_wheel", sdist, tmp_path_factory.mktemp("wheel"))) as archive:
+        yield archive
+
+
+def test_source_distribution_can_be_tested_and_developed(sdist):
+    needed = list_files("ultralytics", "tests", "benchmarks") | {
+        *("setup.py", "pyproject.toml", "compress.py", ".ci/run", ".pre-commit-config.yaml"),
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "NOTICE"),
+    }
+    assert {name for name in needed if not (sdist / name).is_file()} == set()
+
+
+def test_wheel_has_the_overlay_the_startup_hook_and_nothing_else(wheel):
+    name = f"ultralytics_compress-{__version__}"
+    startup = "ultralytics/cfg/compress/startup/"
+    overlay = {file for file in list_files("ultralytics") if not file.startswith(startup)}
+    hook = {f"{name}.data/purelib/{file.removeprefix(startup)}" for file in list_files(startup)}
+    assert {file for file in wheel.namelist() if not file.startswith(f"{name}.dist-info/")} == overlay | hook
+
+
+def test_metadata(wheel):
+    metadata = email.message_from_bytes(wheel.read(f"ultralytics_compress-{__version__}.dist-info/METADATA"))
+    assert metadata["Version"] == __version__
+    assert metadata["License-Expression"] == "AGPL-3.0-or-later"
+    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
+    assert f"Programming Language :: Python :: {metadata['Requires-Python'].removeprefix('>=')}" in metadata.get_all(
+        "Classifier"
+    )
+
+
+def test_licence_is_there_in_full(wheel):
+    text = wheel.read(f"ultralytics_compress-{__version__}.dist-info/licenses/LICENSE").decode()
+    assert "GNU AFFERO GENERAL PUBLIC LICENSE\n                       Version 3" in text
+    assert "13. Remote Network Interaction" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_extras_build_with_what_the_build_system_asks_for():
+    (pinned,) = re.findall(r'^requires = \["(setuptools.+?)"\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert f'"{pinned}"' in (ROOT / "setup.py").read_text()

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The command line of the compress mode, read by Ultralytics' own parser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, load_cfg
+from ultralytics.utils import LOGGER, YAML, checks
+
+EXAMPLE = """
+    Make a trained model smaller and faster by structured pruning, then fine-tune it:
+        yolo compress model=path/to/best.pt data=coco8.yaml speed_up=2.0 epochs=100
+"""
+AFTERWARDS: dict[str, Callable[[], None]] = {  # Ultralytics' special commands that say more with this package
+    "cfg": lambda: YAML.print(KEYS_FILE),
+    "version": lambda: LOGGER.info(f"ultralytics-compress {__version__}"),
+}
+
+
+class Parsed(Exception):
+    """A command on its way out of Ultralytics' entrypoint, at the place where its run would begin."""
+
+    def __init__(self, model: Any, arguments: dict[str, Any]):
+        """Keep the model and the arguments."""
+        super().__init__()
+        self.model, self.arguments = model, arguments
+
+
+def run(cfg: ModuleType, entrypoint: Callable, debug: str) -> None:
+    """Run a `yolo` command: a compress run by itself, anything else as Ultralytics does.
+
+    The parser knows the keys of the compress mode while it reads such a command, and at no other time.
+
+    Args:
+        cfg (ModuleType): `ultralytics.cfg`.
+        entrypoint (Callable): Its entrypoint.
+        debug (str): The command line, by default that of the process.
+    """
+    words = (debug.split(" ") if debug else cfg.ARGV)[1:]
+    if words == ["compress"]:
+        LOGGER.info(EXAMPLE)
+        return
+    if mode_of(cfg, words) != "compress":
+        entrypoint(debug)
+        if after := AFTERWARDS.get(words[0].lower().lstrip("-")) if words else None:
+            after()
+        return
+    try:
+        with keys_known(cfg):
+            entrypoint(debug)
+        return  # a special command, i.e. 'yolo compress help'
+    except Parsed as command:
+        model, arguments = command.model, command.arguments
+    model.compress(**arguments)
+
+
+def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
+    """Return the mode of a command: the last one named, else the one in its configuration file.
+
+    Args:
+        cfg (ModuleType): `ultralytics.cfg`.
+        words (list[str]): The command without 'yolo'.
+
+    Returns:
+        (str | None): Mode, or None if it is not there or its file cannot be found, which Ultralytics reports.
+    """
+    try:
+        words = [word.removeprefix("--").removesuffix(",") for word in cfg.merge_equals_args(words)]
+    except SyntaxError:
+        return None
+    for word in reversed(words):
+        if (mode := word.removeprefix("mode=")) in cfg.MODES:
+            return mode
+    files = [word.removeprefix("cfg=") for word in words if word.startswith("cfg=")]
+    file = files and checks.check_file(files[-1], download=False, hard=False)
+    return YAML.load(file).get("mode") if file else None
+
+
+@contextmanager
+def keys_known(cfg: ModuleType) -> Iterator[None]:
+    """Let Ultralytics' parser know the keys of the compress mode, and stop it before the run."""
+    from ultralytics.engine.model import Model
+
+    class WholeYAML(YAML):
+        """Reads the args.yaml of a compress run with the file beside it."""
+
+        @classmethod
+        def load(cls, file, append_filename=False):
+            return load_cfg(file)
+
+    def stop(self, **arguments):
+        raise Parsed(self, arguments)
+
+    known = {**cfg.DEFAULT_CFG_DICT, **DEFAULTS}
+    places = [(cfg, "DEFAULT_CFG_DICT", known), (cfg, "YAML", WholeYAML), (Model, "compress", stop)]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
+    for owner, name, value in places:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)

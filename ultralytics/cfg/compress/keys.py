@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Keys that the compress mode adds to those of training, with their types, ranges and choices.
+
+Ultralytics' own tables do not know them: a run takes them off its arguments with `split`, and its own namespace of them
+comes from `get_prune_cfg`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ultralytics.cfg import check_dict_alignment
+from ultralytics.utils import DEFAULT_CFG_DICT, YAML, IterableSimpleNamespace
+
+KEYS_FILE = Path(__file__).with_name("default.yaml")  # names, defaults and descriptions
+COMPRESS_FILE = "compress.yaml"  # a run's values, beside its args.yaml
+DEFAULTS: dict[str, Any] = YAML.load(KEYS_FILE)
+
+
+class Kind(NamedTuple):
+    """Types that a key of some type takes, and what Ultralytics says of others."""
+
+    types: tuple[type, ...]
+    sentence: str
+
+
+class Range(NamedTuple):
+    """Which values of a key are valid."""
+
+    holds: Callable[[Any], bool]
+    text: str
+
+
+KINDS = {
+    float: Kind((int, float), "Valid '{k}' types are int (i.e. '{k}=0') or float (i.e. '{k}=0.5')"),
+    int: Kind((int,), "'{k}' must be an int (i.e. '{k}=8')"),
+    bool: Kind((bool,), "'{k}' must be a bool (i.e. '{k}=True' or '{k}=False')"),
+    str: Kind((str,), "'{k}' must be a str."),
+    Path: Kind((str, Path), "'{k}' must be the path of a file."),
+}
+TYPES = {
+    **dict.fromkeys(("speed_up", "max_sparsity", "sensitivity_drop", "reg", "reg_decay", "delta_reg"), float),
+    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
+    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
+    **dict.fromkeys(("prune_method", "budget", "reg_decay_type"), str),
+    **dict.fromkeys(("sl_hyp", "sl_model"), Path),
+}
+POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
+NOT_NEGATIVE = Range(lambda v: v >= 0, "must not be negative")
+RANGES = {
+    "speed_up": Range(lambda v: v > 1.0, "must be greater than 1.0"),
+    "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
+    "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
+    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "reg_decay_step"), POSITIVE),
+    **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop"), NOT_NEGATIVE),
+}
+CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import torch-pruning
+    "prune_method": (
+        *("group_taylor", "lamp", "l1", "random", "group_norm", "group_hessian"),
+        *("slim", "group_slim", "group_sl", "growing_reg"),
+    ),
+    "budget": ("flops", "onnx", "pytorch"),
+    "reg_decay_type": ("constant", "linear", "step"),
+}
+
+
+def split(args: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the keys of the compress mode from all others.
+
+    Args:
+        args (Mapping[str, Any]): Arguments.
+
+    Returns:
+        stock (dict[str, Any]): What Ultralytics knows.
+        own (dict[str, Any]): Keys of the compress mode, unchecked.
+    """
+    stock = {k: v for k, v in args.items() if k not in DEFAULTS}
+    return stock, {k: v for k, v in args.items() if k in DEFAULTS}
+
+
+def check_names(args: Mapping[str, Any]) -> None:
+    """Refuse arguments that are neither Ultralytics' nor the compress mode's, with Ultralytics' hint.
+
+    Args:
+        args (Mapping[str, Any]): Arguments.
+
+    Raises:
+        SyntaxError: If there is another one.
+    """
+    check_dict_alignment({**DEFAULT_CFG_DICT, **DEFAULTS}, dict(args))
+
+
+def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
+    """Return all keys of the compress mode, as Ultralytics' `get_cfg` returns those of training.
+
+    Args:
+        overrides (Mapping[str, Any]): Keys of the compress mode that are not to have their default.
+
+    Returns:
+        (IterableSimpleNamespace): Checked values.
+
+    Raises:
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of its range or none of the known names.
+    """
+    values = {**DEFAULTS, **overrides}
+    check(values)
+    return IterableSimpleNamespace(**values)
+
+
+def load_cfg(file: str | Path) -> dict[str, Any]:
+    """Return the arguments of a YAML; those of a compress run are in two files, its args.yaml and what lies beside.
+
+    Args:
+        file (str | Path): File.
+
+    Returns:
+        (dict[str, Any]): Arguments, unchecked.
+    """
+    args = YAML.load(file)
+    own = Path(file).with_name(COMPRESS_FILE)
+    whole = Path(file).name == "args.yaml" and args.get("mode") == "compress" and own.is_file()
+    return {**YAML.load(own), **args} if whole else args
+
+
+def check(values: dict[str, Any]) -> None:
+    """Check values of the compress mode as `check_cfg` checks those of training: whole floats become ints in place.
+
+    Args:
+        values (dict[str, Any]): Keys of the compress mode.
+
+    Raises:
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is not finite, out of its range or none of the known names.
+    """
+    for key, value in values.items():
+        if key == "speed_up" and is_sweep(value):
+            for target in sweep_targets(value):
+                check({key: target})
+        elif value is not None:
+            values[key] = _checked(key, value)
+        elif DEFAULTS[key] is not None:
+            raise TypeError(f"'{key}=None' is invalid. '{key}' must not be None.")
+
+
+def _checked(key: str, value: Any) -> Any:
+    """Return one value in its type."""
+    kind = KINDS[TYPES[key]]
+    if TYPES[key] is int and isinstance(value, float) and value.is_integer():  # 1e2 on the command line
+        value = int(value)
+    if not isinstance(value, kind.types):
+        sentence = kind.sentence.format(k=key)
+        raise TypeError(f"'{key}={value}' is of invalid type {type(value).__name__}. {sentence}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"'{key}={value}' is an invalid value. '{key}' must be a finite number.")
+    if key in RANGES and not RANGES[key].holds(value):
+        raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RANGES[key].text}.")
+    if key in CHOICES and value not in CHOICES[key]:
+        raise ValueError(f"'{key}={value}' is invalid. Valid '{key}' values are {', '.join(CHOICES[key])}.")
+    return value
+
+
+def is_sweep(speed_up: Any) -> bool:
+    """Return True for a list of targets."""
+    return isinstance(speed_up, (list, tuple))
+
+
+def sweep_targets(speed_up: list | tuple) -> list:
+    """Return the targets of a sweep.
+
+    Args:
+        speed_up (list | tuple): Value of 'speed_up'.
+
+    Returns:
+        (list): Targets, unchecked.
+
+    Raises:
+        ValueError: If there is none, or one is there twice.
+    """
+    if not speed_up or any(target in speed_up[:i] for i, target in enumerate(speed_up)):
+        raise ValueError(f"'speed_up={speed_up}' is an invalid value. A sweep needs one target or more, all different.")
+    return list(speed_up)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The compress mode as one function whose keys an editor completes and `help` names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ultralytics.engine.model import Model
+
+PruneMethod = Literal[
+    "group_taylor",
+    "lamp",
+    "l1",
+    "random",
+    "group_norm",
+    "group_hessian",
+    "slim",
+    "group_slim",
+    "group_sl",
+    "growing_reg",
+]
+
+
+def compress(
+    model: str | Path | Model,
+    *,
+    data: str | Path,
+    prune_method: PruneMethod = "group_taylor",
+    global_pruning: bool = True,
+    speed_up: float | Sequence[float] = 2.0,
+    budget: Literal["flops", "onnx", "pytorch"] = "flops",
+    round_to: int = 8,
+    max_sparsity: float = 1.0,
+    iterative_steps: int = 1,
+    prune_batches: int = 16,
+    sensitivity: bool = False,
+    sensitivity_drop: float | None = None,
+    recalibrate: bool = True,
+    distill: bool = True,
+    sl_epochs: int = 0,
+    sl_hyp: str | Path | None = None,
+    sl_model: str | Path | None = None,
+    reg: float = 0.0005,
+    reg_decay: float = 0.01,
+    reg_decay_type: Literal["constant", "linear", "step"] = "linear",
+    reg_decay_step: int = 10,
+    delta_reg: float = 0.0001,
+    **training: Any,
+) -> dict[str, Any]:
+    """Prune a model to `speed_up` and fine-tune it: `YOLO(model).compress(...)` with every key spelled out.
+
+    Args:
+        model (str | Path | Model): Trained .pt file, .yaml file (which is trained first), or a `YOLO` object, which
+            holds the fine-tuned model afterwards, except after a sweep.
+        data (str | Path): Data set of the fine-tuning.
+        prune_method (str): How channels are ranked.
+        global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
+        speed_up (float | Sequence[float]): Target: cost of the dense model over cost of the pruned one, above 1;
+            several make a sweep.
+        budget (str): What `speed_up` counts: FLOPs, or milliseconds of one image, measured in ONNX Runtime on the CPU
+            or in PyTorch on `device`.
+        round_to (int): Keep a multiple of this many channels per layer.
+        max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
+        iterative_steps (int): Cuts on the way to the target, with new gradients before each.
+        prune_batches (int): Training batches for gradients and batch norm statistics.
+        sensitivity (bool): Before pruning, validate with each layer pruned alone.
+        sensitivity_drop (float, optional): Largest drop of the main metric that a layer may cause alone.
+        recalibrate (bool): Measure the batch norm statistics anew after the cut.
+        distill (bool): Fine-tune with the dense model as the teacher.
+        sl_epochs (int): Epochs of sparsity training, for methods that need one.
+        sl_hyp (str | Path, optional): YAML of training keys that hold in the sparsity training alone.
+        sl_model (str | Path, optional): Checkpoint of an earlier sparsity training, which replaces it.
+        reg (float): Strength of the regulariser, once per optimizer step.
+        reg_decay (float): Share of `reg` left in the last epoch (linear), or factor of each step (step).
+        reg_decay_type (str): Schedule of the strength.
+        reg_decay_step (int): Epochs between two decays of a step schedule.
+        delta_reg (float): Growth of the strength per optimizer step with growing_reg.
+        **training (Any): Ultralytics' training keys, i.e. epochs, imgsz, batch, device, project, name, resume.
+
+    Returns:
+        (dict): The report, as in report.json; of all targets for a sweep.
+
+    Raises:
+        SyntaxError: If a key is unknown.
+        ValueError: If a value is invalid, or the target cannot be reached.
+
+    Examples:
+        >>> from ultralytics.engine.compress import compress
+        >>> report = compress("best.pt", data="coco8.yaml", speed_up=2.0, epochs=100)
+    """
+    keys = {name: value for name, value in locals().items() if name not in {"model", "training"}}
+    if "cfg" in training:
+        raise ValueError(
+            f"'cfg={training['cfg']}' is not an argument of compress(), whose own keys would override the file. Use "
+            "YOLO(model).compress(cfg=...) instead."
+        )
+
+    from ultralytics import YOLO
+    from ultralytics.cfg.compress.activation import activate
+    from ultralytics.engine.compress.mode import compress_model
+
+    activate()  # a drop-in copy has no start-up hook
+    yolo = YOLO(model) if isinstance(model, (str, Path)) else model
+    return compress_model(yolo, **keys, **training)
+
+
+def method_signature() -> inspect.Signature:
+    """Return the signature of `compress` as a method of a `YOLO` object, where the data set has a default too."""
+    model, data, *keys = inspect.signature(compress).parameters.values()
+    compressor = inspect.Parameter("compressor", model.kind, default=None, annotation="type[Compressor] | None")
+    data = data.replace(default=None, annotation="str | Path | None")
+    return inspect.Signature([model.replace(name="self", annotation=model.empty), compressor, data, *keys])

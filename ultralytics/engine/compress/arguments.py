@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Keys of the compress mode in a trainer: beside the arguments of training, in a namespace and a file of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ultralytics.cfg import cfg2dict
+from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, split
+from ultralytics.engine.compress.stock import StockTrainer
+from ultralytics.engine.pruning.files import written_whole
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK, YAML, IterableSimpleNamespace, colorstr
+
+CARRIED = "compress"  # event that never happens, whose list of callbacks takes the keys to DDP workers
+
+
+class PruneArguments(StockTrainer):
+    """Keeps the keys of the compress mode off `args`, which stock code reads; stands before a task's stock trainer.
+
+    Ultralytics writes `args` to args.yaml and to checkpoints, and checks them in validators and in the workers of a
+    distributed training: it would refuse keys that it does not know.
+
+    Attributes:
+        prune_args (SimpleNamespace): All keys of the compress mode.
+        given (dict[str, Any]): Those among them that the caller has given.
+    """
+
+    args: SimpleNamespace
+    prune_args: SimpleNamespace
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        """Take the keys of the compress mode off the arguments and set up the stock trainer with the rest.
+
+        Args:
+            cfg (str | dict | SimpleNamespace): Configuration.
+            overrides (dict, optional): Overrides of the configuration; keys of the compress mode may be in both.
+            _callbacks (dict, optional): Callbacks.
+
+        Raises:
+            SyntaxError: If there is no such key.
+            TypeError: If a value is of the wrong type.
+            ValueError: If a value is out of range.
+        """
+        base = {} if cfg is DEFAULT_CFG else load_cfg(cfg) if isinstance(cfg, (str, Path)) else cfg2dict(cfg)
+        check_names({**base, **(overrides or {})})
+        (base, of_base), (overrides, of_overrides) = split(base), split(overrides or {})
+        carried = (_callbacks or {}).get(CARRIED, [{}])[0]  # in a DDP worker
+        self.given = {**carried, **of_base, **of_overrides}
+        self.prune_args = get_prune_cfg(self.given)
+        overrides = self.prepare(base, overrides)
+        super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
+        if RANK in {-1, 0}:
+            save_prune_args(self.save_dir, self.prune_args)
+            values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
+            LOGGER.info(f"{colorstr('compress:')} ultralytics-compress {__version__} {values}")
+        if self.ddp:  # workers get the class, the arguments, the model and the callbacks, after the folder was emptied
+            self.callbacks[CARRIED] = [dict(vars(self.prune_args))]
+
+    @property
+    def all_args(self) -> SimpleNamespace:
+        """Return the arguments of training and the keys of the compress mode together."""
+        return SimpleNamespace(**vars(self.args), **vars(self.prune_args))
+
+    def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+        """Check the arguments before there is a folder; subclasses add what they derive.
+
+        Args:
+            cfg (dict[str, Any]): Configuration, of training's keys.
+            overrides (dict[str, Any]): Its overrides.
+
+        Returns:
+            (dict[str, Any]): Overrides for the stock trainer.
+        """
+        return overrides
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Find the run to resume as the stock trainer does, and read its keys of the compress mode.
+
+        Args:
+            overrides (dict[str, Any]): Overrides of training's keys.
+        """
+        super().check_resume(overrides)
+        stock, old = split(vars(self.args))  # version 0.1.0 had all keys in one namespace
+        self.args = IterableSimpleNamespace(**stock)
+        if self.resume:
+            run = Path(self.args.resume).parents[1]
+            if (run / COMPRESS_FILE).exists():
+                old = load_prune_args(run)
+            elif not old:
+                LOGGER.warning(f"resume: '{run / COMPRESS_FILE}' is gone, its keys are those given now or defaults")
+            warn_of_ignored({k: v for k, v in self.given.items() if k in old and v != old[k]})
+            self.prune_args = get_prune_cfg({**self.given, **old})
+
+
+def save_prune_args(run: Path, prune_args: SimpleNamespace) -> None:
+    """Write the keys of the compress mode beside a run's args.yaml."""
+    with written_whole(run / COMPRESS_FILE) as temporary:
+        YAML.save(temporary, vars(prune_args))
+
+
+def load_prune_args(run: Path) -> dict[str, Any]:
+    """Return the keys of the compress mode of a run.
+
+    Args:
+        run (Path): Its folder.
+
+    Returns:
+        (dict[str, Any]): Values; of a run by version 0.1.0, those that are in its args.yaml.
+    """
+    file = run / COMPRESS_FILE
+    return split(YAML.load(file if file.exists() else run / "args.yaml"))[1]
+
+
+def warn_of_ignored(ignored: dict[str, Any]) -> None:
+    """Say which arguments a resumed run does not take."""
+    if ignored:
+        LOGGER.warning(f"resume ignores {', '.join(f'{k}={v}' for k, v in ignored.items())}: the run keeps its own")
