@@ -121,6 +121,8 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
 
         for key in DEFAULTS:  # version 0.1.0 has left them in checkpoints of plain trainings, which may be resumed
             vars(self.args).pop(key, None)
+        if is_pruned(weights) and cfg is None:
+            return keep_architecture(weights, self.data, self.args)
         if not has_pruned_yaml(cfg):
             return get_model(self, cfg, weights, verbose)
         others = isinstance(self.args.pretrained, (str, Path)) and not self.resume  # weights of another file
