@@ -81,7 +81,8 @@ TASKS = [
     "yolov8n-obb",
     "yolov8n-cls",
 ]
-YOLOV8 = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
+YOLOV8 = ["yolov8n", "yolov8s", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
+LARGE_YOLOV8 = ["yolov8m", "yolov8l", "yolov8x"]
 FAST = {"imgsz": 32, "epochs": 2, "batch": 4, "plots": False, "device": "cpu", "workers": 0, "speed_up": 2.0}
 
 
@@ -92,6 +93,12 @@ class Interrupted(Exception):
 def interrupt(*_):
     """Raise it: a callback, or what takes the place of a method."""
     raise Interrupted
+
+
+def also_slow(values, slow):
+    """Return parameters of which the last ones, larger ones or more of the same kind, are left out of the fast set."""
+    rows = [value if isinstance(value, tuple) else (value,) for value in slow]
+    return [*values, *(pytest.param(*row, marks=pytest.mark.slow) for row in rows)]
 
 
 def pytest_sessionfinish():
@@ -173,6 +180,15 @@ def best_pt(tiny_data, shared) -> str:
             keys = {k: v for k, v in FAST.items() if k != "speed_up"}
             YOLO("yolov8n.yaml").train(data=tiny_data, project=str(shared), name="dense", **keys)
     return str(best)
+
+
+@pytest.fixture
+def shallow_pt(tmp_path) -> str:
+    """A dense checkpoint of few layers, for what is done once a layer."""
+    shallow = YOLO("yolov3-tiny.yaml")
+    shallow.model = build_model("yolov3-tiny", nc=2)
+    shallow.save(tmp_path / "shallow.pt")
+    return str(tmp_path / "shallow.pt")
 
 
 @pytest.fixture

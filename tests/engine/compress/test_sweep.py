@@ -6,7 +6,7 @@ import json
 
 import cv2
 import pytest
-from conftest import FAST, Interrupted, interrupt
+from conftest import FAST, Interrupted, also_slow, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
@@ -139,7 +139,11 @@ def test_sparsity_training_is_shared_on_the_command_line(settings, tmp_path):
     assert (tmp_path / "l-sweep" / "sweep.json").exists()
 
 
-def test_sensitivity_map_is_shared(settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "method", "layers"), also_slow([("shallow_pt", "lamp", 10)], [("best_pt", "group_taylor", 20)])
+)
+def test_sensitivity_map_is_shared(request, settings, tmp_path, monkeypatch, model, method, layers):
+    settings = {**settings, "model": request.getfixturevalue(model), "prune_method": method}
     monkeypatch.setattr(sensitivity, "RATIOS", (0.5,))
     measured = []
     cut_copy = sensitivity.cut_copy
@@ -150,4 +154,4 @@ def test_sensitivity_map_is_shared(settings, tmp_path, monkeypatch):
     with pytest.raises(Interrupted):
         model.compress(**{**settings, "speed_up": [1.5, 2], "sensitivity": True, "plots": False}, name="s")
     maps = [(tmp_path / f"s-{target}x-prune" / "sensitivity.csv").read_bytes() for target in ("2", "1.5")]
-    assert maps[0] == maps[1] and len(maps[0].splitlines()) == len(measured) + 1 > 20
+    assert maps[0] == maps[1] and len(maps[0].splitlines()) == len(measured) + 1 > layers
