@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 from article_loop import prune_by_loop, record_of_loop
-from experiment import SETTINGS, Experiment, settings_of, spread
+from experiment import AS_CUT, SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, fetch_yolo11n, machine
 
 from ultralytics import YOLO
@@ -33,15 +33,14 @@ from ultralytics.models.yolo.detect.compress import DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML
 
-PLAIN = {"recalibrate": False, "distill": False}
 OURS = {
     "ours": {"prune_method": "group_taylor"},
     "alone": {"prune_method": "group_taylor", "distill": False},
-    "bare": {"prune_method": "group_taylor", **PLAIN},
+    "bare": {"prune_method": "group_taylor", **AS_CUT},
     "time": {"prune_method": "group_taylor", "budget": "onnx"},
     "lamp": {"prune_method": "lamp"},
-    "l1": {"prune_method": "l1", "global_pruning": False, **PLAIN},
-    "random": {"prune_method": "random", "global_pruning": False, **PLAIN},
+    "l1": {"prune_method": "l1", "global_pruning": False, **AS_CUT},
+    "random": {"prune_method": "random", "global_pruning": False, **AS_CUT},
 }
 LABELS = {
     "ours": "ours: `group_taylor`, recalibrated, distilled",

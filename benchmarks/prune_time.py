@@ -12,11 +12,12 @@ ratio of processor times is printed as well, for machines that have other work t
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
+import pstats
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
+from collections.abc import Callable
+from inspect import unwrap
 
 import torch
 from article_loop import prune_by_loop
@@ -24,48 +25,55 @@ from fetch import machine
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.engine.pruning import prune
-from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.selection import select_units
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.graph.groups import Graph
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
+from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
-PARTS = {  # name in the table: functions that `prune_model` calls
-    "forms": ("prunable_copy", "to_stock"),
-    "graph": ("Graph",),
-    "solver": ("FlopsFormula", "select_units"),
-    "cut": ("channels_to_keep", "cut"),
-    "verify": ("count_flops",),
+PARTS: dict[str, tuple[Callable, ...]] = {  # name in the table: what `prune_model` calls, none within another
+    "forms": (prunable_copy, to_stock),
+    "graph": (Graph.__init__,),
+    "solver": (FlopsFormula.__init__, select_units),
+    "cut": (channels_to_keep, cut),
+    "verify": (count_flops,),
 }
 
 
 def time_ours(model: nn.Module, speed_up: float, round_to: int) -> dict[str, float]:
-    """Return the seconds that `prune_model` takes, in all and in its parts, and the speed-up that it reaches."""
-    parts = dict.fromkeys(PARTS, 0.0)
-    with ExitStack() as stack:
-        for part, functions in PARTS.items():
-            for function in functions:
-                stack.enter_context(timed(function, part, parts))
-        begin, begin_cpu = time.perf_counter(), time.process_time()
-        _, record = prune.prune_model(model, Budget(speed_up, round_to=round_to), prune_method="lamp")
-        total, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    """Return the seconds that `prune_model` takes, in all and in its parts, and the speed-up that it reaches.
+
+    The parts are shares of a second run, since the profiler slows down what it watches.
+    """
+    budget = Budget(speed_up, round_to=round_to)
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    _, record = prune_model(model, budget, prune_method="lamp")
+    total, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    profile = cProfile.Profile()
+    profile.runcall(prune_model, model, budget, prune_method="lamp")
+    parts = {part: total * share for part, share in shares(profile).items()}
     rest = total - sum(parts.values())
     return {"seconds": total, "cpu": cpu, **parts, "scores and rest": rest, "reached": record.reached}
 
 
-@contextmanager
-def timed(function: str, part: str, parts: dict[str, float]) -> Iterator[None]:
-    """Add the time that a function of the pruning module takes to a part."""
-    original = getattr(prune, function)
+def shares(profile: cProfile.Profile) -> dict[str, float]:
+    """Return the share of the profiled time that each part took, with all that it calls.
 
-    def run(*args, **kwargs):
-        begin = time.perf_counter()
-        try:
-            return original(*args, **kwargs)
-        finally:
-            parts[part] += time.perf_counter() - begin
-
-    with patch.object(prune, function, run):
-        yield
+    Raises:
+        RuntimeError: If a function of the table was not called, so that the time of its part would be missing.
+    """
+    stats = pstats.Stats(profile)
+    seconds = {}
+    for part, functions in PARTS.items():
+        codes = [unwrap(function).__code__ for function in functions]
+        places = [(code.co_filename, code.co_firstlineno, code.co_name) for code in codes]
+        if missing := [name for *_, name in set(places) - stats.stats.keys()]:
+            raise RuntimeError(f"prune_model no longer calls {', '.join(missing)}, which PARTS has for '{part}'")
+        seconds[part] = sum(stats.stats[place][3] for place in places)  # cumulative
+    return {part: value / stats.total_tt for part, value in seconds.items()}
 
 
 def time_peer(model: nn.Module, speed_up: float, imgsz: int) -> dict[str, float]:
