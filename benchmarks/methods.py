@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment import AS_CUT, Experiment, settings_of, spread
-from fetch import machine
+from fetch import machine, markdown
 
 from ultralytics.engine.compress.sparsity_settings import sl_hyperparameters
 from ultralytics.engine.pruning.budget.target import Budget
@@ -97,18 +97,21 @@ def table(results: dict[str, Any], methods: list[str], seeds: list[int]) -> str:
             values = [value[key] for value in values]
         return spread(values)
 
-    lines = [f"Dense: mAP50-95 {over_seeds('dense')}", ""]
     heads = [f"{speed_up}x, {when}" for speed_up in TARGETS for when in ("after the cut", "fine-tuned")]
-    lines += [f"| method | {' | '.join(heads)} | pruning (s) |", "|---" * (len(heads) + 2) + "|"]
+    rows = []
     for method in methods:
         cells = [over_seeds(f"{method}-{t}", when) for t in TARGETS for when in ("pruned", "fine-tuned")]
         seconds = [runs[f"{method}-{t}-seed{seed}"]["prune_seconds"] for t in TARGETS for seed in seeds]
-        lines.append(f"| `{method}` | {' | '.join(cells)} | {spread(seconds)} |")
-    lines += ["", f"| method | {PROOF}x, no sparsity training | {PROOF}x, with |", "|---|---|---|"]
-    for method in with_strength(methods):
-        cells = [over_seeds(f"proof-{method}-{kind}") for kind in ("without", "with")]
-        lines.append(f"| `{method}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"`{method}`", *cells, spread(seconds)])
+    proofs = [
+        [f"`{method}`", *(over_seeds(f"proof-{method}-{kind}") for kind in ("without", "with"))]
+        for method in with_strength(methods)
+    ]
+    tables = [
+        markdown(["method", *heads, "pruning (s)"], rows),
+        markdown(["method", f"{PROOF}x, no sparsity training", f"{PROOF}x, with"], proofs),
+    ]
+    return "\n\n".join([f"Dense: mAP50-95 {over_seeds('dense')}", *tables])
 
 
 def main() -> None:
@@ -129,9 +132,9 @@ def main() -> None:
     experiment = Methods(out, settings, about)
     for seed in args.seeds:
         measure(experiment, args.methods, seed, args.sl_epochs)
-    markdown = table(experiment.results, args.methods, args.seeds)
-    (out / "results.md").write_text(f"{markdown}\n", encoding="utf-8")
-    LOGGER.info(f"{json.dumps(about)}\n\n{markdown}")
+    tables = table(experiment.results, args.methods, args.seeds)
+    (out / "results.md").write_text(f"{tables}\n", encoding="utf-8")
+    LOGGER.info(f"{json.dumps(about)}\n\n{tables}")
 
 
 if __name__ == "__main__":

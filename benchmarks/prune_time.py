@@ -21,7 +21,7 @@ from inspect import unwrap
 
 import torch
 from article_loop import prune_by_loop
-from fetch import machine
+from fetch import machine, markdown
 from torch import nn
 
 from ultralytics import YOLO
@@ -34,7 +34,7 @@ from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
-PARTS: dict[str, tuple[Callable, ...]] = {  # name in the table: what `prune_model` calls, none within another
+PARTS: dict[str, tuple[Callable, ...]] = {  # name in the table: what `prune_model` calls
     "forms": (prunable_copy, to_stock),
     "graph": (Graph.__init__,),
     "solver": (FlopsFormula.__init__, select_units),
@@ -62,18 +62,33 @@ def time_ours(model: nn.Module, speed_up: float, round_to: int) -> dict[str, flo
 def shares(profile: cProfile.Profile) -> dict[str, float]:
     """Return the share of the profiled time that each part took, with all that it calls.
 
+    What one function of the table calls of another one counts for the caller alone.
+
     Raises:
-        RuntimeError: If a function of the table was not called, so that the time of its part would be missing.
+        RuntimeError: If a function of the table was not called, so that the time of its part would be missing, or if
+            parts overlap in another way.
     """
     stats = pstats.Stats(profile)
-    seconds = {}
-    for part, functions in PARTS.items():
-        codes = [unwrap(function).__code__ for function in functions]
-        places = [(code.co_filename, code.co_firstlineno, code.co_name) for code in codes]
-        if missing := [name for *_, name in set(places) - stats.stats.keys()]:
-            raise RuntimeError(f"prune_model no longer calls {', '.join(missing)}, which PARTS has for '{part}'")
-        seconds[part] = sum(stats.stats[place][3] for place in places)  # cumulative
-    return {part: value / stats.total_tt for part, value in seconds.items()}
+    places = {part: [place_of(function) for function in functions] for part, functions in PARTS.items()}
+    every = {place for part in places.values() for place in part}
+    if missing := [name for *_, name in every - stats.stats.keys()]:
+        raise RuntimeError(f"prune_model no longer calls {', '.join(missing)}, which PARTS lists")
+    found = {part: sum(outermost(stats.stats[p], every) for p in own) / stats.total_tt for part, own in places.items()}
+    if (total := sum(found.values())) > 1:
+        raise RuntimeError(f"the functions that PARTS lists call each other: their times add up to {total:.0%}")
+    return found
+
+
+def place_of(function: Callable) -> tuple[str, int, str]:
+    """Return the key that a function has in a profile."""
+    code = unwrap(function).__code__
+    return code.co_filename, code.co_firstlineno, code.co_name
+
+
+def outermost(row: tuple, callers: set[tuple[str, int, str]]) -> float:
+    """Return the seconds of a row of a profile, cumulative, less those of calls by some functions."""
+    *_, seconds, called_by = row
+    return seconds - sum(timing[-1] for caller, timing in called_by.items() if caller in callers)
 
 
 def time_peer(model: nn.Module, speed_up: float, imgsz: int) -> dict[str, float]:
@@ -102,11 +117,9 @@ def seconds_of(run: dict[str, float]) -> float:
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the results as a Markdown table."""
     parts = [*PARTS, "scores and rest"]
-    lines = [
-        f"| model | ours (s) | {' | '.join(parts)} | reached "
-        "| torch-pruning (s) | steps | reached | ratio | CPU ratio |",
-        "|---" * (len(parts) + 8) + "|",
-    ]
+    headings = ["model", "ours (s)", *parts, "reached"]
+    headings += ["torch-pruning (s)", "steps", "reached", "ratio", "CPU ratio"]
+    rows = []
     for name, result in results.items():
         ours, peer = result["ours"], result.get("peer")
         cells = [name, f"{ours['seconds']:.2f}", *(f"{ours[part]:.2f}" for part in parts), f"{ours['reached']:.3f}"]
@@ -115,8 +128,8 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
             cells += [f"{peer[k] / ours[k]:.0f}x" for k in ("seconds", "cpu")]
         else:
             cells += ["-"] * 5
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(headings, rows)
 
 
 def main() -> None:

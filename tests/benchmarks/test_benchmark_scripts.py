@@ -106,7 +106,7 @@ def test_prune_time(benchmark, log):
 
 def test_prune_time_misses_a_function_that_is_not_called(benchmark, monkeypatch):
     parts = importlib.import_module("prune_time").PARTS
-    with pytest.raises(RuntimeError, match="prune_model no longer calls draw_scene, which PARTS has for 'forms'"):
+    with pytest.raises(RuntimeError, match="prune_model no longer calls draw_scene, which PARTS lists"):
         benchmark("prune_time", "--models", "yolov8n", "--repeats", 1, PARTS={**parts, "forms": (draw_scene,)})
 
 
