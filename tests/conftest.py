@@ -106,7 +106,7 @@ def pytest_sessionfinish():
     shutil.rmtree(CONFIG_DIR, ignore_errors=True)
 
 
-@functools.lru_cache(maxsize=8)  # the smallest model of a family is in use all over, and the largest are large
+@functools.lru_cache(maxsize=4)  # mostly yolov8n; the largest take a gigabyte
 def _built(name: str, nc: int) -> nn.Module:
     torch.manual_seed(0)
     task = "rtdetr" if "rtdetr" in name else guess_model_task(yaml_model_load(f"{name}.yaml"))
