@@ -49,7 +49,7 @@ def test_rows_hold_the_figures_of_each_target(best_pt):
 
     results = {1.5: report(0.4, 0.6, 5.0), 3.0: report(0.1, 0.5, 2.5)}
     rows = compare_targets(results, "mAP50-95", 32, torch.device("cpu"))["rows"]
-    keys = ("model", "mAP50-95 after the cut", "mAP50-95", "gflops", "speed_up", "parameters")
+    keys = ("model", "mAP50-95 after the cut", "mAP50-95", "gflops", "flops_ratio", "parameters")
     assert [tuple(row[key] for key in keys) for row in rows] == [
         ("dense", 0.7, 0.7, 8.0, 1.0, 300),
         ("1.5x", 0.4, 0.6, 5.0, 1.6, 100),
