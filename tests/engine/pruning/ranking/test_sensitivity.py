@@ -14,7 +14,6 @@ from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_r
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking import sensitivity
 from ultralytics.engine.pruning.ranking.criteria import lamp
@@ -54,8 +53,7 @@ def test_each_layer_is_pruned_alone(yolov8n, monkeypatch, ratios):
     assert row["drop"] == pytest.approx(rows[0]["accuracy"] - row["accuracy"])
     weights = yolov8n.model[5].conv.weight
     assert torch.equal(pruned.model[4].cv2.conv.weight, yolov8n.model[4].cv2.conv.weight)
-    prunable = prunable_copy(yolov8n)
-    group = next(g for g in Graph(prunable, example_image(prunable)).groups if g.name == NAME)
+    group = next(g for g in Graph(prunable_copy(yolov8n)).groups if g.name == NAME)
     strongest = lamp(group).topk(64).indices.sort().values
     assert torch.equal(pruned.model[5].conv.weight, weights[strongest])
 
