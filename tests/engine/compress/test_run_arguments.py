@@ -175,6 +175,7 @@ def test_report_that_an_interruption_has_cost_is_written_on_resume(settings, tmp
     resumed = YOLO(settings["model"]).compress(**settings, name="r", resume=True)
     assert resumed == json.loads((tmp_path / "r-finetune" / "report.json").read_text())
     assert resumed["rows"].keys() == report["rows"].keys()
+    assert resumed["rows"]["fine-tuned"]["weights"] == str(tmp_path / "r-finetune" / "weights" / "best.pt")
     for name, row in report["rows"].items():  # accuracies after one epoch are 0: what they are of has to be the same
         same = ("weights", "parameters", "gflops", "size_mb", "mAP50-95")
         assert [resumed["rows"][name][key] for key in same] == pytest.approx([row[key] for key in same])
