@@ -20,6 +20,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 
 METRICS = ("mAP50", "mAP50-95")
+AS_CUT = {"recalibrate": False, "distill": False}  # without what keeps the accuracy
 SHARED = {"optimizer": "AdamW", "cache": True, "plots": False, "workers": 0, "exist_ok": True}
 SETTINGS = {  # data: training arguments of experiments on it
     "trees": {**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001},

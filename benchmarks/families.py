@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from fetch import machine
+from fetch import machine, markdown
 from railway import stock_environment
 
 from ultralytics import RTDETR, YOLO
@@ -139,20 +139,18 @@ def check_stock(results: dict[str, dict], out: Path) -> None:
 
 def table(results: dict[str, dict]) -> str:
     """Return the results as a Markdown table."""
-    lines = [
-        "| model | task | FLOPs ratio | parameters ratio | groups | left whole | graph (s) | pruning (s) | oracle "
-        "| stock load | fuse | ONNX |",
-        "|---" * 12 + "|",
-    ]
+    headings = ["model", "task", "FLOPs ratio", "parameters ratio", "groups", "left whole", "graph (s)", "pruning (s)"]
+    headings += ["oracle", "stock load", "fuse", "ONNX"]
+    rows = []
     for name, row in results.items():
         if "error" in row:
-            lines.append(f"| {name} | | {row['error']} |" + " |" * 9)
+            rows.append([name, "", row["error"], *[""] * 9])
             continue
         cells = [name, row["task"], f"{row['reached']:.3f}", f"{row['parameters']:.2f}", f"{row['groups']}"]
         cells += [f"{row['whole']}", f"{row['graph_seconds']:.2f}", f"{row['seconds']:.2f}", f"{row['oracle']:.0e}"]
         cells += ["yes" if row["stock"] else "NO", f"{row['fuse']:.0e}", f"{row['onnx']:.0e}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(headings, rows)
 
 
 def main() -> None:
@@ -177,9 +175,8 @@ def main() -> None:
             file.write_text(json.dumps(results, indent=2), encoding="utf-8")
     results = {name: results[name] for name in MODELS if name in results}
     check_stock(results, out)
-    markdown = table(results)
-    (out / "results.md").write_text(f"{markdown}\n", encoding="utf-8")
-    LOGGER.info(f"\n{json.dumps(machine())}\n\n{markdown}")
+    (out / "results.md").write_text(f"{table(results)}\n", encoding="utf-8")
+    LOGGER.info(f"\n{json.dumps(machine())}\n\n{table(results)}")
 
 
 if __name__ == "__main__":

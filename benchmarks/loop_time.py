@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from article_loop import prune_by_loop
-from fetch import fetch_railway, machine
+from fetch import fetch_railway, machine, markdown
 from torch import nn
 from tree_crowns import build_data
 
@@ -57,12 +57,7 @@ def main() -> None:
         seconds = time.perf_counter() - begin
         reached = flops / count_flops(pruned)
         rows.append([label, f"{steps}", f"{reached:.3f}", f"{seconds:.1f}", f"{seconds / ours:.0f}x"])
-    lines = [
-        "| way | steps | reached | seconds | ratio |",
-        "|---|---|---|---|---|",
-        *(f"| {' | '.join(r)} |" for r in rows),
-    ]
-    table = "\n".join(lines)
+    table = markdown(["way", "steps", "reached", "seconds", "ratio"], rows)
     LOGGER.info(f"\n{json.dumps(machine())}, {args.imgsz} pixels, {torch.get_num_threads()} threads\n\n{table}")
 
 

@@ -15,8 +15,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiment import Experiment, settings_of, spread
-from fetch import machine
+from experiment import AS_CUT, Experiment, settings_of, spread
+from fetch import machine, markdown
 
 from ultralytics.engine.compress.sparsity_settings import sl_hyperparameters
 from ultralytics.engine.pruning.budget.target import Budget
@@ -66,15 +66,15 @@ class Methods(Experiment):
         return self.once(name, run)
 
 
-def measure(experiment: Methods, seed: int, sl_epochs: int) -> None:
-    """Train, prune and fine-tune everything for one seed."""
+def measure(experiment: Methods, methods: list[str], seed: int, sl_epochs: int) -> None:
+    """Train, prune and fine-tune by some methods for one seed."""
     dense = experiment.once(f"dense-seed{seed}", lambda: experiment.train(f"dense-seed{seed}", "yolov8n.yaml", seed))
-    for method in STRENGTHS:
+    for method in with_strength(methods):
         sparse = experiment.sparsify(method, dense["weights"], seed, PROOF, sl_epochs)
         for kind, weights in (("without", dense["weights"]), ("with", sparse)):
             experiment.cut(f"proof-{method}-{kind}-seed{seed}", method, weights, PROOF)
     for speed_up in TARGETS:
-        for method in METHODS:
+        for method in methods:
             keys: dict[str, Any] = {"prune_method": method, "speed_up": speed_up}
             if METHODS[method].regulariser:
                 keys["sl_model"] = experiment.sparsify(method, dense["weights"], seed, speed_up, sl_epochs)
@@ -82,7 +82,12 @@ def measure(experiment: Methods, seed: int, sl_epochs: int) -> None:
             experiment.once(name, lambda: experiment.prune_and_finetune(name, dense["weights"], seed, **keys))
 
 
-def table(results: dict[str, Any], seeds: list[int]) -> str:
+def with_strength(methods: list[str]) -> list[str]:
+    """Return those methods that have a sparsity training."""
+    return [method for method in methods if method in STRENGTHS]
+
+
+def table(results: dict[str, Any], methods: list[str], seeds: list[int]) -> str:
     """Return the results as Markdown tables: mean and range over the seeds."""
     runs = results["runs"]
 
@@ -92,22 +97,28 @@ def table(results: dict[str, Any], seeds: list[int]) -> str:
             values = [value[key] for value in values]
         return spread(values)
 
-    lines = [f"Dense: mAP50-95 {over_seeds('dense')}", ""]
     heads = [f"{speed_up}x, {when}" for speed_up in TARGETS for when in ("after the cut", "fine-tuned")]
-    lines += [f"| method | {' | '.join(heads)} | pruning (s) |", "|---" * (len(heads) + 2) + "|"]
-    for method in METHODS:
+    rows = []
+    for method in methods:
         cells = [over_seeds(f"{method}-{t}", when) for t in TARGETS for when in ("pruned", "fine-tuned")]
         seconds = [runs[f"{method}-{t}-seed{seed}"]["prune_seconds"] for t in TARGETS for seed in seeds]
-        lines.append(f"| `{method}` | {' | '.join(cells)} | {spread(seconds)} |")
-    lines += ["", f"| method | {PROOF}x, no sparsity training | {PROOF}x, with |", "|---|---|---|"]
-    lines += [f"| `{m}` | {over_seeds(f'proof-{m}-without')} | {over_seeds(f'proof-{m}-with')} |" for m in STRENGTHS]
-    return "\n".join(lines)
+        rows.append([f"`{method}`", *cells, spread(seconds)])
+    proofs = [
+        [f"`{method}`", *(over_seeds(f"proof-{method}-{kind}") for kind in ("without", "with"))]
+        for method in with_strength(methods)
+    ]
+    tables = [
+        markdown(["method", *heads, "pruning (s)"], rows),
+        markdown(["method", f"{PROOF}x, no sparsity training", f"{PROOF}x, with"], proofs),
+    ]
+    return "\n\n".join([f"Dense: mAP50-95 {over_seeds('dense')}", *tables])
 
 
 def main() -> None:
     """Measure every seed, and write results.json and results.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--epochs", type=int, default=25, help="epochs of the dense training and of every fine-tuning")
     parser.add_argument("--sl-epochs", type=int, default=25, help="epochs of every sparsity training")
@@ -115,15 +126,15 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    as_cut = {"recalibrate": False, "distill": False}  # the dense model has not converged
-    settings = {**settings_of("shapes", out, args.device), "epochs": args.epochs, "workers": 2, **as_cut}
+    settings = {**settings_of("shapes", out, args.device), "epochs": args.epochs, "workers": 2}
+    settings |= AS_CUT  # the dense model has not converged
     about = {**machine(), "settings": settings, "strengths": STRENGTHS, "sl_epochs": args.sl_epochs}
     experiment = Methods(out, settings, about)
     for seed in args.seeds:
-        measure(experiment, seed, args.sl_epochs)
-    markdown = table(experiment.results, args.seeds)
-    (out / "results.md").write_text(f"{markdown}\n", encoding="utf-8")
-    LOGGER.info(f"{json.dumps(about)}\n\n{markdown}")
+        measure(experiment, args.methods, seed, args.sl_epochs)
+    tables = table(experiment.results, args.methods, args.seeds)
+    (out / "results.md").write_text(f"{tables}\n", encoding="utf-8")
+    LOGGER.info(f"{json.dumps(about)}\n\n{tables}")
 
 
 if __name__ == "__main__":

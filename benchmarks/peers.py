@@ -20,8 +20,8 @@ from statistics import mean
 from typing import Any
 
 from article_loop import prune_by_loop, record_of_loop
-from experiment import SETTINGS, Experiment, settings_of, spread
-from fetch import fetch_railway, fetch_yolo11n, machine
+from experiment import AS_CUT, SETTINGS, Experiment, settings_of, spread
+from fetch import fetch_railway, fetch_yolo11n, machine, markdown
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.flops import count_flops
@@ -33,15 +33,14 @@ from ultralytics.models.yolo.detect.compress import DetectionFinetune
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML
 
-PLAIN = {"recalibrate": False, "distill": False}
 OURS = {
     "ours": {"prune_method": "group_taylor"},
     "alone": {"prune_method": "group_taylor", "distill": False},
-    "bare": {"prune_method": "group_taylor", **PLAIN},
+    "bare": {"prune_method": "group_taylor", **AS_CUT},
     "time": {"prune_method": "group_taylor", "budget": "onnx"},
     "lamp": {"prune_method": "lamp"},
-    "l1": {"prune_method": "l1", "global_pruning": False, **PLAIN},
-    "random": {"prune_method": "random", "global_pruning": False, **PLAIN},
+    "l1": {"prune_method": "l1", "global_pruning": False, **AS_CUT},
+    "random": {"prune_method": "random", "global_pruning": False, **AS_CUT},
 }
 LABELS = {
     "ours": "ours: `group_taylor`, recalibrated, distilled",
@@ -160,18 +159,18 @@ def narrower(model: str, gflops: float, file: Path) -> tuple[Path, float]:
 def table(results: dict[str, Any], speed_ups: list[float]) -> str:
     """Return what has been measured so far as a Markdown table: mean, and range over the seeds."""
     runs = results["runs"]
-    lines = [f"| mAP50-95 | {' | '.join(f'{s:g}x' for s in speed_ups)} |", "|---" * (len(speed_ups) + 1) + "|"]
+    rows = []
     for kind, label in (("dense", "dense"), ("longer", "dense, trained as long again")):
         if found := [run["mAP50-95"] for name, run in runs.items() if name.startswith(f"{kind}-")]:
-            lines.append(f"| {label}: {spread(found)}, {len(found)} seeds |" + " |" * len(speed_ups))
+            rows.append([f"{label}: {spread(found)}, {len(found)} seeds", *[""] * len(speed_ups)])
     for arm, label in LABELS.items():
         cells = []
         for speed_up in speed_ups:
             found = [run for name, run in runs.items() if name.startswith(f"{arm}-{speed_up:g}-seed")]
             ratio = f", {mean(r['flops_ratio'] for r in found):.2f}x" if found else ""
             cells.append(f"{spread([r['mAP50-95'] for r in found])}, n={len(found)}{ratio}" if found else "-")
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([label, *cells])
+    return markdown(["mAP50-95", *(f"{s:g}x" for s in speed_ups)], rows)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from statistics import mean
 from typing import Any
 
 import torch
+from fetch import markdown
 from latency import timing
 from peers import LABELS
 
@@ -110,14 +111,12 @@ def main() -> None:
     found = collect(results, args.arms, args.seed)
     models = {name: load_checkpoint(row["weights"])[0] for name, row in found.items()}
     onnx, pytorch = onnx_latency(models, imgsz), pytorch_latency(models, imgsz, torch.device("cpu"))
-    lines = [
-        f"| model | {METRIC} (seeds) | FLOPs ratio | ONNX Runtime (ms) | ratio | PyTorch (ms) | ratio |",
-        "|---" * 7 + "|",
-    ]
+    headings = ["model", f"{METRIC} (seeds)", "FLOPs ratio", "ONNX Runtime (ms)", "ratio", "PyTorch (ms)", "ratio"]
+    rows = []
     for name, row in found.items():
         cells = [name, f"{row['accuracy']:.3f} ({row['seeds']})", f"{row['flops_ratio']:.2f}"]
-        lines.append(f"| {' | '.join([*cells, *timing(onnx, name), *timing(pytorch, name)])} |")
-    table = "\n".join(lines)
+        rows.append([*cells, *timing(onnx, name), *timing(pytorch, name)])
+    table = markdown(headings, rows)
     (args.peers / "latency.md").write_text(f"{table}\n", encoding="utf-8")
     draw(found, {name: onnx[name].median for name in found}, args.peers / "latency.png")
     LOGGER.info(f"\n{imgsz} pixels, {args.threads} threads\n\n{table}")

@@ -12,60 +12,83 @@ ratio of processor times is printed as well, for machines that have other work t
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
+import pstats
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
+from collections.abc import Callable
+from inspect import unwrap
 
 import torch
 from article_loop import prune_by_loop
-from fetch import machine
+from fetch import machine, markdown
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.engine.pruning import prune
-from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.selection import select_units
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.graph.groups import Graph
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
+from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
-PARTS = {  # name in the table: functions that `prune_model` calls
-    "forms": ("prunable_copy", "to_stock"),
-    "graph": ("Graph",),
-    "solver": ("FlopsFormula", "select_units"),
-    "cut": ("channels_to_keep", "cut"),
-    "verify": ("count_flops",),
+PARTS: dict[str, tuple[Callable, ...]] = {  # name in the table: what `prune_model` calls
+    "forms": (prunable_copy, to_stock),
+    "graph": (Graph.__init__,),
+    "solver": (FlopsFormula.__init__, select_units),
+    "cut": (channels_to_keep, cut),
+    "verify": (count_flops,),
 }
 
 
 def time_ours(model: nn.Module, speed_up: float, round_to: int) -> dict[str, float]:
-    """Return the seconds that `prune_model` takes, in all and in its parts, and the speed-up that it reaches."""
-    parts = dict.fromkeys(PARTS, 0.0)
-    with ExitStack() as stack:
-        for part, functions in PARTS.items():
-            for function in functions:
-                stack.enter_context(timed(function, part, parts))
-        begin, begin_cpu = time.perf_counter(), time.process_time()
-        _, record = prune.prune_model(model, Budget(speed_up, round_to=round_to), prune_method="lamp")
-        total, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    """Return the seconds that `prune_model` takes, in all and in its parts, and the speed-up that it reaches.
+
+    The parts are shares of a second run, since the profiler slows down what it watches.
+    """
+    budget = Budget(speed_up, round_to=round_to)
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    _, record = prune_model(model, budget, prune_method="lamp")
+    total, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    profile = cProfile.Profile()
+    profile.runcall(prune_model, model, budget, prune_method="lamp")
+    parts = {part: total * share for part, share in shares(profile).items()}
     rest = total - sum(parts.values())
     return {"seconds": total, "cpu": cpu, **parts, "scores and rest": rest, "reached": record.reached}
 
 
-@contextmanager
-def timed(function: str, part: str, parts: dict[str, float]) -> Iterator[None]:
-    """Add the time that a function of the pruning module takes to a part."""
-    original = getattr(prune, function)
+def shares(profile: cProfile.Profile) -> dict[str, float]:
+    """Return the share of the profiled time that each part took, with all that it calls.
 
-    def run(*args, **kwargs):
-        begin = time.perf_counter()
-        try:
-            return original(*args, **kwargs)
-        finally:
-            parts[part] += time.perf_counter() - begin
+    What one function of the table calls of another one counts for the caller alone.
 
-    with patch.object(prune, function, run):
-        yield
+    Raises:
+        RuntimeError: If a function of the table was not called, so that the time of its part would be missing, or if
+            parts overlap in another way.
+    """
+    stats = pstats.Stats(profile)
+    places = {part: [place_of(function) for function in functions] for part, functions in PARTS.items()}
+    every = {place for part in places.values() for place in part}
+    if missing := [name for *_, name in every - stats.stats.keys()]:
+        raise RuntimeError(f"prune_model no longer calls {', '.join(missing)}, which PARTS lists")
+    found = {part: sum(outermost(stats.stats[p], every) for p in own) / stats.total_tt for part, own in places.items()}
+    if (total := sum(found.values())) > 1:
+        raise RuntimeError(f"the functions that PARTS lists call each other: their times add up to {total:.0%}")
+    return found
+
+
+def place_of(function: Callable) -> tuple[str, int, str]:
+    """Return the key that a function has in a profile."""
+    code = unwrap(function).__code__
+    return code.co_filename, code.co_firstlineno, code.co_name
+
+
+def outermost(row: tuple, callers: set[tuple[str, int, str]]) -> float:
+    """Return the seconds of a row of a profile, cumulative, less those of calls by some functions."""
+    *_, seconds, called_by = row
+    return seconds - sum(timing[-1] for caller, timing in called_by.items() if caller in callers)
 
 
 def time_peer(model: nn.Module, speed_up: float, imgsz: int) -> dict[str, float]:
@@ -94,11 +117,9 @@ def seconds_of(run: dict[str, float]) -> float:
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return the results as a Markdown table."""
     parts = [*PARTS, "scores and rest"]
-    lines = [
-        f"| model | ours (s) | {' | '.join(parts)} | reached "
-        "| torch-pruning (s) | steps | reached | ratio | CPU ratio |",
-        "|---" * (len(parts) + 8) + "|",
-    ]
+    headings = ["model", "ours (s)", *parts, "reached"]
+    headings += ["torch-pruning (s)", "steps", "reached", "ratio", "CPU ratio"]
+    rows = []
     for name, result in results.items():
         ours, peer = result["ours"], result.get("peer")
         cells = [name, f"{ours['seconds']:.2f}", *(f"{ours[part]:.2f}" for part in parts), f"{ours['reached']:.3f}"]
@@ -107,8 +128,8 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
             cells += [f"{peer[k] / ours[k]:.0f}x" for k in ("seconds", "cpu")]
         else:
             cells += ["-"] * 5
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(headings, rows)
 
 
 def main() -> None:

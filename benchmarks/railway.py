@@ -19,7 +19,7 @@ import venv
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from fetch import fetch_railway, machine
+from fetch import fetch_railway, machine, markdown
 
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML, save_pruned
@@ -87,16 +87,14 @@ def check_in_stock(python: Path, weights: Path, safe_load: str) -> dict:
 
 def table(found: dict[str, dict]) -> str:
     """Return what stock Ultralytics found as a Markdown table."""
-    lines = [
-        "| ULTRALYTICS_SAFE_LOAD | parameters | found in bus.jpg | largest score "
-        "| ONNX: boxes | ONNX: scores | train |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    headings = ["ULTRALYTICS_SAFE_LOAD", "parameters", "found in bus.jpg", "largest score"]
+    headings += ["ONNX: boxes", "ONNX: scores", "train"]
+    rows = []
     for safe_load, f in found.items():
         cells = [safe_load, f"{f['parameters']:,}", ", ".join(f["found"]) or "nothing", f"{f['largest score']:.3f}"]
         cells += [f"{f['boxes']:.1e}", f"{f['scores']:.1e}", f["train"]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(headings, rows)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from fetch import machine
+from fetch import machine, markdown
 
 from ultralytics.engine.compress.checks import find_data
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -87,15 +87,14 @@ def measure(method: str, args: argparse.Namespace, folder: Path) -> dict[str, fl
 
 def table(results: dict[str, dict[str, float]]) -> str:
     """Return the results as a Markdown table."""
-    lines = [
-        "| method | step without (ms) | step with (ms) | overhead | regulariser alone (ms) | share of a step |",
-        "|---|---|---|---|---|---|",
-    ]
+    headings = ["method", "step without (ms)", "step with (ms)", "overhead"]
+    headings += ["regulariser alone (ms)", "share of a step"]
+    rows = []
     for method, r in results.items():
         cells = [f"{1e3 * r['without']:.1f}", f"{1e3 * r['with']:.1f}", f"{r['with'] / r['without'] - 1:+.1%}"]
         cells += [f"{1e3 * r['alone']:.1f}", f"{r['alone'] / r['without']:.1%}"]
-        lines.append(f"| `{method}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"`{method}`", *cells])
+    return markdown(headings, rows)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from fetch import machine
+from fetch import machine, markdown
 
 from ultralytics import YOLO
 from ultralytics.utils import LOGGER
@@ -52,10 +52,9 @@ def compress(name: str, data: str, args: argparse.Namespace, out: Path) -> dict:
 
 def table(results: dict[str, dict]) -> str:
     """Return the results as a Markdown table."""
-    lines = [
-        "| model | metric | dense | after the cut | fine-tuned | FLOPs ratio | parameters ratio | latency ratio |",
-        "|---" * 8 + "|",
-    ]
+    headings = ["model", "metric", "dense", "after the cut", "fine-tuned"]
+    headings += ["FLOPs ratio", "parameters ratio", "latency ratio"]
+    lines = []
     for name, report in results.items():
         rows = report["rows"]
         dense, last = rows["dense"], rows["fine-tuned"]
@@ -64,8 +63,8 @@ def table(results: dict[str, dict]) -> str:
         cells += [f"{report['flops_ratio']:.3f}", f"{dense['parameters'] / last['parameters']:.2f}"]
         ratio = report["pytorch_latency_ratio"]
         cells.append("not resolved" if ratio is None else f"{ratio:.2f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(headings, lines)
 
 
 def main() -> None:

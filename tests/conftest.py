@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Real models and real data that the tests share."""
 
+import functools
 import logging
 import os
+import random
 import shutil
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 
 CONFIG_DIR = tempfile.mkdtemp(prefix="ultralytics-compress-tests-")
 os.environ["YOLO_CONFIG_DIR"] = CONFIG_DIR  # before the first import of Ultralytics
+os.environ["OMP_NUM_THREADS"] = "1"  # before that of torch: every worker of pytest-xdist would take all cores
+
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from ultralytics import YOLO
@@ -75,7 +81,8 @@ TASKS = [
     "yolov8n-obb",
     "yolov8n-cls",
 ]
-YOLOV8 = ["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
+YOLOV8 = ["yolov8n", "yolov8s", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost"]
+LARGE_YOLOV8 = ["yolov8m", "yolov8l", "yolov8x"]
 FAST = {"imgsz": 32, "epochs": 2, "batch": 4, "plots": False, "device": "cpu", "workers": 0, "speed_up": 2.0}
 
 
@@ -88,17 +95,47 @@ def interrupt(*_):
     raise Interrupted
 
 
+def also_slow(values, slow):
+    """Return parameters of which the last ones, larger ones or more of the same kind, are left out of the fast set."""
+    rows = [value if isinstance(value, tuple) else (value,) for value in slow]
+    return [*values, *(pytest.param(*row, marks=pytest.mark.slow) for row in rows)]
+
+
 def pytest_sessionfinish():
     """Leave nothing behind outside the checkout."""
     shutil.rmtree(CONFIG_DIR, ignore_errors=True)
 
 
-def build_model(name: str, nc: int = 4) -> nn.Module:
-    """Return a model built from its YAML that is as alive as a trained one."""
+@functools.lru_cache(maxsize=4)  # mostly yolov8n; the largest take a gigabyte
+def _built(name: str, nc: int) -> nn.Module:
     torch.manual_seed(0)
     task = "rtdetr" if "rtdetr" in name else guess_model_task(yaml_model_load(f"{name}.yaml"))
     model = MODELS[task](f"{name}.yaml", nc=nc, verbose=False)
     return enliven(model, model.predict)
+
+
+def build_model(name: str, nc: int = 4) -> nn.Module:
+    """Return a model built from its YAML that is as alive as a trained one; it is the caller's own."""
+    model = deepcopy(_built(name, nc))
+    torch.manual_seed(0)  # what a test draws next does not depend on who has built the model
+    return model
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Let a test draw the same numbers, whichever ran before it in the same worker."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """A folder that all workers of pytest-xdist share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +145,17 @@ def yolov8n() -> nn.Module:
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory) -> str:
+def tiny_data(shared) -> str:
     """A data set of 8 training and 4 validation images with coloured squares of two classes."""
-    root = tmp_path_factory.mktemp("tiny")
+    root = shared / "tiny"
+    with FileLock(shared / "tiny.lock"):
+        if not (root / "tiny.yaml").exists():
+            draw_squares(root)
+    return str(root / "tiny.yaml")
+
+
+def draw_squares(root: Path) -> None:
+    """Write the images, the labels and, at last, the YAML."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
         for kind in ("images", "labels"):
@@ -124,18 +169,26 @@ def tiny_data(tmp_path_factory) -> str:
             (root / "labels" / split / f"{i}.txt").write_text(label)
     data = {"path": str(root), "train": "images/train", "val": "images/val", "names": {0: "blue", 1: "yellow"}}
     YAML.save(root / "tiny.yaml", data)
-    return str(root / "tiny.yaml")
 
 
 @pytest.fixture(scope="session")
-def best_pt(tiny_data, tmp_path_factory):
+def best_pt(tiny_data, shared) -> str:
     """A dense checkpoint that Ultralytics has trained."""
-    project = tmp_path_factory.mktemp("dense")
-    model = YOLO("yolov8n.yaml")
-    model.train(
-        data=tiny_data, project=str(project), name="dense", **{k: v for k, v in FAST.items() if k != "speed_up"}
-    )
-    return str(project / "dense" / "weights" / "best.pt")
+    best = shared / "dense" / "weights" / "best.pt"
+    with FileLock(shared / "dense.lock"):
+        if not best.exists():
+            keys = {k: v for k, v in FAST.items() if k != "speed_up"}
+            YOLO("yolov8n.yaml").train(data=tiny_data, project=str(shared), name="dense", **keys)
+    return str(best)
+
+
+@pytest.fixture
+def shallow_pt(tmp_path) -> str:
+    """A dense checkpoint of few layers, for what is done once a layer."""
+    shallow = YOLO("yolov3-tiny.yaml")
+    shallow.model = build_model("yolov3-tiny", nc=2)
+    shallow.save(tmp_path / "shallow.pt")
+    return str(tmp_path / "shallow.pt")
 
 
 @pytest.fixture

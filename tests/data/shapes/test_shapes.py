@@ -30,6 +30,7 @@ def read_labels(data, split):
 def file_hashes(root, pattern):
     """Path relative to root → SHA-256 of every matching file."""
     files = sorted(root.rglob(pattern))
+    assert files, f"no {pattern} in {root}"
     return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

@@ -67,6 +67,7 @@ def sets(tmp_path_factory):
 def read_lines(data, split):
     """One list of (class, values) for each picture of a split."""
     files = sorted((data["path"] / "labels" / split).glob("*.txt"))
+    assert len(files) == dataset.SPLITS[split]
     rows = [[np.array(line.split(), float) for line in file.read_text().splitlines()] for file in files]
     return [[(int(row[0]), row[1:]) for row in picture] for picture in rows]
 
@@ -74,7 +75,9 @@ def read_lines(data, split):
 def shapes_of(look, pictures=40):
     """Every shape of some pictures."""
     scenes = [draw_scene(np.random.default_rng(i), i, KINDS, look) for i in range(pictures)]
-    return [shape for scene in scenes for shape in scene.shapes]
+    shapes = [shape for scene in scenes for shape in scene.shapes]
+    assert len(shapes) >= pictures
+    return shapes
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "classify"])
@@ -188,7 +191,9 @@ def test_semantic_classes_are_those_of_the_polygons(sets):
 def test_depth_is_metric_and_nearer_shapes_come_first(sets):
     """Every pixel has a distance in metres; each shape's is that of its size, and it hides what is farther."""
     _, data = sets("depth")
-    for file in sorted((data["path"] / "depth/val").glob("*.png")):
+    files = sorted((data["path"] / "depth/val").glob("*.png"))
+    assert len(files) == dataset.SPLITS["val"]
+    for file in files:
         depth = load_depth(file, data["depth_scale"])
         assert depth.min() > 0.9 and depth.max() < 10
         assert depth[-1].max() < depth[0].max()

@@ -14,6 +14,7 @@ from ultralytics import YOLO
 from ultralytics.engine.compress.sparsifier import SHARE_STEP
 from ultralytics.engine.pruning.report.sparsity_plot import BINS, append_distribution, read_distribution
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
+from ultralytics.models.yolo.detect.val import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, YAML
 
@@ -76,6 +77,39 @@ def test_best_is_the_fittest_of_the_sparsest(settings):
     written = torch.load(trainer.best, weights_only=False)["train_metrics"]
     assert written["sparsity/share_small"] == pytest.approx(rows[best]["sparsity/share_small"], rel=1e-4)
     assert written["sparsity/p50"] == pytest.approx(rows[best]["sparsity/p50"], rel=1e-4)
+
+
+FOUND = [(0.10, 0.9), (0.551, 0.2), (0.553, 0.4), (0.555, 0.3), (0.52, 0.8)]  # share of small scales, fitness
+
+
+class ScriptedValidator(DetectionValidator):
+    """Finds a given fitness, for epochs too few to learn anything."""
+
+    def __call__(self, trainer=None, model=None):
+        found = super().__call__(trainer, model)
+        return {**found, "fitness": FOUND[trainer.epoch][1]} if trainer else found
+
+
+class ScriptedSparsifier(DetectionSparsifier):
+    """Finds a given share of small scales, too."""
+
+    def get_validator(self):
+        validator = super().get_validator()
+        validator.__class__ = ScriptedValidator
+        return validator
+
+    def figures(self):
+        return {**super().figures(), "sparsity/share_small": FOUND[self.epoch][0]}
+
+
+def test_best_is_the_fittest_among_equally_sparse(settings):
+    """Neither the fittest nor the sparsest of all, nor the last: shares in the same step are equally sparse."""
+    trainer = ScriptedSparsifier(overrides={**settings, **SLIM, "epochs": len(FOUND), "name": "f"})
+    trainer.train()
+    shares = [row["sparsity/share_small"] for row in rows_of(trainer.save_dir)]
+    assert shares == pytest.approx([share for share, _ in FOUND])
+    written = torch.load(trainer.best, weights_only=False)["train_metrics"]
+    assert written["sparsity/share_small"] == FOUND[2][0]
 
 
 def test_growing_strength_follows_the_optimizer_steps(settings):

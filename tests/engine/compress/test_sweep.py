@@ -6,12 +6,13 @@ import json
 
 import cv2
 import pytest
-from conftest import FAST, Interrupted, interrupt
+import torch
+from conftest import FAST, Interrupted, also_slow, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.cfg.compress.keys import get_prune_cfg
-from ultralytics.engine.compress.sweep import save_sweep
+from ultralytics.engine.compress.sweep import compare_targets, save_sweep
 from ultralytics.engine.pruning.ranking import sensitivity
 from ultralytics.engine.pruning.report.sweep_plot import pareto_front
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
@@ -36,6 +37,24 @@ def test_targets_that_fine_tuning_made_worse_are_named(tmp_path, log):
     log.clear()
     save_sweep({"metric": "top1", "imgsz": 32, "rows": rows[::2]}, tmp_path, plots=False)
     assert "below" not in log.text
+
+
+def test_rows_hold_the_figures_of_each_target(best_pt):
+    """Of real runs as short as the tests' every accuracy is 0, which any mistake would leave equal."""
+
+    def report(cut, tuned, gflops):
+        rows = {"dense": (0.7, 8.0, 300), "pruned": (cut, gflops, 100), "fine-tuned": (tuned, gflops, 100)}
+        keys = ("mAP50-95", "gflops", "parameters")
+        return {"rows": {name: {**dict(zip(keys, row)), "weights": best_pt} for name, row in rows.items()}}
+
+    results = {1.5: report(0.4, 0.6, 5.0), 3.0: report(0.1, 0.5, 2.5)}
+    rows = compare_targets(results, "mAP50-95", 32, torch.device("cpu"))["rows"]
+    keys = ("model", "mAP50-95 after the cut", "mAP50-95", "gflops", "flops_ratio", "parameters")
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        ("dense", 0.7, 0.7, 8.0, 1.0, 300),
+        ("1.5x", 0.4, 0.6, 5.0, 1.6, 100),
+        ("3x", 0.1, 0.5, 2.5, 3.2, 100),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +158,11 @@ def test_sparsity_training_is_shared_on_the_command_line(settings, tmp_path):
     assert (tmp_path / "l-sweep" / "sweep.json").exists()
 
 
-def test_sensitivity_map_is_shared(settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "method", "layers"), also_slow([("shallow_pt", "lamp", 10)], [("best_pt", "group_taylor", 20)])
+)
+def test_sensitivity_map_is_shared(request, settings, tmp_path, monkeypatch, model, method, layers):
+    settings = {**settings, "model": request.getfixturevalue(model), "prune_method": method}
     monkeypatch.setattr(sensitivity, "RATIOS", (0.5,))
     measured = []
     cut_copy = sensitivity.cut_copy
@@ -150,4 +173,4 @@ def test_sensitivity_map_is_shared(settings, tmp_path, monkeypatch):
     with pytest.raises(Interrupted):
         model.compress(**{**settings, "speed_up": [1.5, 2], "sensitivity": True, "plots": False}, name="s")
     maps = [(tmp_path / f"s-{target}x-prune" / "sensitivity.csv").read_bytes() for target in ("2", "1.5")]
-    assert maps[0] == maps[1] and len(maps[0].splitlines()) == len(measured) + 1 > 20
+    assert maps[0] == maps[1] and len(maps[0].splitlines()) == len(measured) + 1 > layers

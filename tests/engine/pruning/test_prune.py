@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import YOLOV8, build_model
+from conftest import LARGE_YOLOV8, YOLOV8, also_slow, build_model
 from torch import nn
 
 from ultralytics import YOLO
@@ -15,7 +15,7 @@ from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
 
 
-@pytest.fixture(scope="module", params=YOLOV8)
+@pytest.fixture(scope="module", params=also_slow(YOLOV8, LARGE_YOLOV8))
 def dense(request):
     return build_model(request.param)
 
@@ -44,7 +44,7 @@ def losses(model):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("global_pruning", [True, False])
-@pytest.mark.parametrize("speed_up", [1.5, 2, 3])
+@pytest.mark.parametrize("speed_up", also_slow([2], [1.5, 3]))
 def test_every_method_meets_the_target_exactly(yolov8n, method, global_pruning, speed_up):
     for round_to, tolerance in ((1, 0.01), (8, 0.03)):
         pruned, record = prune_model(

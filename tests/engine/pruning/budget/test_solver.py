@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import YOLOV8, build_model
+from conftest import YOLOV8, also_slow, build_model
 
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget
@@ -17,12 +17,12 @@ from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules import to_prunable
 
 
-@pytest.fixture(scope="module", params=["yolov8n", "yolov8s", "yolov8m"])
+@pytest.fixture(scope="module", params=also_slow(["yolov8n", "yolov8s"], ["yolov8m"]))
 def model(request):
     return build_model(request.param)
 
 
-@pytest.mark.parametrize("name", [n for n in YOLOV8 if n[6] in "nsm"])
+@pytest.mark.parametrize("name", also_slow(YOLOV8, ["yolov8m"]))
 def test_formula_is_ultralytics_count(name):
     dense = build_model(name)
     formula = FlopsFormula(Graph(to_prunable(deepcopy(dense))))

@@ -93,6 +93,18 @@ def test_curve_is_the_results_csv(run, report):
     assert last["epochs"] == [2] and last["values"] == report["curve"]["values"][-1:]
 
 
+def test_curve_has_the_main_metric_of_every_epoch(tmp_path):
+    """In real runs as short as the tests' every metric is 0."""
+    columns = ["epoch", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "metrics/accuracy_top1", "metrics/accuracy_top5"]
+    lines = [columns, [1, 0.4, 0.2, 0.5, 0.8], [2, 0.6, 0.3, 0.7, 0.9]]
+    (tmp_path / "results.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
+    for task, metric, values in (("detect", "mAP50-95", [0.2, 0.3]), ("classify", "top1", [0.5, 0.7])):
+        curve = {"metric": metric, "epochs": [1, 2], "values": values}
+        assert read_curve(tmp_path / "results.csv", task) == curve
+        last = {"metric": metric, "epochs": [2], "values": values[1:]}
+        assert read_curve(tmp_path / "results.csv", task, every=False) == last
+
+
 def test_blocks_are_those_of_the_model(report):
     names = {row["block"] for row in report["layers"]}
     for blocks in report["blocks"].values():
@@ -122,11 +134,14 @@ def test_models_of_equal_layers_share_their_latency(report):
 
 
 def test_gain_is_dense_over_last_and_the_change_of_the_metrics(report):
-    headings, *_, gain = table_of(report)
     dense, last = report["rows"]["dense"], report["rows"]["fine-tuned"]
+    dense |= {"mAP50": 0.75, "mAP50-95": 0.5}  # after two epochs they are 0
+    last |= {"mAP50": 0.71, "mAP50-95": 0.44}
+    headings, *_, gain = table_of(report)
     assert gain[0] == "gain"
     assert gain[headings.index("parameters")] == f"{dense['parameters'] / last['parameters']:.2f}x"
     assert float(gain[headings.index("mAP50")]) == pytest.approx(last["mAP50"] - dense["mAP50"], abs=1e-4)
+    assert float(gain[headings.index("mAP50-95")]) == pytest.approx(-0.06, abs=1e-4)
     summary = summary_of(report)
     assert f"dense {dense['mAP50-95']:.4f}, fine-tuned {last['mAP50-95']:.4f}" in summary and "on tiny.yaml" in summary
 

