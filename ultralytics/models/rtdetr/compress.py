@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress RT-DETR models."""
+"""Compress RT-DETR models.
+
+Examples:
+    >>> overrides = {"model": "rtdetr-best.pt", "data": "coco8.yaml", "speed_up": 2.0}
+    >>> prune_pt = RTDETRCompressor(overrides=overrides).compress()
+    >>> RTDETRFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,35 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class RTDETRFinetune(Finetuner, RTDETRTrainer):
-    """Fine-tune a pruned RT-DETR model.
-
-    Examples:
-        >>> from ultralytics.models.rtdetr.compress import RTDETRFinetune
-        >>> overrides = {"model": "prune.pt", "data": "coco8.yaml", "epochs": 100}
-        >>> RTDETRFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned RT-DETR model."""
 
     task = "detect"
 
 
 class RTDETRSparsifier(Sparsifier, RTDETRTrainer):
-    """Train an RT-DETR model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.rtdetr.compress import RTDETRSparsifier
-        >>> overrides = {"model": "rtdetr-best.pt", "data": "coco8.yaml", "prune_method": "slim"}
-        >>> RTDETRSparsifier(overrides=overrides).train()
-    """
+    """Train an RT-DETR model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class RTDETRCompressor(Compressor, RTDETRTrainer):
-    """Prune an RT-DETR model.
-
-    Examples:
-        >>> from ultralytics.models.rtdetr.compress import RTDETRCompressor
-        >>> overrides = {"model": "rtdetr-best.pt", "data": "coco8.yaml", "speed_up": 2.0}
-        >>> RTDETRCompressor(overrides=overrides).compress()
-    """
+    """Prune an RT-DETR model."""
 
     task = "detect"
     trainer = RTDETRTrainer

@@ -24,15 +24,7 @@ class Pairing(nn.Module):
     """Ties queries to keys for the trace."""
 
     def forward(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """Return q·k, channel by channel.
-
-        Args:
-            q (torch.Tensor): Queries of shape (B, C, H, W).
-            k (torch.Tensor): Keys of the same shape.
-
-        Returns:
-            (torch.Tensor): Product of the same shape.
-        """
+        """Return q·k, channel by channel."""
         return q * k
 
 
@@ -111,14 +103,6 @@ class PrunableAttention(PrunableForm):
         yield self.v.conv, 2 / self.area
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Attend within areas.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (torch.Tensor): Output of the same shape.
-        """
         q, k, v = self.q(x), self.k(x), self.v(x)
         if self.tracing:
             self.pairing(q, k)

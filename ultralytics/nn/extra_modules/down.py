@@ -28,14 +28,6 @@ class Half(nn.Module):
         self.index = index
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the half.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W), with an even C.
-
-        Returns:
-            (torch.Tensor): Output of shape (B, C / 2, H, W).
-        """
         half = x.shape[1] // 2
         return x.narrow(1, self.index * half, half)
 
@@ -80,14 +72,6 @@ class PrunableADown(PrunableForm):
         yield self.cv1.conv, self.cv2.conv
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Halve the input's height and width.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W), with an even C.
-
-        Returns:
-            (torch.Tensor): Output of shape (B, C2, H / 2, W / 2).
-        """
         averaged = F.avg_pool2d(x, kernel_size=2, stride=1)
         largest = F.max_pool2d(self.second(averaged), kernel_size=3, stride=2, padding=1)
         return torch.cat((self.cv1(self.first(averaged)), self.cv2(largest)), 1)

@@ -63,14 +63,6 @@ class PrunableC2f(PrunableHalves):
     REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run both branches, the chain and the output convolution.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (torch.Tensor): Output of shape (B, C2, H, W).
-        """
         y = [self.cv0(x), self.cv1(x)]
         for m in self.m:
             y.append(m(y[-1]))
@@ -84,14 +76,6 @@ class PrunableC2(PrunableHalves):
     REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run both branches, the bottlenecks and the output convolution.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (torch.Tensor): Output of shape (B, C2, H, W).
-        """
         return self.cv2(torch.cat((self.m(self.cv0(x)), self.cv1(x)), 1))
 
 
@@ -102,14 +86,6 @@ class PrunableELAN(PrunableHalves):
     REST = ("cv2", "cv3", "cv4")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run both branches, the two stages and the output convolution.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (torch.Tensor): Output of shape (B, C2, H, W).
-        """
         y = [self.cv0(x), self.cv1(x)]
         for m in (self.cv2, self.cv3):
             y.append(m(y[-1]))
@@ -123,14 +99,6 @@ class PrunableC2PSA(PrunableHalves):
     REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run both branches, the attention blocks and the output convolution.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (torch.Tensor): Output of the same shape.
-        """
         return self.cv2(torch.cat((self.cv0(x), self.m(self.cv1(x))), 1))
 
 
@@ -141,14 +109,6 @@ class PrunablePSA(PrunableHalves):
     REST = ("cv2", "attn", "ffn")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Run both branches, attention, feed-forward and the output convolution.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (torch.Tensor): Output of the same shape.
-        """
         b = self.cv1(x)
         b = b + self.attn(b)
         b = b + self.ffn(b)

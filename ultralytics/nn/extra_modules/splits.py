@@ -42,12 +42,4 @@ class PrunableCBLinear(PrunableForm):
         return {f"convs.{i}": ("conv", part) for i, part in enumerate(parts)}
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Run every convolution.
-
-        Args:
-            x (torch.Tensor): Input of shape (B, C, H, W).
-
-        Returns:
-            (tuple[torch.Tensor, ...]): One output of shape (B, C2, H, W) each.
-        """
         return tuple(conv(x) for conv in self.convs)

@@ -128,7 +128,6 @@ def _couple(
     global_pruning: bool,
     round_to: int,
 ) -> CoupledGroups:
-    """Couple the given groups."""
     if len({groups[i].size for i in members}) > 1:
         sizes = {groups[i].name: groups[i].size for i in members}
         raise ValueError(f"groups that must be equally wide have different sizes: {sizes}")

@@ -78,12 +78,10 @@ RUNTIMES = {"pytorch": time_in_pytorch, "onnx": time_in_onnx}
 
 
 def _input_size(shape: ConvShape) -> tuple[int, int, int]:
-    """Return channels, height and width of a convolution's input."""
     return shape.outputs if shape.depthwise else shape.inputs, shape.height, shape.width
 
 
 def _module(shape: ConvShape) -> nn.Module:
-    """Return a convolution with its activation."""
     make = nn.ConvTranspose2d if shape.transposed else nn.Conv2d
     channels = _input_size(shape)[0]
     groups = channels if shape.depthwise else 1

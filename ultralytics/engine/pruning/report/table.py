@@ -112,5 +112,4 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def _ratio(ratio: float | None, digits: int = 2) -> str:
-    """Return a ratio as text."""
     return UNRESOLVED if ratio is None else f"{ratio:.{digits}f}x"

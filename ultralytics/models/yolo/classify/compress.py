@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress classification models."""
+"""Compress classification models.
+
+Examples:
+    >>> overrides = {"model": "best-cls.pt", "data": "imagenet10", "speed_up": 2.0}
+    >>> prune_pt = ClassificationCompressor(overrides=overrides).compress()
+    >>> ClassificationFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,35 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class ClassificationFinetune(Finetuner, ClassificationTrainer):
-    """Fine-tune a pruned classification model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.classify.compress import ClassificationFinetune
-        >>> overrides = {"model": "prune.pt", "data": "imagenet10", "epochs": 100}
-        >>> ClassificationFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned classification model."""
 
     task = "classify"
 
 
 class ClassificationSparsifier(Sparsifier, ClassificationTrainer):
-    """Train a classification model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.yolo.classify.compress import ClassificationSparsifier
-        >>> overrides = {"model": "best-cls.pt", "data": "imagenet10", "prune_method": "slim"}
-        >>> ClassificationSparsifier(overrides=overrides).train()
-    """
+    """Train a classification model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class ClassificationCompressor(Compressor, ClassificationTrainer):
-    """Prune a classification model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.classify.compress import ClassificationCompressor
-        >>> overrides = {"model": "best-cls.pt", "data": "imagenet10", "speed_up": 2.0}
-        >>> ClassificationCompressor(overrides=overrides).compress()
-    """
+    """Prune a classification model."""
 
     task = "classify"
     trainer = ClassificationTrainer

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress depth estimation models."""
+"""Compress depth estimation models.
+
+Examples:
+    >>> overrides = {"model": "best-depth.pt", "data": "depth8.yaml", "speed_up": 2.0}
+    >>> prune_pt = DepthCompressor(overrides=overrides).compress()
+    >>> DepthFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,35 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class DepthFinetune(Finetuner, DepthTrainer):
-    """Fine-tune a pruned depth estimation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.depth.compress import DepthFinetune
-        >>> overrides = {"model": "prune.pt", "data": "depth8.yaml", "epochs": 100}
-        >>> DepthFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned depth estimation model."""
 
     task = "depth"
 
 
 class DepthSparsifier(Sparsifier, DepthTrainer):
-    """Train a depth estimation model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.yolo.depth.compress import DepthSparsifier
-        >>> overrides = {"model": "best-depth.pt", "data": "depth8.yaml", "prune_method": "slim"}
-        >>> DepthSparsifier(overrides=overrides).train()
-    """
+    """Train a depth estimation model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class DepthCompressor(Compressor, DepthTrainer):
-    """Prune a depth estimation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.depth.compress import DepthCompressor
-        >>> overrides = {"model": "best-depth.pt", "data": "depth8.yaml", "speed_up": 2.0}
-        >>> DepthCompressor(overrides=overrides).compress()
-    """
+    """Prune a depth estimation model."""
 
     task = "depth"
     trainer = DepthTrainer

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress detection models."""
+"""Compress detection models.
+
+Examples:
+    >>> overrides = {"model": "best.pt", "data": "coco8.yaml", "speed_up": 2.0}
+    >>> prune_pt = DetectionCompressor(overrides=overrides).compress()
+    >>> DetectionFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,36 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class DetectionFinetune(Finetuner, DetectionTrainer):
-    """Fine-tune a pruned detection model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.detect.compress import DetectionFinetune
-        >>> overrides = {"model": "prune.pt", "data": "coco8.yaml", "epochs": 100}
-        >>> DetectionFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned detection model."""
 
     task = "detect"
 
 
 class DetectionSparsifier(Sparsifier, DetectionTrainer):
-    """Train a detection model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.yolo.detect.compress import DetectionSparsifier
-        >>> overrides = {"model": "best.pt", "data": "coco8.yaml", "epochs": 100, "prune_method": "slim", "reg": 0.001}
-        >>> DetectionSparsifier(overrides=overrides).train()
-    """
+    """Train a detection model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class DetectionCompressor(Compressor, DetectionTrainer):
-    """Prune a detection model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.detect.compress import DetectionCompressor
-        >>> overrides = {"model": "best.pt", "data": "coco8.yaml", "speed_up": 2.0}
-        >>> DetectionCompressor(overrides=overrides).compress()
-        'runs/detect/compress/weights/prune.pt'
-    """
+    """Prune a detection model."""
 
     task = "detect"
     trainer = DetectionTrainer

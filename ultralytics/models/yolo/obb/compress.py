@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress oriented detection models."""
+"""Compress oriented detection models.
+
+Examples:
+    >>> overrides = {"model": "best-obb.pt", "data": "dota8.yaml", "speed_up": 2.0}
+    >>> prune_pt = OBBCompressor(overrides=overrides).compress()
+    >>> OBBFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,35 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class OBBFinetune(Finetuner, OBBTrainer):
-    """Fine-tune a pruned oriented detection model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.obb.compress import OBBFinetune
-        >>> overrides = {"model": "prune.pt", "data": "dota8.yaml", "epochs": 100}
-        >>> OBBFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned oriented detection model."""
 
     task = "obb"
 
 
 class OBBSparsifier(Sparsifier, OBBTrainer):
-    """Train an oriented detection model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.yolo.obb.compress import OBBSparsifier
-        >>> overrides = {"model": "best-obb.pt", "data": "dota8.yaml", "prune_method": "slim"}
-        >>> OBBSparsifier(overrides=overrides).train()
-    """
+    """Train an oriented detection model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class OBBCompressor(Compressor, OBBTrainer):
-    """Prune an oriented detection model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.obb.compress import OBBCompressor
-        >>> overrides = {"model": "best-obb.pt", "data": "dota8.yaml", "speed_up": 2.0}
-        >>> OBBCompressor(overrides=overrides).compress()
-    """
+    """Prune an oriented detection model."""
 
     task = "obb"
     trainer = OBBTrainer

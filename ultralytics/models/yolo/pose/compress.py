@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress pose estimation models."""
+"""Compress pose estimation models.
+
+Examples:
+    >>> overrides = {"model": "best-pose.pt", "data": "coco8-pose.yaml", "speed_up": 2.0}
+    >>> prune_pt = PoseCompressor(overrides=overrides).compress()
+    >>> PoseFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,35 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class PoseFinetune(Finetuner, PoseTrainer):
-    """Fine-tune a pruned pose estimation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.pose.compress import PoseFinetune
-        >>> overrides = {"model": "prune.pt", "data": "coco8-pose.yaml", "epochs": 100}
-        >>> PoseFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned pose estimation model."""
 
     task = "pose"
 
 
 class PoseSparsifier(Sparsifier, PoseTrainer):
-    """Train a pose estimation model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.yolo.pose.compress import PoseSparsifier
-        >>> overrides = {"model": "best-pose.pt", "data": "coco8-pose.yaml", "prune_method": "slim"}
-        >>> PoseSparsifier(overrides=overrides).train()
-    """
+    """Train a pose estimation model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class PoseCompressor(Compressor, PoseTrainer):
-    """Prune a pose estimation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.pose.compress import PoseCompressor
-        >>> overrides = {"model": "best-pose.pt", "data": "coco8-pose.yaml", "speed_up": 2.0}
-        >>> PoseCompressor(overrides=overrides).compress()
-    """
+    """Prune a pose estimation model."""
 
     task = "pose"
     trainer = PoseTrainer

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress instance segmentation models."""
+"""Compress instance segmentation models.
+
+Examples:
+    >>> overrides = {"model": "best-seg.pt", "data": "coco8-seg.yaml", "speed_up": 2.0}
+    >>> prune_pt = SegmentationCompressor(overrides=overrides).compress()
+    >>> SegmentationFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,35 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class SegmentationFinetune(Finetuner, SegmentationTrainer):
-    """Fine-tune a pruned instance segmentation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.segment.compress import SegmentationFinetune
-        >>> overrides = {"model": "prune.pt", "data": "coco8-seg.yaml", "epochs": 100}
-        >>> SegmentationFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned instance segmentation model."""
 
     task = "segment"
 
 
 class SegmentationSparsifier(Sparsifier, SegmentationTrainer):
-    """Train an instance segmentation model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.yolo.segment.compress import SegmentationSparsifier
-        >>> overrides = {"model": "best-seg.pt", "data": "coco8-seg.yaml", "prune_method": "slim"}
-        >>> SegmentationSparsifier(overrides=overrides).train()
-    """
+    """Train an instance segmentation model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class SegmentationCompressor(Compressor, SegmentationTrainer):
-    """Prune an instance segmentation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.segment.compress import SegmentationCompressor
-        >>> overrides = {"model": "best-seg.pt", "data": "coco8-seg.yaml", "speed_up": 2.0}
-        >>> SegmentationCompressor(overrides=overrides).compress()
-    """
+    """Prune an instance segmentation model."""
 
     task = "segment"
     trainer = SegmentationTrainer

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Compress semantic segmentation models."""
+"""Compress semantic segmentation models.
+
+Examples:
+    >>> overrides = {"model": "best-sem.pt", "data": "cityscapes8.yaml", "speed_up": 2.0}
+    >>> prune_pt = SemanticSegmentationCompressor(overrides=overrides).compress()
+    >>> SemanticSegmentationFinetune(overrides={**overrides, "model": prune_pt, "epochs": 100}).train()
+"""
 
 from ultralytics.cfg.compress.activation import activate
 from ultralytics.engine.compress.compressor import Compressor
@@ -11,35 +17,17 @@ activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothin
 
 
 class SemanticSegmentationFinetune(Finetuner, SemanticSegmentationTrainer):
-    """Fine-tune a pruned semantic segmentation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.semantic.compress import SemanticSegmentationFinetune
-        >>> overrides = {"model": "prune.pt", "data": "cityscapes8.yaml", "epochs": 100}
-        >>> SemanticSegmentationFinetune(overrides=overrides).train()
-    """
+    """Fine-tune a pruned semantic segmentation model."""
 
     task = "semantic"
 
 
 class SemanticSegmentationSparsifier(Sparsifier, SemanticSegmentationTrainer):
-    """Train a semantic segmentation model with a sparsity regulariser, so that it can be pruned at less loss.
-
-    Examples:
-        >>> from ultralytics.models.yolo.semantic.compress import SemanticSegmentationSparsifier
-        >>> overrides = {"model": "best-sem.pt", "data": "cityscapes8.yaml", "prune_method": "slim"}
-        >>> SemanticSegmentationSparsifier(overrides=overrides).train()
-    """
+    """Train a semantic segmentation model with a sparsity regulariser, so that it can be pruned at less loss."""
 
 
 class SemanticSegmentationCompressor(Compressor, SemanticSegmentationTrainer):
-    """Prune a semantic segmentation model.
-
-    Examples:
-        >>> from ultralytics.models.yolo.semantic.compress import SemanticSegmentationCompressor
-        >>> overrides = {"model": "best-sem.pt", "data": "cityscapes8.yaml", "speed_up": 2.0}
-        >>> SemanticSegmentationCompressor(overrides=overrides).compress()
-    """
+    """Prune a semantic segmentation model."""
 
     task = "semantic"
     trainer = SemanticSegmentationTrainer
