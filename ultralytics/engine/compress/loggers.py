@@ -10,7 +10,7 @@ from ultralytics.utils.callbacks import add_integration_callbacks
 class LoggedTrainer(StockTrainer):
     """Gives a trainer the loggers that are enabled in Ultralytics' settings; stands first among a class's bases.
 
-    Ultralytics itself gives them to classes with 'Trainer' in their name alone, which those of the article have not.
+    Ultralytics attaches loggers only to classes named `*Trainer*`; the names that we must keep are not.
     """
 
     def run_callbacks(self, event: str) -> None:

@@ -168,9 +168,8 @@ def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, speed_up
 def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:
     """Return how many ranks the coupled groups keep, by score, so that the target is met and hardly exceeded.
 
-    All ranks of all groups stand in one line, lowest score first. Bisection finds the shortest stretch of it whose
-    removal, rounded to the counts allowed, meets the target; then groups take back what the rounding removed too
-    much, highest score first, as long as the target still holds.
+    With all ranks sorted by score, bisect for the fewest removals that meet the target after rounding, then restore
+    over-pruned channels, best first.
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
