@@ -48,11 +48,11 @@ def reach(trainer: Sparsifier) -> float:
         (float): Sum, by the schedules of the learning rate, its warmup included, and of the strength.
     """
     args, batches, done = trainer.prune_args, len(trainer.train_loader), trainer.epoch + 1
-    ramp = np.arange(1, done * batches + 1) / max(trainer._get_warmup_iterations(batches), 1)
-    warmup = np.minimum(ramp, 1).reshape(done, batches).mean(1)
+    rising = trainer._get_warmup_iterations(batches)
+    warmup = np.minimum(np.arange(done * batches) / rising, 1) if rising else np.ones(done * batches)
     strength = [trainer.lf(epoch) * DECAYS[args.reg_decay_type](epoch, trainer.epochs, args) for epoch in range(done)]
-    steps_an_epoch = trainer.ema.updates / done
-    return float(steps_an_epoch * trainer.args.lr0 * (warmup * strength).sum() / (1 - trainer.args.momentum))
+    total = (warmup.reshape(done, batches).mean(1) * strength).sum() * trainer.ema.updates / done
+    return float(total * trainer.args.lr0 / (1 - trainer.args.momentum))
 
 
 def advice(trainer: Sparsifier, share: float) -> str:
