@@ -215,7 +215,8 @@ class Compressor(PruneArguments):
         method = METHODS[self.prune_args.prune_method]
         batch = batch_to_measure(self.args)
         limits = within_memory(partial(self._limits, model), batch)
-        pruned, record = within_memory(partial(self._cut, model, limits), 1 if method.per_sample else batch)
+        least = method.per_sample or not method.needs_gradients  # a batch that cannot be halved
+        pruned, record = within_memory(partial(self._cut, model, limits), 1 if least else batch)
         if self.prune_args.recalibrate:
             within_memory(lambda batch: recalibrate(pruned, training_images(self, pruned, batch)), max(batch, 2))
         record = replace(record, recalibrated=self.prune_args.recalibrate, run=str(self.save_dir))

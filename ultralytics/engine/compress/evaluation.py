@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,12 +60,17 @@ def report_on(
         if name in metrics:
             continue
         LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
-        result = within_memory(lambda batch, file=file: YOLO(file).val(**own, batch=batch), batch_to_measure(args))
-        metrics[name] = {metric: result.results_dict[key] for metric, key in TASK_METRICS[args.task].items()}
+        result = within_memory(partial(validate, file, own), batch_to_measure(args))
+        metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
     curve = read_curve(folder / "results.csv", args.task, args.val)
     report = build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
     return {**report, "max_det": args.max_det}
+
+
+def validate(file: Path, arguments: dict[str, Any], batch: int) -> dict[str, float]:
+    """Return what Ultralytics' validation of a checkpoint yields, by its names."""
+    return YOLO(file).val(**arguments, batch=batch).results_dict
 
 
 def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] | None:
