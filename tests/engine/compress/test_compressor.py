@@ -71,7 +71,8 @@ def test_whatever_training_takes_the_cut_takes_too(settings, log):
     assert model.pruning["reached"] == pytest.approx(2, rel=0.03)
     assert json.loads((run.save_dir / "report.json").read_text())["imgsz"] == 64
     assert "'imgsz=64' is not what the model was trained at. Pass 'imgsz=32'" in log.text
-    assert batch_to_measure(SimpleNamespace(batch=0.7)) == 16 and batch_to_measure(SimpleNamespace(batch=3)) == 3
+    for batch, images in ((0.7, 16), (3, 3)):
+        assert batch_to_measure(SimpleNamespace(batch=batch, device="cpu")) == images
 
 
 def test_model_is_found_where_ultralytics_looks(settings, tmp_path, monkeypatch, log):
@@ -143,9 +144,10 @@ def test_resume_continues_within_fine_tuning(settings, tmp_path):
     assert YOLO(settings["model"]).compress(**settings, resume=True) == report  # nothing is left to do
 
 
-def test_resume_continues_at_the_stage(settings, tmp_path):
+def test_resume_continues_at_the_stage(settings, tmp_path, log):
     compressor = DetectionCompressor(overrides={**settings, "name": "s-prune"})
     compressor._prune(Path(settings["model"]))  # stopped before the evaluation
+    assert log.text.count("Pruned weights: ") == 1
     assert not (tmp_path / "s-prune" / "report.json").exists()
     written = compressor.pruned.stat().st_mtime_ns
     resumed = DetectionCompressor(overrides={**settings, "name": "s-prune", "resume": True, "speed_up": 3.0})
@@ -153,6 +155,7 @@ def test_resume_continues_at_the_stage(settings, tmp_path):
     assert resumed.prune_args.speed_up == 2.0  # the interrupted run's own
     assert compressor.pruned.stat().st_mtime_ns == written
     assert (tmp_path / "s-prune" / "report.json").exists()
+    assert log.text.count("Pruned weights: ") == 1  # not of a stage long past
 
 
 def test_resume_does_not_take_what_an_earlier_run_has_left(settings, tmp_path):

@@ -50,6 +50,33 @@ def test_recalibration_brings_shifted_outputs_back(yolov8n):
     torch.testing.assert_close(actual, expected)
 
 
+def test_recalibration_leaves_out_batches_of_one_image(yolov8n, log):
+    """At 32 px the deepest maps are of one pixel: a channel of one image has no variance there."""
+    images = torch.rand(4, 3, 32, 32)
+    plain, model = deepcopy(yolov8n), deepcopy(yolov8n)
+    recalibrate(plain, [images])
+    recalibrate(model, [images, images[:1]])
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in plain.state_dict().items())
+    assert "no batch of two" not in log.text
+    model = deepcopy(yolov8n)
+    recalibrate(model, [images[:1]])
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in yolov8n.state_dict().items())
+    assert "no batch of two or more images" in log.text
+
+
+def test_recalibration_that_fails_leaves_the_model_as_it_was(yolov8n):
+    def images():
+        yield torch.rand(4, 3, 64, 64)
+        raise RuntimeError("CUDA out of memory.")
+
+    model = deepcopy(yolov8n)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        recalibrate(model, images())
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in yolov8n.state_dict().items())
+    assert model.model[0].bn.momentum == yolov8n.model[0].bn.momentum
+    assert not any(m.training for m in model.modules())
+
+
 def test_recalibration_is_part_of_a_run_and_can_be_left_out(settings):
     norms = {}
     for flag in (True, False):
@@ -77,7 +104,7 @@ def test_fine_tuning_distils_the_model_that_was_pruned(settings, tmp_path):
     assert type(model).__name__ == "DetectionModel" and model.pruning
 
 
-def test_distillation_resumes(settings, tmp_path):
+def test_distillation_resumes(settings, tmp_path, log):
     def interrupt(trainer):
         if trainer.epoch == 1:
             raise Interrupted
@@ -89,7 +116,11 @@ def test_distillation_resumes(settings, tmp_path):
     with pytest.raises(Interrupted):
         trainer.train()
     resumed = DetectionFinetune(overrides={**overrides, "resume": True})
+    log.clear()
     resumed.train()
+    assert "Freezing layer 'teacher_model" not in log.text
+    assert log.text.count("the teacher's parameters are frozen, ") == 1
+    assert "Freezing layer 'student_model" in log.text  # the student's own stay in the log
     assert resumed.args.distill_model == settings["model"]
     assert load_checkpoint(resumed.best)[0].pruning["reached"] == pytest.approx(2.0, rel=0.03)
 
@@ -140,6 +171,13 @@ def test_short_fine_tuning_steps_after_each_batch(settings, monkeypatch):
 
     chosen = fine_tuning(settings, model=model, nbs=2 * FAST["batch"])
     assert chosen.args.nbs == 2 * FAST["batch"] and chosen.accumulate == 2
+    uneven = fine_tuning(settings, model=model, batch=6)  # Ultralytics gathers 11 batches: 66 images for nbs=64
+    assert uneven.args.nbs == 6 and uneven.accumulate == 1
+    assert {group["weight_decay"] for group in uneven.optimizer.param_groups} == {0.0, uneven.args.weight_decay}
+    uneven.args.batch = uneven.batch_size = 3  # as Ultralytics does when memory runs out
+    uneven._build_train_pipeline()
+    assert {group["weight_decay"] for group in uneven.optimizer.param_groups} == {0.0, uneven.args.weight_decay}
+
     monkeypatch.setattr(finetuner, "SHORT_TRAINING", len(stepped.train_loader) * stepped.epochs - 1)
     long = fine_tuning(settings, model=model)
     assert long.args.nbs == 64 and long.accumulate > 1

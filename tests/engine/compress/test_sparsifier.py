@@ -12,6 +12,7 @@ from conftest import ROOT, Interrupted, interrupt
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.sparsifier import SHARE_STEP
+from ultralytics.engine.compress.sparsity_strength import reach
 from ultralytics.engine.pruning.report.sparsity_plot import BINS, append_distribution, read_distribution
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.detect.val import DetectionValidator
@@ -65,14 +66,14 @@ def test_regulariser_acts_once_an_optimizer_step(settings):
     torch.testing.assert_close(scales[0.0] - scales[0.5], 0.05 * held.float(), rtol=1e-3, atol=1e-5)
 
 
-def test_best_is_the_fittest_of_the_sparsest(settings):
+def test_best_is_the_fittest_of_the_sparsest(settings, log):
     overrides = {**settings, **SLIM, "epochs": 8, "reg": 6.0, "name": "b", "nbs": 4}
     overrides |= {"optimizer": "SGD", "lr0": 0.05, "momentum": 0.0, "warmup_epochs": 0}
     trainer = DetectionSparsifier(overrides=overrides)
     trainer.train()
     rows = rows_of(trainer.save_dir)
     keys = [(row["sparsity/share_small"] // SHARE_STEP, row["metrics/mAP50-95(B)"]) for row in rows]
-    assert keys[-1][0] > keys[0][0]
+    assert keys[-1][0] > keys[0][0] and "units are small" not in log.text
     best = max(range(len(rows)), key=lambda i: (keys[i], i))
     written = torch.load(trainer.best, weights_only=False)["train_metrics"]
     assert written["sparsity/share_small"] == pytest.approx(rows[best]["sparsity/share_small"], rel=1e-4)
@@ -110,6 +111,34 @@ def test_best_is_the_fittest_among_equally_sparse(settings):
     assert shares == pytest.approx([share for share, _ in FOUND])
     written = torch.load(trainer.best, weights_only=False)["train_metrics"]
     assert written["sparsity/share_small"] == FOUND[2][0]
+
+
+@pytest.mark.parametrize("keys", [{"warmup_epochs": 0}, {"warmup_epochs": 1.0, "epochs": 3, "reg_decay_type": "step"}])
+def test_training_that_makes_nothing_small_names_the_strength_that_would(settings, log, keys):
+    plain = {"prune_method": "slim", "reg": 0.001, "optimizer": "SGD", "momentum": 0.9, "lr0": 0.01, "nbs": 4}
+    trainer = DetectionSparsifier(overrides={**settings, **plain, "reg_decay_step": 1, "name": "w", **keys})
+    moved = []
+
+    def add(optimizer, *_):
+        moved.append(optimizer.param_groups[0]["lr"] * trainer.strength / (1 - 0.9))
+
+    trainer.add_callback("on_train_start", lambda t: t.optimizer.register_step_pre_hook(add))
+    trainer.train()
+    assert len(moved) == 2 * trainer.epochs == trainer.ema.updates
+    assert reach(trainer) * 0.001 == pytest.approx(sum(moved), rel=0.01)
+    needed = 1 / reach(trainer)
+    assert f"after {len(moved)} optimizer steps" in log.text and f"set reg={needed:.2g} instead of 0.001" in log.text
+
+
+def test_training_that_makes_nothing_small_names_what_else_there_is(settings, log):
+    cases = {
+        "growing_reg": ({"delta_reg": 1e-4}, "set delta_reg=0.05 instead of 0.0001"),
+        "slim": ({"optimizer": "AdamW"}, "optimizer=AdamW rescales the regulariser's gradient: set optimizer=SGD"),
+    }
+    for method, (keys, text) in cases.items():
+        overrides = {**settings, "prune_method": method, "name": method, "nbs": 4, **keys}
+        DetectionSparsifier(overrides=overrides).train()
+        assert text in log.text
 
 
 def test_growing_strength_follows_the_optimizer_steps(settings):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,47 +18,47 @@ from torch import nn
 from ultralytics.engine.pruning.graph.image_size import image_stride
 from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.utils import DEFAULT_CFG_DICT, TQDM
+from ultralytics.utils.patches import override_configs
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer
 
 
-def training_losses(trainer: BaseTrainer, per_sample: bool) -> Losses:
+def training_losses(trainer: BaseTrainer, batch: int) -> Losses:
     """Return what draws batches from the training loader and yields the model's own loss on each.
 
     Args:
-        trainer (BaseTrainer): A stock trainer that has its data set and arguments; 'batch' images go into a loss and
-            'prune_batches' losses into a score.
-        per_sample (bool): One image per loss instead, for as many images in all.
+        trainer (BaseTrainer): A stock trainer that has its data set and arguments.
+        batch (int): Images in a loss; there are as many losses as 'prune_batches' batches of the run have images for.
 
     Returns:
         (Callable): Model to an iterator of scalar losses.
     """
-    batch, count = batch_to_measure(trainer.args), trainer.prune_args.prune_batches
-    batch, count = (1, count * batch) if per_sample else (batch, count)
 
     def losses(pruned: nn.Module) -> Iterator[torch.Tensor]:
         args, pruned.args, pruned.criterion = pruned.args, trainer.args, None
-        for data in training_batches(trainer, pruned, batch, count, "Gradients"):
-            loss, _ = pruned(data)
-            yield loss.sum()
-        pruned.args, pruned.criterion = args, None
+        try:
+            for data in training_batches(trainer, pruned, batch, "Gradients"):
+                loss, _ = pruned(data)
+                yield loss.sum()
+        finally:
+            pruned.args, pruned.criterion = args, None
 
     return losses
 
 
-def training_images(trainer: BaseTrainer, model: nn.Module) -> Iterator[torch.Tensor]:
+def training_images(trainer: BaseTrainer, model: nn.Module, batch: int) -> Iterator[torch.Tensor]:
     """Yield the images of 'prune_batches' training batches, augmented as for training.
 
     Args:
         trainer (BaseTrainer): A stock trainer that has its data set and arguments.
         model (nn.Module): The model that they are for.
+        batch (int): Images in a batch.
 
     Yields:
         (torch.Tensor): Images of shape (batch, C, H, W).
     """
-    batch, count = batch_to_measure(trainer.args), trainer.prune_args.prune_batches
-    for data in training_batches(trainer, model, batch, count, "Batch norms"):
+    for data in training_batches(trainer, model, batch, "Batch norms"):
         yield data["img"]
 
 
@@ -66,34 +67,53 @@ def batch_to_measure(args: SimpleNamespace) -> int:
 
     Args:
         args (SimpleNamespace): Arguments of the run; of 'batch', -1 and shares of the memory mean Ultralytics' default.
+            Several GPUs share a batch in trainings, and measurements have one of them.
 
     Returns:
         (int): Images.
     """
-    return int(args.batch) if args.batch >= 1 else DEFAULT_CFG_DICT["batch"]
+    batch = int(args.batch) if args.batch >= 1 else DEFAULT_CFG_DICT["batch"]
+    gpus = len(str(args.device or "").split(","))
+    return max(batch // gpus, 1)
 
 
-def training_batches(
-    trainer: BaseTrainer, model: nn.Module, batch: int, count: int, description: str
-) -> Iterator[dict[str, Any]]:
+def training_batches(trainer: BaseTrainer, model: nn.Module, batch: int, description: str) -> Iterator[dict[str, Any]]:
     """Yield batches of the training loader; the state of all random generators is put back afterwards.
 
     Args:
         trainer (BaseTrainer): A stock trainer that has its data set and arguments.
-        model (nn.Module): The model that they are for; Ultralytics' loaders ask the trainer's model for its stride.
-        batch (int): Images in a batch.
-        count (int): Batches, or all if the data set has fewer.
+        model (nn.Module): The model that they are for.
+        batch (int): Images in a batch. There are as many batches as 'prune_batches' of the run have images for, or all
+            if the data set has fewer.
         description (str): What the progress bar says.
 
     Yields:
         (dict): Batch on the trainer's device.
     """
-    trainer.model = model
-    trainer.stride = image_stride(model)  # read by the stock preprocessing with multi_scale
-    with random_state_kept():
-        loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
+    images = trainer.prune_args.prune_batches * batch_to_measure(trainer.args)
+    count = math.ceil(images / batch)
+    with model_lent(trainer, model), random_state_kept():
+        # every image is read a few times at most; and Ultralytics drops the last batch for compiled models
+        with override_configs(trainer.args, {"cache": False, "compile": False}):
+            loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
         for data in TQDM(islice(loader, count), total=min(count, len(loader)), desc=description):
             yield trainer.preprocess_batch(data)
+
+
+@contextmanager
+def model_lent(trainer: BaseTrainer, model: nn.Module) -> Iterator[None]:
+    """Have a model stand for the trainer's until the block ends: loaders and preprocessing ask for its stride.
+
+    Args:
+        trainer (BaseTrainer): A stock trainer outside of its training.
+        model (nn.Module): The model.
+    """
+    own = trainer.model
+    trainer.model, trainer.stride = model, image_stride(model)
+    try:
+        yield
+    finally:
+        trainer.model = own
 
 
 @contextmanager

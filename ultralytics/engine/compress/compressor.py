@@ -8,8 +8,10 @@ training stage is a stock trainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.cfg.compress.keys import get_prune_cfg, is_sweep, split
 from ultralytics.engine.compress.arguments import PruneArguments
-from ultralytics.engine.compress.batches import training_images, training_losses
+from ultralytics.engine.compress.batches import batch_to_measure, training_images, training_losses
 from ultralytics.engine.compress.checks import (
     check_classes,
     check_model,
@@ -29,6 +31,7 @@ from ultralytics.engine.compress.checks import (
 )
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
+from ultralytics.engine.compress.memory import within_memory
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
 from ultralytics.engine.compress.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.stages import LAST, Stages, resumed_arguments, training_ended
@@ -36,6 +39,7 @@ from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -88,7 +92,10 @@ class Compressor(PruneArguments):
         """
         self.changed: dict[str, Any] = {}
         self.resumed = False
-        super().__init__(cfg, overrides, _callbacks)
+        with ExitStack() as refused:
+            refused.callback(unset_deterministic)
+            super().__init__(cfg, overrides, _callbacks)
+            refused.pop_all()
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
@@ -137,14 +144,22 @@ class Compressor(PruneArguments):
         Raises:
             ValueError: If the target is out of reach, or the model's classes are not the data's.
         """
-        try:
-            self._compress()
-        except ValueError:
-            self.stages.forget()
-            raise
-        unset_deterministic()  # which the constructor of every trainer sets
-        LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
+        with determinism_ends():
+            try:
+                self._compress()
+            except ValueError:
+                self.stages.forget()
+                raise
+        self._clear_memory()  # for the fine-tuning
         return str(self.pruned)
+
+    def train(self) -> None:
+        """Refuse to train the dense model in this run's folder, which the stock trainer would do.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(f"{type(self).__name__} prunes instead of training: call its .compress().")
 
     def _compress(self) -> None:
         """Run the stages."""
@@ -180,9 +195,10 @@ class Compressor(PruneArguments):
         Returns:
             (Path): The fine-tuned weights.
         """
-        best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
-        if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
-            report_on_finetuning(best, self.args, self.device, self.on_plot)
+        with determinism_ends():
+            best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
+            if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
+                report_on_finetuning(best, self.args, self.device, self.on_plot)
         return best
 
     def _sparse(self, dense: Path) -> Path:
@@ -197,23 +213,34 @@ class Compressor(PruneArguments):
         """Cut the dense, or sparse, model and write the pruned weights."""
         model, _ = load_checkpoint(weights, device=self.device)
         method = METHODS[self.prune_args.prune_method]
-        losses = training_losses(self, method.per_sample) if method.needs_gradients else None
-        limits = self._limits(model, losses)
-        pruned, record = prune_model(
-            model,
-            Budget.from_args(self.all_args, limits),
-            prune_method=self.prune_args.prune_method,
-            losses=losses,
-            iterative_steps=self.prune_args.iterative_steps,
-            seed=self.args.seed,
-        )
+        batch = batch_to_measure(self.args)
+        limits = within_memory(partial(self._limits, model), batch)
+        least = method.per_sample or not method.needs_gradients  # a batch that cannot be halved
+        pruned, record = within_memory(partial(self._cut, model, limits), 1 if least else batch)
         if self.prune_args.recalibrate:
-            recalibrate(pruned, training_images(self, pruned))
+            within_memory(lambda batch: recalibrate(pruned, training_images(self, pruned, batch)), max(batch, 2))
         record = replace(record, recalibrated=self.prune_args.recalibrate, run=str(self.save_dir))
         save_pruned(self.pruned, pruned, record, vars(self.args))
         self.stages.complete("prune", self.pruned)
+        LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
 
-    def _limits(self, model: nn.Module, losses: Losses | None) -> dict[str, float]:
+    def _cut(self, model: nn.Module, limits: dict[str, float], batch: int) -> tuple[nn.Module, Record]:
+        """Return the pruned model and the record of the cut."""
+        return prune_model(
+            model,
+            Budget.from_args(self.all_args, limits),
+            prune_method=self.prune_args.prune_method,
+            losses=self._losses(batch),
+            iterative_steps=self.prune_args.iterative_steps,
+            seed=self.args.seed,
+        )
+
+    def _losses(self, batch: int) -> Losses | None:
+        """Return the losses of a method that needs gradients."""
+        method = METHODS[self.prune_args.prune_method]
+        return training_losses(self, 1 if method.per_sample else batch) if method.needs_gradients else None
+
+    def _limits(self, model: nn.Module, batch: int) -> dict[str, float]:
         """Map the sensitivity, if asked for, and return how much each group may lose by it."""
         largest_drop = self.prune_args.sensitivity_drop
         if not self.prune_args.sensitivity and largest_drop is None:
@@ -221,7 +248,13 @@ class Compressor(PruneArguments):
         self.stages.begin("sensitivity", self.save_dir)
         metric = MAIN_METRIC[self.args.task]
         rows = map_sensitivity(
-            self, model, metric, TASK_METRICS[self.args.task][metric], losses, self.known_sensitivity
+            self,
+            model,
+            metric,
+            TASK_METRICS[self.args.task][metric],
+            self._losses(batch),
+            batch,
+            self.known_sensitivity,
         )
         return {} if largest_drop is None else limits_from(rows, largest_drop)
 
@@ -255,3 +288,12 @@ class Compressor(PruneArguments):
             own |= vars(self.prune_args)
             own["pretrained"] = True  # the weights that the stage before it has left
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
+
+
+@contextmanager
+def determinism_ends() -> Iterator[None]:
+    """Turn deterministic algorithms, which the constructor of every trainer turns on, off when the block ends."""
+    try:
+        yield
+    finally:
+        unset_deterministic()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.batches import batch_to_measure
+from ultralytics.engine.compress.memory import within_memory
+from ultralytics.engine.compress.validation import validation_arguments
 from ultralytics.engine.pruning.files import read_csv
 from ultralytics.engine.pruning.report.build import build_report
 from ultralytics.nn.tasks import load_checkpoint
@@ -52,17 +55,22 @@ def report_on(
     Returns:
         (dict): See `ultralytics.engine.pruning.report.build.build_report`; and 'max_det', with which was validated.
     """
-    keys = ("data", "imgsz", "workers", "split", "single_cls", "classes", "max_det")
-    own = {"device": device_name(device), "save_dir": str(folder), "plots": False, "mode": "val"}
-    own["batch"] = batch_to_measure(args)
-    for name in files.keys() - metrics.keys():
+    own = {**validation_arguments(args), "device": device_name(device), "save_dir": str(folder)}
+    for name, file in files.items():
+        if name in metrics:
+            continue
         LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
-        result = YOLO(files[name]).val(**{k: getattr(args, k) for k in keys}, **own).results_dict
+        result = within_memory(partial(validate, file, own), batch_to_measure(args))
         metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
     curve = read_curve(folder / "results.csv", args.task, args.val)
     report = build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
     return {**report, "max_det": args.max_det}
+
+
+def validate(file: Path, arguments: dict[str, Any], batch: int) -> dict[str, float]:
+    """Return what Ultralytics' validation of a checkpoint yields, by its names."""
+    return YOLO(file).val(**arguments, batch=batch).results_dict
 
 
 def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] | None:

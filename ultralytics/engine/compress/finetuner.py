@@ -19,6 +19,7 @@ from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.stages import LAST, find_run, training_ended
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.files import sha256
+from ultralytics.engine.pruning.log import lines_counted
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint
@@ -73,7 +74,8 @@ class Finetuner(PruneArguments, LoggedTrainer):
 
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
-        super()._setup_train()
+        with lines_counted("Freezing layer 'teacher_model.", "the teacher's parameters are frozen, {} in all"):
+            super()._setup_train()
         if not self.resume:
             (self.save_dir / REPORT_FILE).unlink(missing_ok=True)
 
@@ -87,6 +89,9 @@ class Finetuner(PruneArguments, LoggedTrainer):
         batches = len(self.train_loader) * self.epochs
         if self.args.nbs == DEFAULT_CFG.nbs and self.accumulate > 1 and batches <= SHORT_TRAINING:
             self.args.nbs, self.accumulate = self.batch_size, 1
+            for group in self.optimizer.param_groups:  # which were scaled for the images of the accumulated step
+                if group["weight_decay"]:
+                    group["weight_decay"] = self.args.weight_decay
             LOGGER.info(f"{batches} batches in all: an optimizer step after each, nbs={self.batch_size}")
 
     def train(self) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ultralytics.engine.compress.batches import batch_to_measure
+from ultralytics.engine.compress.batches import model_lent
+from ultralytics.engine.compress.validation import validation_arguments
 from ultralytics.engine.pruning.files import read_csv, write_csv
 from ultralytics.engine.pruning.log import warnings_only
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -17,6 +18,7 @@ from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.engine.pruning.ranking.sensitivity import RATIOS, measure_sensitivity
 from ultralytics.engine.pruning.report.sensitivity_plot import draw_sensitivity, short_name
 from ultralytics.utils import LOGGER
+from ultralytics.utils.patches import override_configs
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer
@@ -30,6 +32,7 @@ def map_sensitivity(
     metric: str,
     key: str,
     losses: Losses | None,
+    batch: int,
     known: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Measure the sensitivity map, or the rest of it, in a run's folder.
@@ -40,6 +43,7 @@ def map_sensitivity(
         metric (str): Name of the accuracy.
         key (str): Its name in a validation's results.
         losses (Callable, optional): For methods that need gradients.
+        batch (int): Images in a batch of the validations.
         known (Sequence[dict[str, Any]]): Rows that another run has measured on the same model.
 
     Returns:
@@ -54,7 +58,7 @@ def map_sensitivity(
 
     rows = measure_sensitivity(
         model,
-        validation_of(trainer, model, key),
+        validation_of(trainer, model, key, batch),
         METHODS[trainer.prune_args.prune_method],
         losses,
         trainer.args.seed,
@@ -67,22 +71,23 @@ def map_sensitivity(
     return rows
 
 
-def validation_of(trainer: BaseTrainer, model: nn.Module, key: str) -> Callable[[nn.Module], float]:
+def validation_of(trainer: BaseTrainer, model: nn.Module, key: str, batch: int) -> Callable[[nn.Module], float]:
     """Return what validates models on one loader, which is built once.
 
     Args:
         trainer (BaseTrainer): The compressor.
-        model (nn.Module): The dense model; Ultralytics' loaders ask the trainer's model for its stride.
+        model (nn.Module): The dense model.
         key (str): Name of the metric in a validation's results.
+        batch (int): Images in a batch.
 
     Returns:
         (Callable): Model, which is fused by it, to the metric.
     """
-    trainer.model = model
-    split = trainer.data.get("val") or trainer.data.get("test")
-    trainer.test_loader = trainer.get_dataloader(split, batch_size=batch_to_measure(trainer.args), rank=-1, mode="val")
-    validator = trainer.get_validator()
-    validator.args.plots = validator.args.save_json = False
+    args = trainer.args
+    with model_lent(trainer, model), override_configs(args, validation_arguments(args)):
+        trainer.test_loader = trainer.get_dataloader(trainer.data[args.split], batch_size=batch, rank=-1, mode="val")
+        validator = trainer.get_validator()
+    del trainer.test_loader  # the validator alone holds it, as long as it is needed
 
     def validate(pruned: nn.Module) -> float:
         with warnings_only():  # over a hundred validations follow one another

@@ -12,6 +12,7 @@ from torch import nn
 
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.loggers import LoggedTrainer
+from ultralytics.engine.compress.sparsity_strength import advice, reg_at
 from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.budget.selection import select_units
 from ultralytics.engine.pruning.budget.target import Budget
@@ -23,7 +24,7 @@ from ultralytics.engine.pruning.report.sparsity_plot import append_distribution,
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.nn.extra_modules import prunable_copy
-from ultralytics.utils import LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 DISTRIBUTION_FILE = "sparsity.csv"
@@ -134,6 +135,15 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         scales = self.regulariser.scales(self.ema.ema)
         append_distribution(self.save_dir / DISTRIBUTION_FILE, self.epoch + 1, scales)
 
+    def final_eval(self) -> None:
+        """Evaluate as the stock trainer does, and say what to change if the training has made nothing small."""
+        super().final_eval()
+        if RANK in {-1, 0}:
+            share = self.figures()["sparsity/share_small"]
+            doomed = self.regulariser.doomed
+            if share < SHARE_STEP and (doomed is None or share < doomed.float().mean() / 2):
+                LOGGER.warning(f"{colorstr('sparsity:')} {advice(self, share)}")
+
     def plot_metrics(self) -> None:
         """Plot as the stock trainer does, and the distribution of scales over the epochs."""
         super().plot_metrics()
@@ -172,25 +182,3 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
         scores = score_groups(graph.model, graph.groups, method)
         doomed = units.removed(select_units(graph, formula, scores, budget, formula.dense, graph.sizes))
     return method.regulariser(units, doomed)
-
-
-def reg_at(epoch: int, epochs: int, args: SimpleNamespace) -> float:
-    """Return the regulariser's strength in an epoch.
-
-    Args:
-        epoch (int): Epoch, from 0.
-        epochs (int): Number of epochs.
-        args (SimpleNamespace): 'reg' is the strength at the start. 'reg_decay_type' is 'constant', 'linear' (falls to
-            reg_decay · reg in the last epoch) or 'step' (is multiplied by reg_decay every 'reg_decay_step' epochs).
-
-    Returns:
-        (float): Strength.
-    """
-    return args.reg * DECAYS[args.reg_decay_type](epoch, epochs, args)
-
-
-DECAYS = {
-    "constant": lambda epoch, epochs, args: 1.0,
-    "linear": lambda epoch, epochs, args: 1 - (1 - args.reg_decay) * epoch / max(epochs - 1, 1),
-    "step": lambda epoch, epochs, args: args.reg_decay ** (epoch // args.reg_decay_step),
-}

@@ -19,3 +19,28 @@ def warnings_only() -> Iterator[None]:
         yield
     finally:
         LOGGER.setLevel(level)
+
+
+@contextmanager
+def lines_counted(prefix: str, summary: str) -> Iterator[None]:
+    """Have one line of Ultralytics' log stand for many that begin alike.
+
+    Args:
+        prefix (str): What those lines begin with.
+        summary (str): The line, with '{}' for how many there were; it is left out if there were none.
+    """
+    count = 0
+
+    def passes(record: logging.LogRecord) -> bool:
+        nonlocal count
+        counted = record.getMessage().startswith(prefix)
+        count += counted
+        return not counted
+
+    LOGGER.addFilter(passes)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(passes)
+    if count:
+        LOGGER.info(summary.format(count))

@@ -8,7 +8,8 @@ import torch
 from conftest import build_model
 from torch import nn
 
-from ultralytics.engine.compress.sparsifier import build_regulariser, reg_at
+from ultralytics.engine.compress.sparsifier import build_regulariser
+from ultralytics.engine.compress.sparsity_strength import reg_at
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group, Slice
 from ultralytics.engine.pruning.prune import prune_model

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -15,12 +17,15 @@ class Regulariser:
     Attributes:
         NAME (str): What `scales` returns, for a picture's axis.
         SMALL (float): A unit whose scale is below this counts as sparse.
+        ENOUGH (float): What makes units small: the sum of lr · strength / (1 - momentum) over all optimizer steps; the
+            strength's growth over all of them if it `GROWS`.
         GROWS (bool): The strength grows with every optimizer step instead of following a schedule.
         NEEDS_TARGET (bool): Only units that the budget removes are pulled.
     """
 
     NAME: str
     SMALL: float
+    ENOUGH: float
     GROWS = False
     NEEDS_TARGET = False
 
@@ -63,6 +68,7 @@ class ScaleL1(Regulariser):
 
     NAME = "BatchNorm scale |γ|, mean of the unit"
     SMALL = 0.01
+    ENOUGH = 1.0  # scales begin near 1
 
     @torch.no_grad()
     def add_gradients(self, model: nn.Module, strength: float) -> None:
@@ -140,6 +146,7 @@ class GroupShrinkage(UnitNorm):
     """
 
     ALPHA = 4
+    ENOUGH = math.log(1 / UnitNorm.SMALL) / (2**ALPHA - 1)  # the rate at which the smallest unit leaves the largest
 
     def pull(self, model: nn.Module, strength: float) -> torch.Tensor:
         """Return strength · g_k."""
@@ -160,6 +167,7 @@ class GrowingL2(UnitNorm):
     GROWS = True
     NEEDS_TARGET = True
     CEILING = 1.0
+    ENOUGH = 0.2  # measured
 
     def pull(self, model: nn.Module, strength: float) -> torch.Tensor:
         """Return λ for the units to be removed, 0 for the others."""

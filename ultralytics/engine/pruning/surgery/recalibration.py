@@ -9,6 +9,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from ultralytics.utils import LOGGER
+
 
 def recalibrate(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
     """Measure the statistics of all batch norms anew, in place.
@@ -19,7 +21,7 @@ def recalibrate(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
 
     Args:
         model (nn.Module): Float model; it is in evaluation mode afterwards.
-        images (Iterable[torch.Tensor]): Batches of shape (B, C, H, W), B greater than 1.
+        images (Iterable[torch.Tensor]): Batches of shape (B, C, H, W); those of one image are left out.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     before = [(m.momentum, deepcopy(m.state_dict())) for m in norms]
@@ -28,11 +30,19 @@ def recalibrate(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
         m.reset_running_stats()
         m.momentum = None  # cumulative average
         m.train()
-    with torch.no_grad():
-        for batch in images:
-            model(batch)
-    for m, (momentum, state) in zip(norms, before):
-        m.momentum = momentum
-        if not m.num_batches_tracked:
-            m.load_state_dict(state)
-    model.eval()
+    count, complete = 0, False
+    try:
+        with torch.no_grad():
+            for batch in images:
+                if len(batch) > 1:  # of one image and one pixel a channel has no variance
+                    model(batch)
+                    count += 1
+        complete = True
+    finally:
+        for m, (momentum, state) in zip(norms, before):
+            m.momentum = momentum
+            if not complete or not m.num_batches_tracked:
+                m.load_state_dict(state)
+        model.eval()
+    if not count:
+        LOGGER.warning("batch norm statistics are those of the dense model: there is no batch of two or more images")
