@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Random networks of stock blocks: pruned equals masked, in inference and in training, or the target is out of reach."""
+"""Random networks of stock blocks: pruned equals masked, in inference and in training."""
 
 from random import Random
 
