@@ -11,6 +11,7 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.surgery import proof
 from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_conv
 from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
 from ultralytics.nn.modules.conv import Conv
@@ -102,6 +103,12 @@ def test_no_checkpoint_of_a_wrong_cut_is_written(settings, tmp_path, monkeypatch
     with pytest.raises(WrongCutError, match="nothing was saved"):
         YOLO(settings["model"]).compress(**settings, prune_method="lamp", name="wrong")
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_rounding_alone_is_no_fault(yolov8n, monkeypatch):
+    """What exceeds the tolerance in FP32 alone passes in FP64."""
+    monkeypatch.setattr(proof, "TOLERANCE", 1e-9)
+    prune(yolov8n)
 
 
 def test_outputs_that_are_not_finite_are_refused(yolov8n):
