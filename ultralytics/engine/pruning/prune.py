@@ -22,6 +22,7 @@ from ultralytics.engine.pruning.ranking.methods import find_method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
+from ultralytics.engine.pruning.surgery.proof import prove_cut
 from ultralytics.nn.extra_modules import prunable_copy, to_stock
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
@@ -63,6 +64,7 @@ def prune_model(
         ValueError: If the method is unknown or lacks losses, its scores are not finite, the model is fused or has no
             head that is supported, or the target is out of reach.
         ModuleNotFoundError: If the budget needs a package that is not installed.
+        WrongCutError: If the pruned model does not compute what the dense one does with the pruned channels masked.
 
     Examples:
         >>> from ultralytics import YOLO
@@ -172,7 +174,7 @@ class _Pruner:
         return best
 
     def _cut(self, budget: Budget, steps: int) -> tuple[nn.Module, History]:
-        """Cut a copy of the model in some steps, by what the cost is predicted to be."""
+        """Cut a copy of the model in some steps, by what the cost is predicted to be, and prove the result."""
         pruned = prunable_copy(self.model)
         history, dense = History(pruned), None
         for step in range(1, steps + 1):
@@ -188,4 +190,6 @@ class _Pruner:
             history.note(kept)
             cut(pruned, kept)
         self.left_dense = graph.dense
-        return to_stock(pruned), history
+        pruned = to_stock(pruned)
+        prove_cut(self.model, pruned, history.channels())
+        return pruned, history

@@ -177,8 +177,8 @@ class Graph:
             if not index:
                 continue
             known.update(index)
-            if self._trace.is_opaque(node):
-                obstacle = f"a block without prunable form cuts up its channels ({node.type.name.lower()})"
+            if reason := self._trace.obstacle(node):
+                obstacle = reason
                 continue
             if has_parameters(node.module):
                 touched[node.module, axis].update((i.idx, i.root_idx) for i in index)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ import torch_pruning as tp
 from torch import nn
 
 from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
+from ultralytics.engine.pruning.graph.places import SLICED
 from ultralytics.nn.extra_modules import forms
 from ultralytics.nn.extra_modules.attention import Pairing, PrunableAttention
 from ultralytics.nn.extra_modules.down import Half
@@ -34,13 +35,21 @@ class Trace:
     graph: tp.DependencyGraph
     clear: set
 
-    def is_opaque(self, node: tp.dependency.Node) -> bool:
-        """Return True for an operation behind which the channels are lost."""
-        return node.type in OPAQUE and node.grad_fn not in self.clear
+    def obstacle(self, node: tp.dependency.Node) -> str:
+        """Return why channels cannot be followed through an operation, or an empty string."""
+        if node.type in OPAQUE and node.grad_fn not in self.clear:
+            return f"a block without prunable form cuts up its channels ({node.type.name.lower()})"
+        if node.type == OPTYPE.CONCAT:
+            tensors = node.grad_fn.next_functions
+            if len({*tensors}) < len(tensors):  # torch-pruning counts a tensor once
+                return "its channels are concatenated with themselves"
+            if node.grad_fn._saved_dim == 1 and node.module.offsets is None:  # i.e. where ADown halves them next
+                return "its channels are concatenated with others that torch-pruning cannot count"
+        return ""
 
 
 def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
-    """Let torch-pruning trace from the predictions back to the image.
+    """Let torch-pruning trace from the predictions back to the image, and from layers that nothing reads.
 
     Args:
         model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
@@ -54,10 +63,20 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
         RuntimeError: If torch-pruning gives up on counting channels.
     """
     outputs: list[torch.Tensor] = []
+    before: list[torch.Tensor] = []  # what the layers in front of the predictions put out
+    predicted: set[nn.Module] = set()
     clear: set = set()
     layers = list(model.modules())
+
+    def take_down(layer: nn.Module, _args: tuple, output: torch.Tensor) -> None:
+        if layer in ends.predictions:
+            predicted.add(layer)
+        elif not predicted:
+            before.append(output)
+
     traced = [*ends.predictions, *(m for m in layers if isinstance(m, Pairing))]
     hooks = [m.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for m in traced]
+    hooks += [m.register_forward_hook(take_down) for m in layers if type(m) in SLICED]
     hooks += [s.source.register_forward_hook(run_side_branch(s)) for s in ends.side_branches]
     halves = (m for m in layers if isinstance(m, Half))
     hooks += [m.register_forward_hook(lambda _m, _x, y: clear.add(y.grad_fn)) for m in halves]
@@ -68,7 +87,7 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
 
     def forward(model, x):
         model(x)
-        return outputs
+        return [*outputs, *unread(before, outputs)]
 
     try:
         for p in frozen:
@@ -100,6 +119,38 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
         for hook in hooks:
             hook.remove()
     return Trace(graph, clear)
+
+
+def unread(tensors: Iterable[torch.Tensor], outputs: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """Return tensors that enter no output, the last ones of those that depend on each other.
+
+    Layers that nothing reads run all the same, so their widths must follow.
+
+    Args:
+        tensors (Iterable[torch.Tensor]): Tensors in the order in which they were computed.
+        outputs (Iterable[torch.Tensor]): What is known to be read.
+
+    Returns:
+        (list[torch.Tensor]): Ends of their own.
+    """
+    seen: set = set()
+
+    def follow(tensor: torch.Tensor) -> None:
+        stack = [tensor.grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                stack += [before for before, _ in node.next_functions]
+
+    for output in outputs:
+        follow(output)
+    ends = []
+    for tensor in reversed(list(tensors)):
+        if tensor.grad_fn not in seen:
+            ends.append(tensor)
+            follow(tensor)
+    return ends
 
 
 def run_side_branch(side: SideBranch) -> Callable:

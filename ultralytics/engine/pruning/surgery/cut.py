@@ -61,14 +61,15 @@ def slice_conv(conv: nn.Conv2d, out_channels: torch.Tensor, in_channels: torch.T
     """Keep some output and input channels of a convolution.
 
     Args:
-        conv (nn.Conv2d): Plain or depthwise convolution; of a depthwise one, both index tensors are the same.
+        conv (nn.Conv2d): Plain or depthwise convolution; of a depthwise one, both index tensors are the same. One of
+            other groups keeps all that it has.
         out_channels (torch.Tensor): Output channels to keep.
         in_channels (torch.Tensor): Input channels to keep.
     """
     weight = conv.weight[out_channels]
     if is_depthwise(conv):
         conv.groups = len(in_channels)
-    else:
+    elif conv.groups == 1:
         weight = weight[:, in_channels]
     conv.weight = _parameter(weight, conv.weight)
     if conv.bias is not None:

@@ -16,6 +16,8 @@ from ultralytics.nn.modules.head import RTDETRDecoder
 if TYPE_CHECKING:
     from ultralytics.engine.pruning.checkpoint.record import Record
 
+Channels = dict[str, dict[str, list[int]]]  # layer of the stock model to the indices kept on its 'out' and 'in' axes
+
 
 def largest_difference(dense: nn.Module, pruned: nn.Module, record: Record, image: torch.Tensor) -> float:
     """Return how far a pruned network is from the dense one with the pruned channels masked.
@@ -34,10 +36,12 @@ def largest_difference(dense: nn.Module, pruned: nn.Module, record: Record, imag
         >>> largest_difference(dense, pruned, Record.of(pruned), torch.rand(1, 3, 640, 640))
     """
     actual, expected = raw_outputs(pruned, image), raw_outputs(masked(dense, record), image)
-    return max(
-        float((actual[name] - value).abs().max() / value.abs().max().clamp_min(torch.finfo(value.dtype).tiny))
-        for name, value in expected.items()
-    )
+    return max(relative_difference(actual[name], value) for name, value in expected.items())
+
+
+def relative_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the largest absolute difference over the largest absolute value expected; of zeros, over the tiniest."""
+    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))
 
 
 def masked(dense: nn.Module, record: Record) -> nn.Module:
@@ -50,9 +54,21 @@ def masked(dense: nn.Module, record: Record) -> nn.Module:
     Returns:
         (nn.Module): Copy with hooks.
     """
-    model = deepcopy(dense)
+    return mask(deepcopy(dense), record.channels)
+
+
+def mask(model: nn.Module, channels: Channels) -> nn.Module:
+    """Set channels to zero where a layer reads them, by hooks on the model given.
+
+    Args:
+        model (nn.Module): Dense model.
+        channels (Channels): Channels that every layer keeps.
+
+    Returns:
+        (nn.Module): The same model.
+    """
     layers = dict(model.named_modules())
-    for name, kept in record.channels.items():
+    for name, kept in channels.items():
         layer = layers[name]
         keep = _mask(kept["in"], inputs(layer), layer)
         layer.register_forward_pre_hook(lambda _layer, args, keep=keep: (args[0] * keep,))

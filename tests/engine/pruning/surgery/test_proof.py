@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Every cut is proved on the model at hand, and one that is wrong names its layer and leaves no checkpoint."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from conftest import build_model
+from torch import nn
+
+from ultralytics import YOLO
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.surgery import proof
+from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_conv
+from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
+from ultralytics.nn.modules.conv import Conv
+
+
+class Ramp(Conv):
+    """Weighs its channels by where they stand among all of them."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y * torch.linspace(0.5, 1.5, y.shape[1])[:, None, None]
+
+
+class FixedRamp(Conv):
+    """Weighs its channels by a tensor of the dense width that is no parameter."""
+
+    def forward(self, x):
+        return super().forward(x) * self.weights
+
+
+def shifted(layer, **index):
+    """Slice a layer at the channels beside those that are to be kept."""
+    widest = {"out_channels": layer.weight.shape[0]}
+    kept = {k: (v + 1) % widest[k] if k in widest and len(v) < widest[k] else v for k, v in index.items()}
+    SLICE[type(layer)](layer, **kept)
+
+
+SLICE = dict(SLICERS)
+
+
+def prune(model):
+    """Prune every layer."""
+    return prune_model(model, Budget(2, global_pruning=False), prune_method="lamp")
+
+
+def test_a_layer_that_is_sliced_wrongly_is_named(yolov8n, monkeypatch):
+    """Of two wrong layers the first in the order of the forward pass."""
+    widths = {(32, 16), (64, 192)}  # of model.1.conv and model.15.cv1.conv
+
+    def slice_some(conv, **index):
+        wrong = tuple(conv.weight.shape[:2]) in widths
+        (shifted if wrong else slice_conv)(conv, **index)
+
+    monkeypatch.setitem(SLICERS, nn.Conv2d, slice_some)
+    with pytest.raises(WrongCutError, match=r"nothing was saved: output '.*' differs by .* is 'model\.1\.conv'\. "):
+        prune(yolov8n)
+
+
+def test_a_batch_norm_that_is_sliced_wrongly_is_seen_by_the_layer_behind(yolov8n, monkeypatch):
+    monkeypatch.setitem(SLICERS, nn.BatchNorm2d, shifted)
+    with pytest.raises(WrongCutError, match=r"first layer .* is 'model\.1\.conv'"):
+        prune(yolov8n)
+
+
+def test_channels_used_behind_the_graphs_back_are_found(yolov8n):
+    model = deepcopy(yolov8n)
+    model.model[5].__class__ = Ramp
+    with pytest.raises(WrongCutError, match=r"is 'model\.6\.cv1\.conv'.* a prunable form"):
+        prune(model)
+
+
+def test_a_pruned_model_that_does_not_run_is_found(yolov8n):
+    model = deepcopy(yolov8n)
+    model.model[5].__class__ = FixedRamp
+    model.model[5].weights = torch.rand(model.model[5].conv.out_channels, 1, 1)
+    with pytest.raises(WrongCutError, match=r"does not run \(The size of tensor .*\)\..* is 'model\.6\.cv1\.conv'"):
+        prune(model)
+
+
+def test_attention_is_proved_as_well(monkeypatch):
+    """With the queries' batch norms scaled anew it passes; the positional encoding of other channels does not."""
+    model = build_model("yolo12n")
+    prune(model)
+    name, block = next((k, m) for k, m in model.named_modules() if type(m).__name__ == "AAttn")
+
+    def slice_some(conv, **index):
+        wrong = conv.groups > 1 and conv.weight.shape == block.pe.conv.weight.shape
+        if wrong:
+            conv.weight.data = conv.weight.data.roll(1, 0)
+        slice_conv(conv, **index)
+
+    monkeypatch.setitem(SLICERS, nn.Conv2d, slice_some)
+    with pytest.raises(WrongCutError, match=rf"is '{name}\.pe\.conv'"):
+        prune(model)
+
+
+def test_no_checkpoint_of_a_wrong_cut_is_written(settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(SLICERS, nn.BatchNorm2d, shifted)
+    with pytest.raises(WrongCutError, match="nothing was saved"):
+        YOLO(settings["model"]).compress(**settings, prune_method="lamp", name="wrong")
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_rounding_alone_is_no_fault(yolov8n, monkeypatch):
+    """What exceeds the tolerance in FP32 alone passes in FP64."""
+    monkeypatch.setattr(proof, "TOLERANCE", 1e-9)
+    prune(yolov8n)
+
+
+def test_outputs_that_are_not_finite_are_refused(yolov8n):
+    """Predictions belong to no group, so no score has seen them."""
+    model = deepcopy(yolov8n)
+    model.model[-1].cv3[0][-1].bias.data[0] = torch.nan
+    with pytest.raises(ValueError, match=r"outputs \(scores\) .* are not finite. Check its weights"):
+        prune(model)
+
+
+def test_the_proof_leaves_everything_as_it_was(yolov8n):
+    """Models, hooks and random states; a second proof of the same cut finds the same."""
+    pruned, record = prune(yolov8n)
+    dense = deepcopy(yolov8n).half().train()
+    states = deepcopy(dense.state_dict()), deepcopy(pruned.state_dict())
+    drawn = torch.get_rng_state()
+    cached = pruned.model[-1].shape
+    prove_cut(deepcopy(yolov8n).train(), pruned, record.channels)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    for model, state in zip((dense, pruned), states):
+        assert all(torch.equal(state[k], v) and state[k].dtype == v.dtype for k, v in model.state_dict().items())
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert pruned.model[-1].shape == cached and not pruned.training
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_constant_and_half_precision_outputs_pass(alive):
+    """A network straight from its YAML puts out constants, of which none may count as another."""
+    model = build_model("yolov5n") if alive else YOLO("yolov5n.yaml").model
+    prune(model.half())

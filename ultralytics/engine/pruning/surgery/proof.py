@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The proof of a cut: one forward pass of the pruned network against the dense one with the pruned channels masked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.surgery.oracle import Channels, mask, raw_outputs, relative_difference
+
+TOLERANCE = (
+    1e-3  # of an output's largest value; rounding to FP32 alone makes up to 3e-6 of it in Ultralytics' own models
+)
+PRECISIONS = (torch.float32, torch.float64)  # and 1e-4 in random ones, so that only the slower one speaks a verdict
+SEED = 0  # of the image
+
+Outputs = dict[str, list[torch.Tensor]]  # layer to what it put out in each of its calls, in the order of the first ones
+
+
+class WrongCutError(RuntimeError):
+    """A pruned network that does not compute what the masked dense one does."""
+
+
+def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
+    """Compare a pruned network, before anything else is done to it, with the dense one whose channels are masked.
+
+    Both run once on the same random image, the smallest that they take, in FP32 on the CPU: there the arithmetic is
+    not rounded to TF32 or FP16, whatever the device and the precision of the models. What differs in FP32 is compared
+    once more in FP64. Neither model is changed.
+
+    Args:
+        dense (nn.Module): Stock model that was cut.
+        pruned (nn.Module): What the cut made of it, of stock classes.
+        channels (Channels): What `History.channels` returned: the channels kept, as indices into the dense model.
+
+    Raises:
+        ValueError: If the dense model's own outputs are not finite.
+        WrongCutError: If an output differs by more than `TOLERANCE`, or the pruned model does not run; it names the
+            first layer whose output is another.
+    """
+    image = torch.rand(example_image(dense).shape, generator=torch.Generator().manual_seed(SEED))
+    for precision in PRECISIONS:
+        model, reference = _on_cpu(pruned, precision), mask(_on_cpu(dense, precision), channels)
+        image = image.to(precision)
+        finding, cause = _compare(model, reference, image)
+        if not finding:
+            return
+    raise WrongCutError(
+        f"the cut is wrong and nothing was saved: {finding}. The first layer whose output is not what the dense model "
+        f"computes with the pruned channels masked is '{first_difference(model, reference, image, channels)}'. "
+        "Something in its block, or between it and the layers before it, uses channels in a way that the dependency "
+        "graph does not see: put a stock block in its place, or give the block a prunable form "
+        "(ultralytics.nn.extra_modules)."
+    ) from cause
+
+
+def _compare(model: nn.Module, reference: nn.Module, image: torch.Tensor) -> tuple[str, RuntimeError | None]:
+    """Return what is wrong with a model's outputs, or an empty string, and the exception that says so if one does."""
+    expected = raw_outputs(reference, image)
+    if broken := [name for name, value in expected.items() if not value.isfinite().all()]:
+        raise ValueError(
+            f"the model's outputs ({', '.join(broken[:3])}) on an image of random pixels are not finite. Check its "
+            "weights: it has diverged or is damaged."
+        )
+    try:
+        actual = raw_outputs(model, image)
+    except RuntimeError as error:  # as torch has it for widths that do not fit
+        return f"the pruned model does not run ({error})", error
+    differences = {name: relative_difference(actual[name], value) for name, value in expected.items()}
+    worst = max(differences, key=differences.__getitem__)
+    if differences[worst] <= TOLERANCE:
+        return "", None
+    return f"output '{worst}' differs by {differences[worst]:.1e} of its largest value, tolerance {TOLERANCE}", None
+
+
+def first_difference(pruned: nn.Module, reference: nn.Module, image: torch.Tensor, channels: Channels) -> str:
+    """Return the first layer, in the order of the forward pass, whose outputs are not those of the masked dense model.
+
+    Args:
+        pruned (nn.Module): Pruned model, on the CPU and in evaluation mode.
+        reference (nn.Module): Masked dense model, likewise.
+        image (torch.Tensor): Image of shape (1, C, H, W).
+        channels (Channels): Layers to the channels that they keep.
+
+    Returns:
+        (str): Its name. The last layer where all are equal, and what lies behind it differs.
+    """
+    wanted, got = (_layer_outputs(model, image, channels) for model in (reference, pruned))
+    name = ""
+    for name, calls in wanted.items():
+        kept = channels[name]["out"]
+        linear = isinstance(reference.get_submodule(name), nn.Linear)
+        expected = [y[..., kept] if linear else y[:, kept] for y in calls]
+        if [y.shape for y in got.get(name, ())] != [y.shape for y in expected]:
+            return name
+        if not all(relative_difference(y, value) <= TOLERANCE for y, value in zip(got[name], expected)):
+            return name
+    return name
+
+
+def _layer_outputs(model: nn.Module, image: torch.Tensor, channels: Channels) -> Outputs:
+    """Return what every layer puts out in one forward pass, or in as much of it as succeeds."""
+    outputs: Outputs = defaultdict(list)
+    for name in channels:
+        layer = model.get_submodule(name)
+        layer.register_forward_hook(lambda _layer, _args, output, name=name: outputs[name].append(output))
+    try:
+        raw_outputs(model, image)
+    except RuntimeError:
+        return outputs  # what is missing is the finding
+    return outputs
+
+
+def _on_cpu(model: nn.Module, precision: torch.dtype) -> nn.Module:
+    """Return a copy in evaluation mode that shares the tensors which are on the CPU in this precision already."""
+    tensors = [*model.parameters(), *model.buffers()]
+    shared = {id(t): nn.Parameter(t.detach(), False) if isinstance(t, nn.Parameter) else t.detach() for t in tensors}
+    return deepcopy(model, shared).cpu().to(precision).eval()
