@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ultralytics.engine.compress.sparsifier import Sparsifier
+from ultralytics.engine.compress.stock import StockTrainer
 
 EPS = 1e-9  # of a training whose learning rate is 0
 
@@ -36,13 +34,13 @@ DECAYS = {
 }
 
 
-def reach(trainer: Sparsifier) -> float:
+def reach(trainer: StockTrainer) -> float:
     """Return the sum of lr · decay / (1 - momentum) over the optimizer steps of a training so far.
 
     By this, times 'reg', plain SGD moves a scale that nothing but the regulariser pulls.
 
     Args:
-        trainer (Sparsifier): Trainer after an epoch.
+        trainer (StockTrainer): A `Sparsifier` after an epoch.
 
     Returns:
         (float): Sum, by the schedules of the learning rate, its warmup included, and of the strength.
@@ -55,11 +53,11 @@ def reach(trainer: Sparsifier) -> float:
     return float(total * trainer.args.lr0 / (1 - trainer.args.momentum))
 
 
-def advice(trainer: Sparsifier, share: float) -> str:
+def advice(trainer: StockTrainer, share: float) -> str:
     """Return what a training that has made nothing small would have needed.
 
     Args:
-        trainer (Sparsifier): Trainer after its last epoch.
+        trainer (StockTrainer): A `Sparsifier` after its last epoch.
         share (float): Share of units that are small.
 
     Returns:
