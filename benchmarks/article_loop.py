@@ -13,7 +13,7 @@ from torch import nn
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.graph.heads import find_ends
-from ultralytics.nn.extra_modules import to_prunable
+from ultralytics.nn.extra_modules.prunable import to_prunable
 from ultralytics.utils.torch_utils import get_num_params
 
 STEPS = 200

@@ -29,7 +29,7 @@ from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, largest_difference
-from ultralytics.nn.extra_modules import prunable_copy
+from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOGGER, TQDM
 
 SIZES = "nsmlx"

@@ -31,7 +31,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
-from ultralytics.nn.extra_modules import prunable_copy, to_stock
+from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
 PARTS: dict[str, tuple[Callable, ...]] = {  # name in the table: what `prune_model` calls

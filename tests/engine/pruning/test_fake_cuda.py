@@ -22,7 +22,7 @@ from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
 from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
-from ultralytics.nn.extra_modules import FORMS, forms, prunable_copy, to_prunable, to_stock
+from ultralytics.nn.extra_modules.prunable import FORMS, forms, prunable_copy, to_prunable, to_stock
 from ultralytics.nn.tasks import DetectionModel
 
 FAKE = FakeTensorMode(allow_non_fake_inputs=True)

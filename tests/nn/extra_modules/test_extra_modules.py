@@ -10,7 +10,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.surgery.cut import slice_batch_norm, slice_conv
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
-from ultralytics.nn.extra_modules import PRUNABLE_FORMS, to_prunable, to_stock
+from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, to_prunable, to_stock
 from ultralytics.nn.modules.block import (
     C2,
     C2PSA,

@@ -12,7 +12,7 @@ from torch import nn
 from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.graph.heads import find_ends
-from ultralytics.nn.extra_modules import refuse_fused
+from ultralytics.nn.extra_modules.prunable import refuse_fused
 from ultralytics.nn.tasks import guess_model_task, load_checkpoint, yaml_model_load
 from ultralytics.utils import LOGGER
 

@@ -23,7 +23,7 @@ from ultralytics.engine.pruning.ranking.scoring import score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import append_distribution, plot_sparsity
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
-from ultralytics.nn.extra_modules import prunable_copy
+from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 

@@ -23,7 +23,7 @@ from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
 from ultralytics.engine.pruning.surgery.proof import prove_cut
-from ultralytics.nn.extra_modules import prunable_copy, to_stock
+from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import get_num_params

@@ -14,7 +14,7 @@ from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_b
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.nn.extra_modules import to_prunable
+from ultralytics.nn.extra_modules.prunable import to_prunable
 
 
 @pytest.fixture(scope="module", params=also_slow(["yolov8n", "yolov8s"], ["yolov8m"]))

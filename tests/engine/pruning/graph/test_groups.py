@@ -16,7 +16,7 @@ from ultralytics.engine.pruning.graph.places import SLICED
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.cut import SLICERS
 from ultralytics.engine.pruning.surgery.oracle import enliven, masked, raw_outputs
-from ultralytics.nn.extra_modules import to_prunable
+from ultralytics.nn.extra_modules.prunable import to_prunable
 from ultralytics.nn.modules.block import C2f
 from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.tasks import DetectionModel

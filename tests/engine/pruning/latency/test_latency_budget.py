@@ -24,7 +24,7 @@ from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report.table import format_report
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
-from ultralytics.nn.extra_modules import prunable_copy, to_stock
+from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.nn.tasks import load_checkpoint
 
 CPU = torch.device("cpu")

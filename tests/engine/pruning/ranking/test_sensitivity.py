@@ -21,7 +21,7 @@ from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.sensitivity import RATIOS, limits_from, measure_sensitivity
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
-from ultralytics.nn.extra_modules import prunable_copy
+from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.nn.tasks import load_checkpoint
 
 NAME = "model.5.conv"

@@ -17,7 +17,7 @@ from ultralytics.engine.pruning.ranking.criteria import squared_norms
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.sparsity.regularisers import GroupShrinkage, GrowingL2, ScaleGroupLasso, ScaleL1
 from ultralytics.engine.pruning.sparsity.units import Units
-from ultralytics.nn.extra_modules import prunable_copy
+from ultralytics.nn.extra_modules.prunable import prunable_copy
 
 
 class Pair(nn.Module):

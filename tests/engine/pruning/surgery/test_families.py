@@ -14,7 +14,7 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import flatten, masked, raw_outputs
-from ultralytics.nn.extra_modules import prunable_copy
+from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.nn.modules.block import ADown
 from ultralytics.nn.modules.head import Classify, RTDETRDecoder
 

@@ -17,7 +17,7 @@ from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import LatencyTable
 from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
 from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
-from ultralytics.nn.extra_modules import prunable_copy, to_stock
+from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
 NOISE = 0.05  # share by which times of the same model differ on a machine that has nothing else to do

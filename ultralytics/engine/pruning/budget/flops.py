@@ -13,7 +13,7 @@ from ultralytics.engine.pruning.graph.groups import Graph, is_depthwise
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import SLICED, outputs
 from ultralytics.engine.pruning.graph.widths import Widths, paired_inputs
-from ultralytics.nn.extra_modules import products
+from ultralytics.nn.extra_modules.prunable import products
 from ultralytics.utils.torch_utils import get_flops
 
 IMGSZ = 640  # pixels at which Ultralytics states GFLOPs

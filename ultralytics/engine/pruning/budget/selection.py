@@ -12,7 +12,7 @@ from ultralytics.engine.pruning.budget.flops import FlopsFormula
 from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group
-from ultralytics.nn.extra_modules import equal_inputs, equal_parts, prunable_copy, same_width
+from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, prunable_copy, same_width
 
 
 def select_units(

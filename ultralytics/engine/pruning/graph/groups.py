@@ -15,7 +15,7 @@ from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import MAKERS, SLICED, outputs
 from ultralytics.engine.pruning.graph.trace import trace
-from ultralytics.nn.extra_modules import equal_inputs
+from ultralytics.nn.extra_modules.prunable import equal_inputs
 
 MAX_STEPS = 2_000_000  # channels met on one walk, a few seconds; the longest in any of Ultralytics' models meets 38,000
 Touched = dict[tuple[nn.Module, str], set[tuple[int, int]]]  # (layer, axis): (channel, root channel) pairs

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ultralytics.nn.extra_modules import PrunableForm
+from ultralytics.nn.extra_modules.prunable import PrunableForm
 
 MAKERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # layers that make channels out of others
 SLICED = (*MAKERS, nn.BatchNorm2d)  # layers whose channels can be removed

@@ -18,7 +18,7 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import Method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
-from ultralytics.nn.extra_modules import prunable_copy, to_stock
+from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import TQDM
 
 RATIOS = (0.25, 0.5, 0.75)  # shares of channels removed

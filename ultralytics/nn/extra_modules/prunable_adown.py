@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from ultralytics.nn.modules.block import ADown
 
-from .branches import copy_marks
-from .form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_parts import copy_marks
+from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
 
 
 class Half(nn.Module):

@@ -8,8 +8,8 @@ from torch import nn
 
 from ultralytics.nn.modules.block import CBLinear
 
-from .branches import consecutive, copy_marks, join_convs, split_conv
-from .form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
+from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
 
 
 class PrunableCBLinear(PrunableForm):

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Prunable forms: exact stand-ins for blocks whose stock form hides its channels from the dependency graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+from torch import nn
+
+from ultralytics.nn.extra_modules.prunable_attention import PrunableAAttn, PrunableAttention
+from ultralytics.nn.extra_modules.prunable_adown import PrunableADown
+from ultralytics.nn.extra_modules.prunable_form import PrunableForm
+from ultralytics.nn.extra_modules.prunable_c2f import PrunableC2, PrunableC2f, PrunableC2PSA, PrunableELAN, PrunablePSA
+from ultralytics.nn.extra_modules.prunable_cblinear import PrunableCBLinear
+
+FORMS = (
+    PrunableC2,
+    PrunableC2f,
+    PrunableC2PSA,
+    PrunableELAN,
+    PrunablePSA,
+    PrunableAttention,
+    PrunableAAttn,
+    PrunableADown,
+    PrunableCBLinear,
+)
+PRUNABLE_FORMS = {stock: form for form in FORMS for stock in form.STOCKS}
+
+__all__ = (
+    "FORMS",
+    "PRUNABLE_FORMS",
+    "PrunableForm",
+    "equal_inputs",
+    "equal_parts",
+    "forms",
+    "products",
+    "prunable_copy",
+    "same_width",
+    "to_prunable",
+    "to_stock",
+)
+
+
+def refuse_fused(model: nn.Module) -> None:
+    """Raise for a model whose batch norms have been folded into its convolutions.
+
+    Args:
+        model (nn.Module): Ultralytics model.
+
+    Raises:
+        ValueError: If it is fused.
+    """
+    if getattr(model, "is_fused", lambda: False)():
+        raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
+
+
+def prunable_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a stock model in prunable form, FP32 and in evaluation mode.
+
+    Args:
+        model (nn.Module): Ultralytics model; it is left as it was.
+
+    Returns:
+        (nn.Module): Copy.
+
+    Raises:
+        ValueError: If the model is fused.
+    """
+    refuse_fused(model)
+    return to_prunable(deepcopy(model).float().eval())
+
+
+def to_prunable(model: nn.Module) -> nn.Module:
+    """Replace, in place, every stock block that has a prunable form by that form.
+
+    Args:
+        model (nn.Module): Model with unfused stock blocks.
+
+    Returns:
+        (nn.Module): The same model object.
+    """
+    return _replace(model, lambda m: PRUNABLE_FORMS[type(m)].from_block(m) if type(m) in PRUNABLE_FORMS else None)
+
+
+def to_stock(model: nn.Module) -> nn.Module:
+    """Replace, in place, every prunable form by the stock block that computes the same.
+
+    Args:
+        model (nn.Module): Model that `to_prunable` returned, pruned or not.
+
+    Returns:
+        (nn.Module): The same model object, which holds no class of ours any more.
+    """
+    return _replace(model, lambda m: m.to_block() if isinstance(m, PrunableForm) else None)
+
+
+def same_width(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
+    """Yield the convolutions of a model in prunable form that must keep equally many output channels."""
+    for form in forms(model):
+        yield from form.same_width()
+
+
+def equal_parts(model: nn.Module) -> Iterator[tuple[nn.Conv2d, int]]:
+    """Yield the convolutions of a model in prunable form whose outputs must shrink alike in that many equal parts."""
+    for form in forms(model):
+        yield from form.equal_parts()
+
+
+def equal_inputs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
+    """Yield the convolutions of a model in prunable form that must keep equally many channels of one tensor each."""
+    for form in forms(model):
+        yield from form.equal_inputs()
+
+
+def products(model: nn.Module) -> Iterator[tuple[nn.Conv2d, float]]:
+    """Yield the convolutions of a model in prunable form that feed a product over pairs of pixels, with its FLOPs."""
+    for form in forms(model):
+        yield from form.products()
+
+
+def forms(model: nn.Module) -> Iterator[PrunableForm]:
+    """Yield the prunable forms in a model."""
+    return (m for m in model.modules() if isinstance(m, PrunableForm))
+
+
+def _replace(module: nn.Module, convert) -> nn.Module:
+    """Walk the module tree from the leaves up and put in the module that `convert` returns, unless it is None."""
+    for name, child in module.named_children():
+        _replace(child, convert)
+        if (new := convert(child)) is not None:
+            setattr(module, name, new)
+    return module
