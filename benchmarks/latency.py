@@ -19,8 +19,9 @@ from fetch import fetch_railway, machine, markdown
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.latency.onnx_runtime import onnx_latency
+from ultralytics.engine.pruning.latency.pytorch import pytorch_latency
 from ultralytics.engine.pruning.latency.turns import Timing
-from ultralytics.engine.pruning.latency.whole import onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import select_device

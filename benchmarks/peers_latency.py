@@ -21,7 +21,8 @@ from latency import timing
 from peers import LABELS
 
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.engine.pruning.latency.whole import onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency.onnx_runtime import onnx_latency
+from ultralytics.engine.pruning.latency.pytorch import pytorch_latency
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, plt_settings
 

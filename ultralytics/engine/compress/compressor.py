@@ -35,7 +35,7 @@ from ultralytics.engine.compress.memory import within_memory
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
 from ultralytics.engine.compress.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.stages import LAST, Stages, resumed_arguments, training_ended
-from ultralytics.engine.pruning.budget.costs import COSTS
+from ultralytics.engine.pruning.budget.costs import check_installed
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
@@ -130,7 +130,7 @@ class Compressor(PruneArguments):
                 f"'speed_up={self.prune_args.speed_up}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
                 "Give a compressor one speed_up."
             )
-        COSTS[self.prune_args.budget].check()
+        check_installed(self.prune_args.budget)
         if args["distill_model"]:
             load_named("distill_model", args["distill_model"])
         return args

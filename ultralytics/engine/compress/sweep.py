@@ -18,7 +18,7 @@ from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_r
 from ultralytics.engine.compress.stages import STAGES_FILE, find_run
 from ultralytics.engine.pruning.checkpoint.record import versions
 from ultralytics.engine.pruning.files import write_csv, write_json, written_whole
-from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
+from ultralytics.engine.pruning.latency.runtimes import measure_latency
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE
 from ultralytics.engine.pruning.report.sweep_plot import draw_sweep
@@ -157,9 +157,7 @@ def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device:
     last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}
     files = {name: Path(row["weights"]) for name, row in last.items()}
     models = {name: load_checkpoint(file)[0] for name, file in files.items()}
-    latency = {"pytorch_latency_p10_ms": pytorch_latency(models, imgsz, device)}
-    if not missing_for_onnx():
-        latency["onnx_latency_p10_ms"] = onnx_latency(models, imgsz)
+    latency = measure_latency(models, imgsz, device)
     rows = []
     for name, row in last.items():
         cut = reports[name]["rows"]["dense" if name == "dense" else "pruned"]
@@ -169,7 +167,7 @@ def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device:
                 "flops_ratio": last["dense"]["gflops"] / row["gflops"],
                 "gflops": row["gflops"],
                 "parameters": row["parameters"],
-                **{key: timings[name].low for key, timings in latency.items()},
+                **{f"{runtime}_latency_p10_ms": timings[name].low for runtime, timings in latency.items()},
                 f"{metric} after the cut": cut[metric],
                 metric: row[metric],
                 "weights": row["weights"],

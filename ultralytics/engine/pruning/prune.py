@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.costs import COSTS, FlopsCost, LatencyCost
+from ultralytics.engine.pruning.budget.costs import COSTS, Cost
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.selection import select_units
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
@@ -122,12 +122,12 @@ class _Pruner:
         left_dense (dict[str, str]): Layers whose outputs stay whole, and why.
     """
 
-    def __init__(self, model: nn.Module, cost: FlopsCost | LatencyCost, score: Callable, needs_norms: bool):
+    def __init__(self, model: nn.Module, cost: Cost, score: Callable, needs_norms: bool):
         """Take a model and how to judge its channels.
 
         Args:
             model (nn.Module): Stock model; it is left as it was.
-            cost (FlopsCost | LatencyCost): What its cost is counted in.
+            cost (Cost): What its cost is counted in.
             score (Callable): Model in prunable form and its groups to the scores of each group's units.
             needs_norms (bool): Groups without a batch norm cannot be scored.
         """

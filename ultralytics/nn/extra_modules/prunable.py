@@ -8,11 +8,11 @@ from copy import deepcopy
 
 from torch import nn
 
-from ultralytics.nn.extra_modules.prunable_attention import PrunableAAttn, PrunableAttention
 from ultralytics.nn.extra_modules.prunable_adown import PrunableADown
-from ultralytics.nn.extra_modules.prunable_form import PrunableForm
+from ultralytics.nn.extra_modules.prunable_attention import PrunableAAttn, PrunableAttention
 from ultralytics.nn.extra_modules.prunable_c2f import PrunableC2, PrunableC2f, PrunableC2PSA, PrunableELAN, PrunablePSA
 from ultralytics.nn.extra_modules.prunable_cblinear import PrunableCBLinear
+from ultralytics.nn.extra_modules.prunable_form import PrunableForm
 
 FORMS = (
     PrunableC2,

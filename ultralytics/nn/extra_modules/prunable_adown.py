@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ultralytics.nn.modules.block import ADown
-
-from ultralytics.nn.extra_modules.prunable_parts import copy_marks
 from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_parts import copy_marks
+from ultralytics.nn.modules.block import ADown
 
 
 class Half(nn.Module):

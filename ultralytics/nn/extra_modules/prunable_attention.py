@@ -14,10 +14,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ultralytics.nn.modules.block import AAttn, Attention
-
-from ultralytics.nn.extra_modules.prunable_parts import copy_marks, join_convs, split_conv
 from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_parts import copy_marks, join_convs, split_conv
+from ultralytics.nn.modules.block import AAttn, Attention
 
 
 class Pairing(nn.Module):

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ultralytics.nn.modules.block import C2, C2PSA, ELAN1, PSA, C2f, C2fCIB, C2fPSA, C3k2, RepNCSPELAN4
-
-from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
 from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
+from ultralytics.nn.modules.block import C2, C2PSA, ELAN1, PSA, C2f, C2fCIB, C2fPSA, C3k2, RepNCSPELAN4
 
 
 class PrunableHalves(PrunableForm):

@@ -6,10 +6,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ultralytics.nn.modules.block import CBLinear
-
-from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
 from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
+from ultralytics.nn.modules.block import CBLinear
 
 
 class PrunableCBLinear(PrunableForm):

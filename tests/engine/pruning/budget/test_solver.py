@@ -78,7 +78,7 @@ def test_target_out_of_reach_names_the_largest(yolov8n):
         ({"speed_up": 0.5}, "'speed_up=0.5' is an invalid value. 'speed_up' must be greater than 1.0"),
         ({"max_sparsity": 0.0}, "'max_sparsity=0.0' is an invalid value"),
         ({"round_to": 0}, "'round_to=0' is an invalid value"),
-        ({"budget": "flop"}, "'budget=flop' is invalid. Valid 'budget' values are flops, onnx, pytorch"),
+        ({"budget": "flop"}, "'budget=flop' is invalid. Valid 'budget' values are flops, pytorch, onnx"),
     ],
 )
 def test_bad_budget(arguments, message):

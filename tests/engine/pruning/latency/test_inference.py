@@ -8,12 +8,12 @@ import torch
 from conftest import build_model
 from torch import nn
 
-from ultralytics.engine.pruning.latency import whole
+from ultralytics.engine.pruning.latency import onnx_runtime
 from ultralytics.engine.pruning.latency.blocks import block_latency
 from ultralytics.engine.pruning.latency.inference import inference_settings, memory_format, synchronized_time
-from ultralytics.engine.pruning.latency.runtimes import time_in_pytorch
+from ultralytics.engine.pruning.latency.onnx_runtime import onnx_latency
+from ultralytics.engine.pruning.latency.pytorch import pytorch_convolutions, pytorch_latency
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
-from ultralytics.engine.pruning.latency.whole import onnx_latency, pytorch_latency
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import LINUX, LOGGER, WINDOWS
 from ultralytics.utils.torch_utils import init_seeds, unset_deterministic
@@ -59,7 +59,7 @@ def test_timing_runs_as_inference_does(training, forwards, kind):
     time = {
         "whole": lambda: pytorch_latency({"dense": model}, 32, CPU),
         "blocks": lambda: block_latency({"dense": model}, 32, CPU),
-        "convolutions": lambda: time_in_pytorch(shapes, CPU),
+        "convolutions": lambda: pytorch_convolutions(shapes, CPU),
     }
     time[kind]()
     assert forwards and set(forwards) == {((False, False, False), True)}
@@ -90,13 +90,13 @@ def test_the_timed_device_is_waited_for(monkeypatch):
 
 @pytest.mark.skipif(not (find_spec("onnxruntime") and find_spec("onnx")), reason="needs ONNX Runtime")
 def test_the_log_is_silent_about_files_that_are_deleted_at_once(monkeypatch, log):
-    exporter = whole.Exporter
+    exporter = onnx_runtime.Exporter
 
     def warning_exporter(**keys):
         LOGGER.warning("something is wrong")
         return exporter(**keys)
 
-    monkeypatch.setattr(whole, "Exporter", warning_exporter)
+    monkeypatch.setattr(onnx_runtime, "Exporter", warning_exporter)
     model, level = build_model("yolov8n"), LOGGER.level
     log.clear()
     onnx_latency({"dense": model}, 32)

@@ -31,6 +31,11 @@ CPU = torch.device("cpu")
 WITH_ONNX = [*(["onnx"] if find_spec("onnx") and find_spec("onnxruntime") else []), "pytorch"]
 
 
+def set_runtime(monkeypatch, name, **fields):
+    """Have a runtime measure otherwise."""
+    monkeypatch.setitem(RUNTIMES, name, RUNTIMES[name]._replace(**fields))
+
+
 def macs(shape):
     """Return the millions of multiply-accumulates of a convolution."""
     area = shape.height * shape.width / (1 if shape.transposed else math.prod(shape.stride))
@@ -40,7 +45,7 @@ def macs(shape):
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
     """Let a convolution take as many milliseconds as it has millions of multiply-accumulates, in a table of its own."""
-    monkeypatch.setitem(RUNTIMES, "pytorch", lambda shapes, device: [macs(shape) for shape in shapes])
+    set_runtime(monkeypatch, "pytorch", time_convolutions=lambda shapes, device: [macs(shape) for shape in shapes])
     return LatencyTable("pytorch", CPU, tmp_path)
 
 
@@ -70,7 +75,7 @@ def test_table_is_measured_once_and_kept(runtime, tmp_path, monkeypatch):
     table.measure(chosen)
     assert len(table.times) >= sum(len(latency_table._points(s.outputs)) for s in chosen)
     assert all(ms > 0 for ms in table.times.values())
-    monkeypatch.setitem(RUNTIMES, runtime, None)  # nothing is left to measure
+    set_runtime(monkeypatch, runtime, time_convolutions=None)  # nothing is left to measure
     again = LatencyTable(runtime, CPU, tmp_path)
     again.measure(chosen)
     assert again.times == table.times and again.file.parent == tmp_path
@@ -88,20 +93,20 @@ def test_every_kind_of_convolution_is_timed_in_onnx_runtime():
     assert {s.activation for s in shapes} == {"", "SiLU", "ReLU"}
     kinds = {(s.transposed, s.depthwise, s.activation): s for s in shapes}
     for runtime in ("onnx", "pytorch"):
-        milliseconds = RUNTIMES[runtime](list(kinds.values()), CPU)
+        milliseconds = RUNTIMES[runtime].time_convolutions(list(kinds.values()), CPU)
         assert len(milliseconds) == len(kinds) and all(ms > 0 for ms in milliseconds)
 
 
 @pytest.mark.parametrize("global_pruning", [True, False])
 def test_pruned_by_milliseconds(counted, monkeypatch, global_pruning):
     monkeypatch.setattr(costs, "LatencyTable", lambda runtime, device: counted)
-    monkeypatch.setattr(costs.PyTorchCost, "tolerance", None)  # the prediction alone: this machine's times are its own
+    monkeypatch.setattr(costs.LatencyCost, "tolerance", None)  # the prediction alone: this machine's times are its own
     model = build_model("yolov8n")
     pruned, record = prune_model(
         model, Budget(2.0, budget="pytorch", global_pruning=global_pruning, imgsz=64), prune_method="lamp"
     )
     before, after = (sum(macs(s) for calls in conv_shapes(m, 64).values() for s in calls) for m in (model, pruned))
-    rest = costs.PyTorchCost(model, 64).rest
+    rest = COSTS["pytorch"](model, 64).rest
     assert 2.0 <= (before + rest) / (after + rest) <= 2.1
     assert record.budget == "pytorch" and record.target == 2.0 and record.reached > 0
 
@@ -112,8 +117,8 @@ def test_time_outside_the_convolutions_is_warned_of(counted, monkeypatch, log):
     convolutions = sum(macs(s) for calls in conv_shapes(model, 64).values() for s in calls)
     for share, warned in ((0.6, False), (0.4, True)):
         whole = costs.Timing(*[convolutions / share] * 3)
-        monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(lambda *args, whole=whole: {"dense": whole}))
-        assert costs.PyTorchCost(model, 64).rest == pytest.approx(whole.low - convolutions, rel=1e-6)
+        set_runtime(monkeypatch, "pytorch", time_models=lambda *args, whole=whole: {"dense": whole})
+        assert COSTS["pytorch"](model, 64).rest == pytest.approx(whole.low - convolutions, rel=1e-6)
         assert ("are spent outside the convolutions" in log.text) == warned
 
 
@@ -127,7 +132,7 @@ def test_a_machine_that_was_disturbed_is_noticed_by_its_dense_model(counted, mon
         layers = {name: [s for calls in conv_shapes(m, 64).values() for s in calls] for name, m in models.items()}
         return {name: costs.Timing(*[extra + sum(map(macs, shapes))] * 3) for name, shapes in layers.items()}
 
-    monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(measure))
+    set_runtime(monkeypatch, "pytorch", time_models=measure)
     model = build_model("yolov8n")
     added[:] = [0.0, 15.0, 0.0]  # while the first cut was timed
     pruned, record = prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
@@ -154,7 +159,7 @@ def test_a_target_missed_for_noise_says_noise(counted, monkeypatch, log):
         }
         return {name: costs.Timing(ms, ms, ms * scatter) for name, ms in times.items()}
 
-    monkeypatch.setattr(costs.PyTorchCost, "measure", staticmethod(measure))
+    set_runtime(monkeypatch, "pytorch", time_models=measure)
     model, budget = build_model("yolov8n"), Budget(2.0, budget="pytorch", imgsz=64)
     extra = 50.0
     with pytest.raises(ValueError, match=r"'speed_up=2.0' cannot be reached.* are spent outside the convolutions"):
@@ -166,7 +171,7 @@ def test_a_target_missed_for_noise_says_noise(counted, monkeypatch, log):
         prune_model(model, budget, prune_method="lamp")
     assert "cannot be reached" not in str(refused.value)
     extra, scatter = 0.0, 5.0
-    monkeypatch.setattr(costs.PyTorchCost, "tolerance", 1e-9)
+    monkeypatch.setattr(costs.LatencyCost, "tolerance", 1e-9)
     prune_model(model, budget, prune_method="lamp")
     assert "was not met" in log.text and "This is noise: the latencies of the dense and the pruned model" in log.text
 
@@ -216,10 +221,10 @@ def test_a_correction_that_is_out_of_reach_ends_with_the_nearest_cut(monkeypatch
 
 
 def test_a_run_with_a_budget_in_time(tmp_path, tiny_data, best_pt, monkeypatch):
-    seconds = {"pytorch": lambda shapes, device: [1e3 * macs(shape) for shape in shapes]}  # more than anything else
-    monkeypatch.setattr(latency_table, "RUNTIMES", seconds)
+    seconds = lambda shapes, device: [1e3 * macs(shape) for shape in shapes]  # noqa: E731  more than anything else
+    set_runtime(monkeypatch, "pytorch", time_convolutions=seconds)
     monkeypatch.setattr(latency_table, "_where", lambda runtime, device: str(tmp_path / "table"))
-    monkeypatch.setattr(costs.PyTorchCost, "tolerance", None)
+    monkeypatch.setattr(costs.LatencyCost, "tolerance", None)
     overrides = {**FAST, "model": best_pt, "data": tiny_data, "project": str(tmp_path), "name": "t"}
     run = DetectionCompressor(overrides={**overrides, "budget": "pytorch", "speed_up": 1.5})
     pruned, _ = load_checkpoint(run.compress())
@@ -233,12 +238,12 @@ def test_a_run_with_a_budget_in_time(tmp_path, tiny_data, best_pt, monkeypatch):
 
 
 def test_what_is_missing_is_said_beforehand(tmp_path, monkeypatch):
-    assert CHOICES["budget"] == tuple(COSTS)
-    monkeypatch.setattr(costs, "missing_for_onnx", lambda: ["onnxruntime"])
-    with pytest.raises(ModuleNotFoundError, match="'budget=onnx' needs onnxruntime: pip install onnxruntime"):
+    assert {*CHOICES["budget"]} == {*COSTS}
+    set_runtime(monkeypatch, "onnx", packages=("nobodys_package",))
+    with pytest.raises(ModuleNotFoundError, match="'budget=onnx' needs nobodys_package: pip install nobodys_package"):
         DetectionCompressor(
             overrides={"model": "yolov8n.yaml", "data": "a.yaml", "budget": "onnx", "project": str(tmp_path)}
         )
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="'budget=flop' is invalid. Valid 'budget' values are flops, onnx, pytorch"):
+    with pytest.raises(ValueError, match="'budget=flop' is invalid. Valid 'budget' values are flops, pytorch, onnx"):
         prune_model(build_model("yolov8n"), Budget(2.0, budget="flop"), prune_method="lamp")

@@ -18,8 +18,9 @@ from ultralytics.cfg.compress import __version__
 from ultralytics.engine.compress.evaluation import read_curve
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.latency.onnx_runtime import onnx_latency
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.turns import Timing, take_turns
-from ultralytics.engine.pruning.latency.whole import onnx_latency
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build as report_module
 from ultralytics.engine.pruning.report.build import save_report
@@ -158,10 +159,14 @@ def measured(tmp_path, monkeypatch):
     metrics = dict.fromkeys(models, {"mAP50-95": 0.5})
 
     def build(pytorch, onnx, blocks):
-        monkeypatch.setattr(report_module, "missing_for_onnx", lambda: [] if onnx else ["onnxruntime"])
-        monkeypatch.setattr(report_module, "onnx_version", lambda: "1.0")
-        monkeypatch.setattr(report_module, "pytorch_latency", lambda *_: dict(zip(models, pytorch)))
-        monkeypatch.setattr(report_module, "onnx_latency", lambda *_: dict(zip(models, onnx)))
+        timings = {"pytorch": pytorch, "onnx": onnx}
+        for name, runtime in RUNTIMES.items():
+            made_up = runtime._replace(
+                time_models=lambda *_, name=name: dict(zip(models, timings[name])),
+                version=lambda device: "1.0",
+                packages=() if timings[name] else ("nobodys_package",),
+            )
+            monkeypatch.setitem(RUNTIMES, name, made_up)
         monkeypatch.setattr(report_module, "block_latency", lambda *_: dict(zip(models, blocks)))
         return report_module.build_report(models, files, metrics, 32, torch.device("cpu"), "a.yaml", "mAP50-95")
 
@@ -179,7 +184,7 @@ def test_ratios_are_those_of_the_tenth_percentiles(measured):
     assert [rows["dense"][f"pytorch_latency_p{percent}_ms"] for percent in (10, 50, 90)] == [100, 120, 150]
     summary, (headings, dense, _, gain) = summary_of(report), table_of(report)
     assert "latency in PyTorch 2.00x, latency in ONNX Runtime on the CPU 4.00x" in summary
-    for heading, ms, ratio in (("PyTorch (ms)", "100.00", "2.00x"), ("ONNX (ms)", "40.00", "4.00x")):
+    for heading, ms, ratio in (("PyTorch (ms)", "100.00", "2.00x"), ("ONNX Runtime (ms)", "40.00", "4.00x")):
         assert (dense[headings.index(heading)], gain[headings.index(heading)]) == (ms, ratio)
     assert "dense 40.00 / 160.00 / 400.00" in spreads_of(report)[1]
     assert not any("overlap" in line for line in spreads_of(report))
@@ -191,7 +196,9 @@ def test_a_ratio_of_overlapping_latencies_is_not_resolved(measured, dense, prune
     assert report["pytorch_latency_ratio"] is None and report["onnx_latency_ratio"] == 4.0
     headings, *_, gain = table_of(report)
     assert "latency in PyTorch not resolved, latency in ONNX Runtime on the CPU 4.00x" in summary_of(report)
-    assert gain[headings.index("PyTorch (ms)")] == "not resolved" and gain[headings.index("ONNX (ms)")] == "4.00x"
+    assert (
+        gain[headings.index("PyTorch (ms)")] == "not resolved" and gain[headings.index("ONNX Runtime (ms)")] == "4.00x"
+    )
     pytorch, onnx = spreads_of(report)
     assert "dense and pruned overlap" in pytorch and "overlap" not in onnx
     assert pytorch in format_report(report) and str(Markup.escape(pytorch)) in report_page(report, {})
@@ -270,8 +277,8 @@ def test_page_says_how_to_deploy(run, report):
 
 def test_report_says_so_when_onnx_is_missing(measured, tmp_path):
     result = measured([Timing(6, 5, 7), Timing(3, 2, 4)], None, QUIET)
-    assert result["onnx"] == "not measured, not installed: onnxruntime"
-    assert "not measured, not installed: onnxruntime" in report_page(result, {})
+    assert result["runtimes"]["onnx"] == "not measured, not installed: nobodys_package"
+    assert "not measured, not installed: nobodys_package" in report_page(result, {})
     save_report(result, tmp_path, plots=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "report.html", "report.json"]
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
@@ -13,10 +13,10 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.formula import LatencyFormula
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import LatencyTable
 from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
-from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
@@ -40,10 +40,6 @@ class FlopsCost:
     tolerance = None
     doubt = ""
     baseline_was_wrong = False
-
-    @staticmethod
-    def check() -> None:
-        """Check that everything is installed that this cost is measured with."""
 
     def __init__(self, dense: nn.Module, imgsz: int):
         """Take a model.
@@ -77,9 +73,8 @@ class LatencyCost:
     """Milliseconds of one image, predicted from a table of convolutions and verified on the whole network.
 
     Attributes:
-        runtime (str): A key of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`.
+        runtime (Runtime): Where it is measured.
         unit (str): What the cost is, for messages.
-        measure (Callable): Models by name, image size and device to the `Timing` of each.
         tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
         baseline_was_wrong (bool): The dense latency behind the last prediction was measured on a busy machine, as a
             later measurement has shown; ignore that prediction's error.
@@ -88,35 +83,31 @@ class LatencyCost:
         doubt (str): What may be wrong with the last measurement, for messages.
     """
 
-    runtime: str
-    unit: str
-    measure: Callable[[dict[str, nn.Module], int, torch.device], dict[str, Timing]]
     tolerance = 0.03
     baseline_was_wrong = False
     doubt = ""
 
-    @staticmethod
-    def check() -> None:
-        """Check that everything is installed that this cost is measured with."""
-
-    def __init__(self, dense: nn.Module, imgsz: int):
+    def __init__(self, dense: nn.Module, imgsz: int, runtime: str):
         """Measure the convolutions of a model, as far as the table lacks them, and the model as a whole.
 
         Args:
             dense (nn.Module): Stock model before pruning.
             imgsz (int): Image size in pixels.
+            runtime (str): A key of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`.
 
         Raises:
             ModuleNotFoundError: If a package is not installed.
         """
-        self.check()
+        check_installed(runtime)
+        self.runtime = RUNTIMES[runtime]
+        self.unit = f"milliseconds in {self.runtime.label}"
         self.dense, self.imgsz = dense, fit_image_size(dense, imgsz)
         self.device = next(dense.parameters()).device
-        self.table = LatencyTable(self.runtime, self.device)
+        self.table = LatencyTable(runtime, self.device)
         self.shapes = conv_shapes(to_stock(prunable_copy(dense)), self.imgsz)
         self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
         self._convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
-        timing = self.measure({"dense": dense}, self.imgsz, self.device)["dense"]
+        timing = self.runtime.time_models({"dense": dense}, self.imgsz, self.device)["dense"]
         self.whole, self.spread = timing.low, timing.high / timing.low
         LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
         if self.rest > self.whole / 2:
@@ -154,7 +145,7 @@ class LatencyCost:
         """
         attempts: list[dict[str, Timing]] = []
         while len(attempts) < ATTEMPTS:
-            attempts.append(self.measure({"dense": self.dense, "pruned": pruned}, self.imgsz, self.device))
+            attempts.append(self.runtime.time_models({"dense": self.dense, "pruned": pruned}, self.imgsz, self.device))
             if attempts[-1]["dense"].low <= self.whole * (1 + NOISE):
                 break
             LOGGER.info(f"Dense model: {attempts[-1]['dense'].low:.2f} instead of {self.whole:.2f} {self.unit}")
@@ -166,7 +157,7 @@ class LatencyCost:
 
     def recheck(self) -> bool:
         """Time the dense model again; return True if it was disturbed at first, so that predictions change."""
-        self._learn(self.measure({"dense": self.dense}, self.imgsz, self.device)["dense"])
+        self._learn(self.runtime.time_models({"dense": self.dense}, self.imgsz, self.device)["dense"])
         return self.baseline_was_wrong
 
     def _learn(self, timing: Timing) -> None:
@@ -176,30 +167,26 @@ class LatencyCost:
             self.whole, self.spread = timing.low, timing.high / timing.low
 
 
-class PyTorchCost(LatencyCost):
-    """Milliseconds in PyTorch on the model's device."""
-
-    runtime, unit = "pytorch", "milliseconds in PyTorch"
-    measure = staticmethod(pytorch_latency)
+Cost = FlopsCost | LatencyCost
 
 
-class OnnxCost(LatencyCost):
-    """Milliseconds in ONNX Runtime on the CPU."""
+def check_installed(budget: str) -> None:
+    """Check that everything is installed that a budget is measured with.
 
-    runtime, unit = "onnx", "milliseconds in ONNX Runtime"
-    measure = staticmethod(onnx_latency)
+    Args:
+        budget (str): A key of `COSTS`.
 
-    @staticmethod
-    def check() -> None:
-        """Check that ONNX and ONNX Runtime are installed.
-
-        Raises:
-            ModuleNotFoundError: If one of them is not.
-        """
-        if missing := missing_for_onnx():
-            raise ModuleNotFoundError(
-                f"'budget=onnx' needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose budget=flops."
-            )
+    Raises:
+        ModuleNotFoundError: If a package is not.
+    """
+    missing = RUNTIMES[budget].missing() if budget in RUNTIMES else []
+    if missing:
+        raise ModuleNotFoundError(
+            f"'budget={budget}' needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose budget=flops."
+        )
 
 
-COSTS: dict[str, type[FlopsCost] | type[LatencyCost]] = {"flops": FlopsCost, "onnx": OnnxCost, "pytorch": PyTorchCost}
+COSTS: dict[str, Callable[[nn.Module, int], Cost]] = {
+    "flops": FlopsCost,
+    **{runtime: partial(LatencyCost, runtime=runtime) for runtime in RUNTIMES},
+}

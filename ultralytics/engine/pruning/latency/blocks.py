@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.latency.inference import synchronized_time
+from ultralytics.engine.pruning.latency.pytorch import as_inference, image_for
 from ultralytics.engine.pruning.latency.turns import WARMUP, Timing, take_turns
-from ultralytics.engine.pruning.latency.whole import as_inference, image_for
 
 
 def block_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device) -> dict[str, dict[str, float]]:

@@ -10,6 +10,8 @@ from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import is_depthwise
 
+WARMUP, REPEATS = 2, 8  # runs of a convolution that do not count, and runs of which the fastest counts
+
 
 class ConvShape(NamedTuple):
     """A convolution with its activation, at one image size.
@@ -43,6 +45,11 @@ class ConvShape(NamedTuple):
     def resized(self, inputs: int, outputs: int) -> ConvShape:
         """Return the same convolution with other numbers of channels."""
         return self._replace(inputs=inputs, outputs=outputs)
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """Return channels, height and width of the input."""
+        return self.outputs if self.depthwise else self.inputs, self.height, self.width
 
     @property
     def key(self) -> str:

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 
 from ultralytics.engine.pruning.files import write_json
-from ultralytics.engine.pruning.latency.inference import memory_format
-from ultralytics.engine.pruning.latency.onnx_session import onnx_version
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.shapes import ConvShape
 from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
@@ -63,7 +61,7 @@ class LatencyTable:
         if not missing:
             return
         for narrower in TQDM(missing.values(), desc=f"Latency of {len(missing)} convolutions in {self.runtime}"):
-            measured = RUNTIMES[self.runtime](narrower, self.device)
+            measured = RUNTIMES[self.runtime].time_convolutions(narrower, self.device)
             self.times |= {shape.key: ms for shape, ms in zip(narrower, measured)}
             write_json(self.file, self.times, indent=1)
         LOGGER.info(f"Latency table saved to {self.file}")
@@ -107,9 +105,8 @@ def _narrowed(shape: ConvShape, axis: str, count: int) -> ConvShape:
 
 def _where(runtime: str, device: torch.device) -> str:
     """Return a name for what times depend on besides the convolution."""
-    layout = str(memory_format(device)).removeprefix("torch.")
-    package = f"onnxruntime-{onnx_version()}" if runtime == "onnx" else f"torch-{torch.__version__}-{layout}"
+    device = torch.device("cpu") if RUNTIMES[runtime].on_cpu else device
     machine = f"{get_cpu_info()}-{torch.get_num_threads()}threads"
-    if runtime == "pytorch" and device.type != "cpu":
+    if device.type != "cpu":
         machine = get_gpu_info(device.index or 0) if device.type == "cuda" else f"{device.type}-{machine}"
-    return re.sub(r"[^\w.+-]+", "_", f"{package}-{machine}")
+    return re.sub(r"[^\w.+-]+", "_", f"{RUNTIMES[runtime].version(device)}-{machine}")

@@ -14,9 +14,8 @@ from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.checkpoint.record import Record, versions
 from ultralytics.engine.pruning.files import write_json, written_whole
 from ultralytics.engine.pruning.latency.blocks import block_latency
-from ultralytics.engine.pruning.latency.onnx_session import onnx_version
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, Runtime, measure_latency
 from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
-from ultralytics.engine.pruning.latency.whole import missing_for_onnx, onnx_latency, pytorch_latency
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
 from ultralytics.engine.pruning.report.plots import draw_report
@@ -54,17 +53,14 @@ def build_report(
         (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models
             with the same shapes of layers share their latencies), 'data', 'metrics' (their names), 'metric', 'method',
             'target' ('budget', the 'value' asked for and what the cut 'reached', both dense over pruned in the budget's
-            unit), 'flops_ratio', 'pytorch_latency_ratio' and 'onnx_latency_ratio' (dense over the last row; None where
-            the latencies overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads',
-            'onnx' (version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
+            unit), 'flops_ratio' and '<runtime>_latency_ratio' (dense over the last row; None where the latencies
+            overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads', 'runtimes'
+            (name to version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
             'left_dense' (layers whose outputs stay whole, and why) and 'curve'.
     """
-    missing = missing_for_onnx()
     twins = _twins(models)
     timed = {name: models[name] for name in twins.values()}
-    latency = {"pytorch": pytorch_latency(timed, imgsz, device)}
-    if not missing:
-        latency["onnx"] = onnx_latency(timed, imgsz)
+    latency = measure_latency(timed, imgsz, device)
     rows = {
         name: _row(model, files[name], metrics[name], {kind: timings[twins[name]] for kind, timings in latency.items()})
         for name, model in models.items()
@@ -86,12 +82,18 @@ def build_report(
         "imgsz": imgsz,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "onnx": f"not measured, not installed: {', '.join(missing)}" if missing else onnx_version(),
+        "runtimes": {name: _version(runtime, device) for name, runtime in RUNTIMES.items()},
         "layers": compare_layers(*ends.values()),
         "blocks": block_latency(ends, imgsz, device),
         "left_dense": record.left_dense,
         "curve": curve,
     }
+
+
+def _version(runtime: Runtime, device: torch.device) -> str:
+    """Return a runtime's version, or why it was not measured."""
+    missing = runtime.missing()
+    return f"not measured, not installed: {', '.join(missing)}" if missing else runtime.version(device)
 
 
 def _row(model: nn.Module, file: str | Path, metrics: dict[str, float], latency: dict[str, Timing]) -> dict[str, Any]:

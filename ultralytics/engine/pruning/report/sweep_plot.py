@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.report.style import BASELINE, DENSE, LEGEND, PRUNED, picture
 from ultralytics.utils import plt_settings
 
 AXES = {  # key of a row: label
     "gflops": "GFLOPs at 640 pixels",
-    "pytorch_latency_p10_ms": "latency in PyTorch (ms)",
-    "onnx_latency_p10_ms": "latency in ONNX Runtime (ms)",
+    **{f"{name}_latency_p10_ms": f"latency in {runtime.label} (ms)" for name, runtime in RUNTIMES.items()},
 }
 
 

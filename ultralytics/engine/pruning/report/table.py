@@ -7,14 +7,18 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-RUNTIME_LABELS = {"pytorch": "PyTorch", "onnx": "ONNX Runtime on the CPU"}  # runtime: label
-BUDGET_LABELS = {"flops": "FLOPs", **{key: f"latency in {label}" for key, label in RUNTIME_LABELS.items()}}
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+
+PLACES = {name: runtime.label + " on the CPU" * runtime.on_cpu for name, runtime in RUNTIMES.items()}
+BUDGET_LABELS = {"flops": "FLOPs", **{name: f"latency in {place}" for name, place in PLACES.items()}}
 COLUMNS = {  # key of a row: heading, format, key of the report's ratio if it has one
     "parameters": ("parameters", "{:,}", None),
     "gflops": ("GFLOPs (640)", "{:.2f}", "flops_ratio"),
     "size_mb": ("size (MB)", "{:.2f}", None),
-    "pytorch_latency_p10_ms": ("PyTorch (ms)", "{:.2f}", "pytorch_latency_ratio"),
-    "onnx_latency_p10_ms": ("ONNX (ms)", "{:.2f}", "onnx_latency_ratio"),
+    **{
+        f"{name}_latency_p10_ms": (f"{runtime.label} (ms)", "{:.2f}", f"{name}_latency_ratio")
+        for name, runtime in RUNTIMES.items()
+    },
 }
 UNRESOLVED = "not resolved"
 
@@ -40,7 +44,7 @@ def spreads_of(report: dict[str, Any]) -> list[str]:
         for name, row in report["rows"].items():
             low, median, high = (row[f"{runtime}_latency_p{percent}_ms"] for percent in (10, 50, 90))
             ranges.append(f"{name} {low:.2f} / {median:.2f} / {high:.2f}")
-        line = f"{RUNTIME_LABELS[runtime]}, 10th / 50th / 90th percentile in ms: {', '.join(ranges)}."
+        line = f"{PLACES[runtime]}, 10th / 50th / 90th percentile in ms: {', '.join(ranges)}."
         if report[f"{runtime}_latency_ratio"] is None:
             line += (
                 f" The ranges of dense and {name} overlap, so their ratio is {UNRESOLVED}. Measure again when the "
@@ -66,7 +70,7 @@ def summary_of(report: dict[str, Any]) -> str:
 
 def timed_runtimes(report: dict[str, Any]) -> list[str]:
     """Return the runtimes whose latency was measured."""
-    return [runtime for runtime in RUNTIME_LABELS if f"{runtime}_latency_ratio" in report]
+    return [runtime for runtime in RUNTIMES if f"{runtime}_latency_ratio" in report]
 
 
 def remarks_of(report: dict[str, Any]) -> list[str]:
@@ -83,10 +87,14 @@ def remarks_of(report: dict[str, Any]) -> list[str]:
 
 def conditions_of(report: dict[str, Any]) -> str:
     """Return how the figures were measured."""
+    places = []
+    for name, version in report["runtimes"].items():
+        where = "the CPU" if RUNTIMES[name].on_cpu else report["device"]
+        places.append(f"{RUNTIMES[name].label} on {where}: {version}")
     return (
         f"GFLOPs at 640 pixels. Latency: 10th percentile of a forward pass, batch 1, {report['imgsz']} pixels, FP32, "
-        f"{report['threads']} CPU threads, models timed in turns; PyTorch on {report['device']}; "
-        f"ONNX Runtime on the CPU: {report['onnx']}. Size of the checkpoint file as saved."
+        f"{report['threads']} CPU threads, models timed in turns; {'; '.join(places)}. Size of the checkpoint file as "
+        "saved."
     )
 
 
@@ -107,7 +115,7 @@ def export_command(weights: str, imgsz: int) -> str:
 
 def format_report(report: dict[str, Any]) -> str:
     """Return the report as text."""
-    lines = [f"{name:>12}" + "".join(f"{cell:>15}" for cell in cells) for name, *cells in table_of(report)]
+    lines = [f"{name:>12}" + "".join(f"{cell:>19}" for cell in cells) for name, *cells in table_of(report)]
     return "\n".join([*lines, summary_of(report), conditions_of(report), *spreads_of(report)])
 
 
