@@ -16,8 +16,8 @@ from ultralytics.engine.pruning.graph.autograd import is_halved, pixel_flattenin
 from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
 from ultralytics.engine.pruning.graph.places import SLICED
 from ultralytics.nn.extra_modules.prunable import forms
-from ultralytics.nn.extra_modules.prunable_attention import Pairing, PrunableAttention
 from ultralytics.nn.extra_modules.prunable_adown import Half
+from ultralytics.nn.extra_modules.prunable_attention import Pairing, PrunableAttention
 
 # Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
 # forms that do not, and what reaches them in any other block stays dense.
