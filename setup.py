@@ -70,6 +70,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "cloudpickle>=3.1.1",  # Ultralytics writes the state of its distributed workers with it
             "pytest>=7.0",
             "pytest-xdist>=3.5",
             "setuptools>=77.0.3,<85",  # as pyproject.toml: the tests build without isolation

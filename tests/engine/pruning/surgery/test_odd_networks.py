@@ -43,7 +43,7 @@ def build(layers):
         (UNREAD_LAYER, {}),
         (UNREAD_BRANCH, {}),
         (TWICE, {"model.3.conv": "concatenated with themselves"}),
-        (HALVED, {"model.3.cv1.conv": "cannot count", "model.3.cv2.conv": "cannot count"}),
+        (HALVED, {"model.3.cv1.conv": "halved together", "model.3.cv2.conv": "halved together"}),
     ],
     ids=["grouped convolution", "unread layer", "unread branch", "concatenated twice", "halved after concatenation"],
 )

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch_pruning as tp
 from torch import nn
+from torch_pruning.dependency.index_mapping import update_concat_index_mapping
 
+from ultralytics.engine.pruning.graph.autograd import is_halved, pixel_flattening, unread
 from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
 from ultralytics.engine.pruning.graph.places import SLICED
 from ultralytics.nn.extra_modules.prunable import forms
@@ -43,7 +45,7 @@ class Trace:
             tensors = node.grad_fn.next_functions
             if len({*tensors}) < len(tensors):  # torch-pruning counts a tensor once
                 return "its channels are concatenated with themselves"
-            if node.grad_fn._saved_dim == 1 and node.module.offsets is None:  # i.e. where ADown halves them next
+            if node.grad_fn._saved_dim == 1 and node.module.offsets is None:
                 return "its channels are concatenated with others that torch-pruning cannot count"
         return ""
 
@@ -118,39 +120,13 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
             m.tracing = False
         for hook in hooks:
             hook.remove()
+    for node in graph.module2node.values():
+        if node.type == OPTYPE.CONCAT and node.module.offsets is None and is_halved(node, clear):
+            # torch-pruning takes the channels of the half that is read next for those of the whole, and gives up
+            readers, node.outputs = node.outputs, []
+            update_concat_index_mapping(graph, node)
+            node.outputs = readers
     return Trace(graph, clear)
-
-
-def unread(tensors: Iterable[torch.Tensor], outputs: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    """Return tensors that enter no output, the last ones of those that depend on each other.
-
-    Layers that nothing reads run all the same, so their widths must follow.
-
-    Args:
-        tensors (Iterable[torch.Tensor]): Tensors in the order in which they were computed.
-        outputs (Iterable[torch.Tensor]): What is known to be read.
-
-    Returns:
-        (list[torch.Tensor]): Ends of their own.
-    """
-    seen: set = set()
-
-    def follow(tensor: torch.Tensor) -> None:
-        stack = [tensor.grad_fn]
-        while stack:
-            node = stack.pop()
-            if node is not None and node not in seen:
-                seen.add(node)
-                stack += [before for before, _ in node.next_functions]
-
-    for output in outputs:
-        follow(output)
-    ends = []
-    for tensor in reversed(list(tensors)):
-        if tensor.grad_fn not in seen:
-            ends.append(tensor)
-            follow(tensor)
-    return ends
 
 
 def run_side_branch(side: SideBranch) -> Callable:
@@ -160,18 +136,3 @@ def run_side_branch(side: SideBranch) -> Callable:
         side.branch(side.take(args, output))
 
     return run
-
-
-def pixel_flattening(x: torch.Tensor) -> set:
-    """Return the autograd node that made a vector of channels out of a single pixel, if one made this tensor.
-
-    Such a flattening, behind a global pooling, leaves every channel where it is.
-
-    Args:
-        x (torch.Tensor): Input of a linear layer.
-
-    Returns:
-        (set): The node, or nothing.
-    """
-    before = getattr(x.grad_fn, "_saved_self_sym_sizes", ())
-    return {x.grad_fn} if x.dim() == 2 and tuple(before) == (*x.shape, 1, 1) else set()

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Two real processes, started by Ultralytics' own DDP file: both end with the same weights."""
+
+import json
+
+import pytest
+from gloo_trainers import TwoFinetune, TwoSparsifier, doomed_of
+
+from ultralytics.engine.compress.sparsifier import build_regulariser
+from ultralytics.engine.pruning import prune_model, save_pruned
+from ultralytics.nn.tasks import load_checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+def results(trainer) -> list[dict]:
+    """Train, and return what each process has come to."""
+    trainer.train()
+    return [json.loads((trainer.save_dir / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_finetuning(settings, tmp_path):
+    dense = load_checkpoint(settings["model"])[0]
+    save_pruned(tmp_path / "prune.pt", *prune_model(dense, prune_method="lamp"))
+    keys = {"model": str(tmp_path / "prune.pt"), "distill_model": settings["model"], "name": "f"}
+    first, second = results(TwoFinetune(overrides={**settings, **keys}))
+    assert first == second and first["updates"] == 4  # two batches an epoch, a step after each
+
+
+@pytest.mark.parametrize("method", ["slim", "growing_reg"])
+def test_sparsity_training(settings, method):
+    keys = {"prune_method": method, "reg": 0.5, "delta_reg": 0.1, "nbs": 4, "name": "s"}
+    trainer = TwoSparsifier(overrides={**settings, **keys})
+    first, second = results(trainer)
+    assert first == second and first["updates"] == 4
+    alone = build_regulariser(load_checkpoint(settings["model"])[0].float(), trainer.all_args)
+    assert first["units"] == len(alone.units) and first["doomed"] == doomed_of(alone)
