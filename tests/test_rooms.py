@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Imports go one way: a room uses rooms on the floors below it alone, and no modules import each other in a circle.
+"""Imports go one way: each package imports only from lower layers, and no modules import each other in a circle.
 
 The source is read, not imported: imports under TYPE_CHECKING and inside functions count as well.
 """

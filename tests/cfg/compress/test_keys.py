@@ -24,6 +24,9 @@ def test_every_key_has_a_type_a_default_and_a_description():
 def test_choices_are_those_of_the_library():
     assert set(keys.CHOICES["prune_method"]) == METHODS.keys()
     assert set(keys.CHOICES["budget"]) == COSTS.keys()
+    lines = {line.partition(":")[0]: line for line in keys.KEYS_FILE.read_text().splitlines()}
+    for key, choices in keys.CHOICES.items():  # the descriptions name them all
+        assert not [choice for choice in choices if choice not in lines[key]]
 
 
 def test_ultralytics_does_not_know_the_keys():

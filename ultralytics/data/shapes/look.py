@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What sets the pictures of one task apart from those of another."""
+"""Drawing options of each task's data set."""
 
 from __future__ import annotations
 

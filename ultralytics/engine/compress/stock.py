@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The base of classes that stand before a stock trainer among the bases of a class and add to it."""
+"""Typing base for mixins that precede an Ultralytics trainer among the bases of a class."""
 
 from typing import TYPE_CHECKING
 

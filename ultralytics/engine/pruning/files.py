@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Files that are either whole or not there."""
+"""Atomic writing of files, JSON and CSV in particular; reading CSV; SHA-256."""
 
 from __future__ import annotations
 

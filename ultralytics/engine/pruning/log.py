@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What the log leaves out."""
+"""Context managers that suppress or summarise Ultralytics' log messages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What a budget can be counted in, one row each: FLOPs, or milliseconds in a runtime."""
+"""What a budget can count: FLOPs, or latency in a runtime."""
 
 from __future__ import annotations
 

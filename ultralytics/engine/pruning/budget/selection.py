@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Choose the units that a budget leaves: scores in, units to keep out."""
+"""Choose which units a budget leaves, from their scores."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The number of classes of a pruned model, whose head cannot be built anew from a YAML."""
+"""The number of object classes of a pruned model, and a new one: its head cannot be rebuilt from a YAML."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Where the layers of a model in prunable form are in the stock model."""
+"""Map the layers of the prunable form to stock layers and channel indices."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The units of all groups as one line of numbers, on the layers of the stock model that is being trained."""
+"""The units of all groups numbered through, as they lie in the layers of the stock model in training."""
 
 from __future__ import annotations
 

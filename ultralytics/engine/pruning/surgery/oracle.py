@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Check a cut by arithmetic: a pruned network computes what the dense one does with the pruned channels set to zero."""
+"""Reference for a cut: the dense model with the pruned channels masked to zero, which the pruned one must equal."""
 
 from __future__ import annotations
 

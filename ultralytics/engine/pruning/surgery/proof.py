@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The proof of a cut: one forward pass of the pruned network against the dense one with the pruned channels masked."""
+"""Check after every cut: one forward pass against the masked dense model, which names the first layer that differs."""
 
 from __future__ import annotations
 
