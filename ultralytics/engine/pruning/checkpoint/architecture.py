@@ -38,7 +38,7 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
     Raises:
         ValueError: If the images have another number of channels than the model takes.
     """
-    if weights.is_fused():  # validating or predicting with a YOLO object fuses the model that it holds
+    if weights.is_fused():  # by YOLO.fuse()
         weights, _ = load_checkpoint(weights.pt_path)
     model = deepcopy(weights).float().requires_grad_(True)
     model.criterion = None
