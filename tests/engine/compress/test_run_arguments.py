@@ -11,7 +11,7 @@ import torch
 from ultralytics import YOLO
 from ultralytics.cfg.compress import keys as prune_keys
 from ultralytics.engine.compress import finetuner as finetuner_module
-from ultralytics.engine.compress import stages as stages_module
+from ultralytics.engine.compress import runs as runs_module
 from ultralytics.engine.compress.mode import held_weights
 from ultralytics.models.yolo.classify.compress import ClassificationCompressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
@@ -87,7 +87,7 @@ def test_missing_checkpoint_is_refused_before_work(settings, tmp_path, key):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "module"), [(SegmentationCompressor, stages_module), (SegmentationFinetune, finetuner_module)]
+    ("trainer", "module"), [(SegmentationCompressor, runs_module), (SegmentationFinetune, finetuner_module)]
 )
 def test_run_to_resume_is_looked_for_among_those_of_the_task(trainer, module, monkeypatch):
     asked = []

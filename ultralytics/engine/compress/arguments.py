@@ -3,16 +3,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import cfg2dict
+from ultralytics.cfg import cfg2dict, get_save_dir
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, split
+from ultralytics.engine.compress.lock import lock, unlock
+from ultralytics.engine.compress.recovery import recover
 from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK, YAML, IterableSimpleNamespace, colorstr
+from ultralytics.utils import (
+    DEFAULT_CFG,
+    DEFAULT_CFG_DICT,
+    LOCAL_RANK,
+    LOGGER,
+    RANK,
+    YAML,
+    IterableSimpleNamespace,
+    colorstr,
+)
 
 CARRIED = "compress"  # event that never happens, whose list of callbacks takes the keys to DDP workers
 
@@ -51,7 +64,10 @@ class PruneArguments(StockTrainer):
         self.given = {**carried, **of_base, **of_overrides}
         self.prune_args = get_prune_cfg(self.given)
         overrides = self.prepare(base, overrides)
-        super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
+        with ExitStack() as refused:
+            refused.callback(self.release_folder)
+            super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
+            refused.pop_all()
         if RANK in {-1, 0}:
             save_prune_args(self.save_dir, self.prune_args)
             values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
@@ -81,7 +97,16 @@ class PruneArguments(StockTrainer):
 
         Args:
             overrides (dict[str, Any]): Overrides of training's keys.
+
+        Raises:
+            RuntimeError: If another process works in the run's folder.
         """
+        last = Path(self.args.resume or "").resolve() if isinstance(self.args.resume, (str, Path)) else Path()
+        if last.parts[-2:] == ("weights", "last.pt") and last.parent.is_dir():
+            overrides["save_dir"] = str(last.parents[1])  # of a run that was moved, too
+            if LOCAL_RANK == -1:
+                lock(last.parents[1])
+                recover(last, last.with_name("best.pt"))
         super().check_resume(overrides)
         stock, old = split(vars(self.args))  # version 0.1.0 had all keys in one namespace
         self.args = IterableSimpleNamespace(**stock)
@@ -93,6 +118,32 @@ class PruneArguments(StockTrainer):
                 LOGGER.warning(f"resume: '{run / COMPRESS_FILE}' is gone, its keys are those given now or defaults")
             warn_of_ignored({k: v for k, v in self.given.items() if k in old and v != old[k]})
             self.prune_args = get_prune_cfg({**self.given, **old})
+        self.check_arguments()
+        self.args.save_dir = str(get_save_dir(self.args))
+        if LOCAL_RANK == -1:  # workers of a distributed training have the folder of their parent
+            self.claim_folder()
+
+    def check_arguments(self) -> None:
+        """Check the complete arguments before there is a folder; subclasses say what they cannot do."""
+
+    def claim_folder(self) -> None:
+        """Keep other processes out of the run's folder, which is made for it, until `release_folder`."""
+        lock(Path(self.args.save_dir))
+
+    @contextmanager
+    def folder_held(self) -> Iterator[None]:
+        """Keep other processes out of the run's folder until the block ends."""
+        if LOCAL_RANK == -1:
+            lock(self.save_dir)
+        try:
+            yield
+        finally:
+            self.release_folder()
+
+    def release_folder(self) -> None:
+        """Let other processes work in the run's folder."""
+        if LOCAL_RANK == -1 and hasattr(self, "args") and self.args.save_dir:
+            unlock(Path(self.args.save_dir))
 
 
 def save_prune_args(run: Path, prune_args: SimpleNamespace) -> None:

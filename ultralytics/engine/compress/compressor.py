@@ -32,14 +32,17 @@ from ultralytics.engine.compress.checks import (
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.memory import within_memory
+from ultralytics.engine.compress.recovery import training_ended
+from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
 from ultralytics.engine.compress.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
-from ultralytics.engine.compress.stages import LAST, Stages, resumed_arguments, training_ended
+from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
 from ultralytics.engine.pruning.budget.costs import check_installed
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.record import Record
+from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -99,9 +102,20 @@ class Compressor(PruneArguments):
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
-        self.stages = Stages(self.save_dir, self.resumed, self.changed)
-        if not self.resumed:  # with exist_ok, there may be another run's
-            (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)
+        if not self.resumed:
+            (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)  # with exist_ok, there may be another run's
+            self.stages.ready(self.args.model)
+
+    def claim_folder(self) -> None:
+        """Take the run's folder, and note in it that it is this run's before anything else is written."""
+        super().claim_folder()
+        self.stages = Stages(Path(self.args.save_dir), self.resumed, self.changed)
+
+    def release_folder(self) -> None:
+        """Let other processes work in the run's folder; one that was refused before it was ready leaves no record."""
+        if hasattr(self, "stages"):
+            self.stages.forget_unready()
+        super().release_folder()
 
     def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         """Check the arguments against each other and against their files; of a run to resume, take its own.
@@ -116,11 +130,15 @@ class Compressor(PruneArguments):
         given = {**cfg, **overrides}
         defaults = {k: v for k, v in DEFAULT_CFG_DICT.items() if k != "imgsz"}  # stock trainers have their own
         args = {**defaults, **given, "mode": "compress", "task": self.task}
-        self.resumed = bool(args["resume"])
-        if self.resumed:
-            args, self.changed = resumed_arguments(args, {**given, **self.given})
+        run = run_to_resume(args) if args["resume"] else None
+        self.resumed = run is not None and has_begun(run)
+        if run and self.resumed:
+            args, self.changed = resumed_arguments(run, {**given, **self.given})
             args, own = split(args)
             self.prune_args = get_prune_cfg(own)
+        elif run:
+            LOGGER.info(f"{colorstr('compress:')} {run} was stopped before its arguments were written: it begins anew")
+            args |= {"resume": False, "save_dir": str(run)}
         args["data"] = find_data(args["data"])
         args["model"] = check_model(args["model"], self.task)
         get_cfg(overrides=args)
@@ -144,7 +162,7 @@ class Compressor(PruneArguments):
         Raises:
             ValueError: If the target is out of reach, or the model's classes are not the data's.
         """
-        with determinism_ends():
+        with self.folder_held(), determinism_ends():
             try:
                 self._compress()
             except ValueError:
@@ -195,7 +213,7 @@ class Compressor(PruneArguments):
         Returns:
             (Path): The fine-tuned weights.
         """
-        with determinism_ends():
+        with self.folder_held(), determinism_ends():
             best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
             if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
@@ -263,18 +281,18 @@ class Compressor(PruneArguments):
         if result := self.stages.result(stage):
             LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
             return result
+        folder = self.stages.folder(stage)
+        if folder is None:
+            folder = folder_of(args)
+            self.stages.begin(stage, folder)
+        sweep_temporaries(folder)
         last = self.stages.last(stage)
-        if last is None:
-            folder = self.stages.folder(stage)
-            own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
-            run = trainer(overrides={**args, **own}, _callbacks=self.callbacks)
-            self.stages.begin(stage, run.save_dir)
-            run.train()
-            last = Path(run.save_dir) / LAST
+        own = {"save_dir": str(folder)}
+        if last is None:  # not begun, or stopped before its first epoch ended
+            trainer(overrides={**args, **own}, _callbacks=self.callbacks).train()
         elif not training_ended(last):
-            trainer(overrides={"resume": str(last), **self.changed}, _callbacks=self.callbacks).train()
-        best = last.with_name("best.pt")
-        weights = best if best.exists() else last
+            trainer(overrides={"resume": str(last), **own, **self.changed}, _callbacks=self.callbacks).train()
+        weights = folder / BEST if (folder / BEST).exists() else folder / LAST
         self.stages.complete(stage, weights)
         return weights
 

@@ -20,14 +20,13 @@ from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
-from ultralytics.engine.pruning.report.sparsity_plot import append_distribution, plot_sparsity
+from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
-DISTRIBUTION_FILE = "sparsity.csv"
 DOOMED_FILE = "doomed.pt"  # what a method that trains towards a target has chosen to remove
 SHARE_STEP = 0.05  # sparsity is compared in steps of this
 SHARE_WORTH = 1000.0  # fitness that a step of sparsity outweighs, whatever the task measures
@@ -46,16 +45,12 @@ class Sparsifier(PruneArguments, LoggedTrainer):
 
     best_fitness: float | None
 
-    def check_resume(self, overrides: dict[str, Any]) -> None:
-        """Complete the arguments of the run, then check them before there is a folder.
-
-        Args:
-            overrides (dict[str, Any]): Overrides of training's keys.
+    def check_arguments(self) -> None:
+        """Check that there is something to train with.
 
         Raises:
             ValueError: If the method has no regulariser, or the run distils.
         """
-        super().check_resume(overrides)
         if METHODS[self.prune_args.prune_method].regulariser is None:
             names = ", ".join(name for name, method in METHODS.items() if method.regulariser)
             raise ValueError(
@@ -66,6 +61,11 @@ class Sparsifier(PruneArguments, LoggedTrainer):
                 f"'distill_model={self.args.distill_model}' is not supported in sparsity training. Leave it out here, "
                 "and distil in the fine-tuning."
             )
+
+    def train(self) -> None:
+        """Train as the stock trainer does, with the folder to itself."""
+        with self.folder_held():
+            super().train()
 
     @property
     def strength(self) -> float:
