@@ -2,6 +2,7 @@
 """What a run makes of its arguments: weights, task, resume, loggers, and targets out of reach before trainings."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from ultralytics.models.yolo.classify.compress import ClassificationCompressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.models.yolo.segment.compress import SegmentationCompressor, SegmentationFinetune
+from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import YAML
 
 
@@ -182,3 +184,19 @@ def test_report_that_an_interruption_has_cost_is_written_on_resume(settings, tmp
     again = DetectionFinetune(overrides={**keys, "exist_ok": True, "distill": False})
     again._setup_train()
     assert not (tmp_path / "r-finetune" / "report.json").exists()  # another run's
+
+
+def test_dense_checkpoint_is_read_no_more_often_than_needed(settings):
+    """Once each by the YOLO object, by this package, by the validation's YOLO object and as the teacher."""
+    read = []
+
+    def profile(frame, event, _):
+        if event == "call" and frame.f_code is torch_safe_load.__code__:
+            read.append(str(frame.f_locals["weight"]))
+
+    sys.setprofile(profile)
+    try:
+        YOLO(settings["model"]).compress(**{**settings, "epochs": 1}, name="o")
+    finally:
+        sys.setprofile(None)
+    assert read.count(settings["model"]) == 4

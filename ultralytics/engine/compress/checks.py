@@ -10,10 +10,11 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg.compress.datasets import find_dataset
+from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.nn.extra_modules.prunable import refuse_fused
-from ultralytics.nn.tasks import guess_model_task, load_checkpoint, yaml_model_load
+from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
 
 
@@ -66,7 +67,7 @@ def load_named(key: str, file: str | Path) -> nn.Module:
         FileNotFoundError: If there is no such file.
     """
     try:
-        return load_checkpoint(file)[0]
+        return read_model(file)[0]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"'{key}={file}' does not exist. '{key}' must be a trained .pt file.") from error
 

@@ -32,6 +32,7 @@ from ultralytics.engine.compress.checks import (
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.memory import within_memory
+from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
@@ -50,7 +51,6 @@ from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.engine.pruning.ranking.sensitivity import limits_from
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
 
@@ -186,7 +186,7 @@ class Compressor(PruneArguments):
             if not self.stages.result("base"):
                 self._check_target(self.get_model(cfg=self.args.model, weights=None, verbose=False))
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
-        model, checkpoint = load_checkpoint(dense)
+        model, checkpoint = read_model(dense)
         check_classes(model, self.args, self.data)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
@@ -229,7 +229,7 @@ class Compressor(PruneArguments):
 
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
-        model, _ = load_checkpoint(weights, device=self.device)
+        model = read_model(weights)[0].to(self.device)
         method = METHODS[self.prune_args.prune_method]
         batch = batch_to_measure(self.args)
         limits = within_memory(partial(self._limits, model), batch)

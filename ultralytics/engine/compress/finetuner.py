@@ -16,6 +16,7 @@ from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks import check_model, find_data, is_yaml, load_named
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
+from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.recovery import read_checkpoint, training_ended
 from ultralytics.engine.compress.runs import find_run, moved
 from ultralytics.engine.compress.stages import BEST, LAST
@@ -63,7 +64,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
             overrides["data"] = find_data(args["data"])
             model = args["model"]
             check_model(model, self.task)
-            if is_yaml(model) or not is_pruned(pruned := load_checkpoint(model)[0]):
+            if is_yaml(model) or not is_pruned(pruned := read_model(model)[0]):
                 raise ValueError(
                     f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
                     "it is with 'yolo train'."

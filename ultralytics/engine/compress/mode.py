@@ -12,6 +12,7 @@ import torch
 from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg
 from ultralytics.engine.compress.checks import is_yaml
 from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.reading import forget_models, read_model
 from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
@@ -57,12 +58,15 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     args["model"] = checks.check_model_file_from_stem(args["model"])  # the command line's yolov8n is yolov8n.pt
     args |= {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
     args |= held_weights(yolo, args)
-    if is_sweep(args.get("speed_up")):
-        return sweep(compressor, args, yolo.callbacks)
-    args["name"] = f"{args['name']}-prune"
-    run = compressor(overrides=args, _callbacks=yolo.callbacks)
-    run.compress()
-    best = run.finetune()
+    try:
+        if is_sweep(args.get("speed_up")):
+            return sweep(compressor, args, yolo.callbacks)
+        args["name"] = f"{args['name']}-prune"
+        run = compressor(overrides=args, _callbacks=yolo.callbacks)
+        run.compress()
+        best = run.finetune()
+    finally:
+        forget_models()
     yolo.model, yolo.ckpt = load_checkpoint(best)
     yolo.ckpt_path, yolo.predictor = str(best), None
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
@@ -110,7 +114,7 @@ def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
             return {"pretrained": yolo.ckpt_path if wanted is True else wanted}
         same = False
     else:
-        held, file = yolo.model.state_dict(), load_checkpoint(args["model"])[0].state_dict()
+        held, file = yolo.model.state_dict(), read_model(args["model"])[0].state_dict()
         fused = held.keys() != file.keys()  # by a prediction, from the same weights
         same = fused or all(torch.equal(held[k].cpu().to(v.dtype), v) for k, v in file.items())
     if not same:

@@ -9,8 +9,9 @@ from typing import Any
 
 from ultralytics.cfg import check_cfg
 from ultralytics.cfg.compress.keys import check, check_names, split
+from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
+from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import LOGGER, YAML, colorstr
 
 SL_HYP = Path(__file__).resolve().parents[2] / "cfg" / "hyp.scratch.sl.yaml"
@@ -95,9 +96,9 @@ def _check_sl_model(sl_model: Any, model: str | Path) -> None:
         raise ValueError(f"'sl_model={sl_model}' is invalid. 'sl_model' must be a .pt file of a sparsity training.")
     if not Path(sl_model).is_file():
         raise FileNotFoundError(f"'sl_model={sl_model}' does not exist. 'sl_model' must be a sparsified .pt file.")
-    sparse = load_checkpoint(sl_model)[0]
+    sparse = read_model(sl_model)[0]
     if str(model).lower().endswith(".pt"):
-        dense = load_checkpoint(model)[0]
+        dense = read_model(model)[0]
         same = shapes(sparse) == shapes(dense)
     else:
         same = all(sparse.yaml.get(k) == yaml_model_load(model).get(k) for k in SAME_ARCHITECTURE)
