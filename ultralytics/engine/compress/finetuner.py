@@ -192,10 +192,10 @@ def find_teacher(pruned: nn.Module) -> str | None:
             "'distill=False'."
         )
         return None
-    file = source["path"]
+    file = Path(source["path"])
     if getattr(pruned, "pt_path", None):
         file = moved(file, Path(pruned.pt_path).resolve().parents[1])
-    if not Path(file).is_file() or sha256(file) != source["sha256"]:
+    if not file.is_file() or sha256(file) != source["sha256"]:
         LOGGER.warning(
             f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
             "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."

@@ -49,20 +49,20 @@ def recover(last: Path, best: Path) -> bool:
         (bool): False if no epoch of it is left.
     """
     newest, fittest = read_checkpoint(last), read_checkpoint(best)
-    if newest is None and fittest is None:
+    found = newest or fittest
+    if found is None:
         if last.exists() or best.exists():
             _tell(f"neither '{last}' nor '{best}' can be read: this training begins anew")
         return False
     if newest is None:
         _tell(f"'{last}' cannot be read: going on from '{best}'")
         _copy(best, last)
-        newest = fittest
     elif fittest is None and not _is_best(newest[1]):
         _tell(f"'{best}' cannot be read: '{last}' stands for it")
         _copy(last, best)
     elif fittest is None or (_is_best(newest[1]) and fittest[1]["epoch"] != newest[1]["epoch"]):
         _copy(last, best)  # killed between the two
-    done = newest[1]["epoch"] + 1
+    done = found[1]["epoch"] + 1
     if done > 0:  # the training goes on
         for name in ("results.csv", DISTRIBUTION_FILE):
             drop_epochs_after(done, last.parents[1] / name)
