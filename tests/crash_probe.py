@@ -10,6 +10,7 @@ where an audit hook sees it.
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -29,6 +30,8 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 OTHERS = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0}  # event: argument that counts
 KILLED = -signal.SIGKILL
 PARTS = ("channels", "weights")  # of a cut
+# a training that has ended is not validated again for these
+STOCK_PICTURES = re.compile(r".*\.jpg|(.*_curve|results|confusion_matrix.*)\.png")
 UNWRITTEN = "unwritten"  # an open file of which nothing has reached the disk yet
 
 
@@ -109,7 +112,8 @@ def stages_of(project: Path) -> dict:
     found = {"folders": sorted(p.name for p in project.iterdir()), "cuts": {}, "epochs": {}, "files": [], "left": []}
     for file in sorted(p for p in project.rglob("*") if p.is_file() and p.suffix != ".lock" and p.name != ".lock"):
         name = str(file.relative_to(project))
-        (found["left"] if file.suffix == ".tmp" else found["files"]).append(name)
+        if not STOCK_PICTURES.fullmatch(file.name):
+            (found["left"] if file.suffix == ".tmp" else found["files"]).append(name)
         if file.name == "prune.pt":
             model = load_checkpoint(file)[0]
             weights = {k: sha256(v.numpy().tobytes()).hexdigest() for k, v in model.state_dict().items()}

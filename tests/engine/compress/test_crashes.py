@@ -78,6 +78,6 @@ def test_killed_run_resumes_to_what_an_undisturbed_one_gives(crash, log):
 
 @pytest.mark.slow
 def test_runs_of_every_kind_resume_from_everywhere(crash, log):
-    rows = crash(dict.fromkeys(PIPELINES, 14))
+    rows = crash(dict.fromkeys(PIPELINES, 11))
     assert len(rows) >= 60
     check(rows)

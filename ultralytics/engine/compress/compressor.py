@@ -112,7 +112,7 @@ class Compressor(PruneArguments):
         self.stages = Stages(Path(self.args.save_dir), self.resumed, self.changed)
 
     def release_folder(self) -> None:
-        """Let other processes work in the run's folder; one that was refused before it was ready leaves no record."""
+        """Let other processes work in the run's folder; one that was refused at once leaves no record."""
         if hasattr(self, "stages"):
             self.stages.forget_unready()
         super().release_folder()

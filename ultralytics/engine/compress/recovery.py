@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def read_checkpoint(file: Path) -> tuple[nn.Module, dict[str, Any]] | None:
     Args:
         file (Path): A .pt file.
     """
-    if not file.is_file():
+    if not zipfile.is_zipfile(file):  # what torch writes, its directory last
         return None
     try:
         return load_checkpoint(file)

@@ -60,8 +60,8 @@ class Stages:
             self.file.unlink(missing_ok=True)
 
     def forget_unready(self) -> None:
-        """Remove the record of a run that was refused before its arguments were written."""
-        if UNREADY in self._stages:
+        """Remove the record of a run that was refused before anything else was written in its folder."""
+        if UNREADY in self._stages and not self.file.with_name("args.yaml").exists():
             self.file.unlink(missing_ok=True)
 
     def begin(self, stage: str, folder: Path) -> None:
