@@ -39,10 +39,12 @@ class PruneArguments(StockTrainer):
     Attributes:
         prune_args (SimpleNamespace): All keys of the compress mode.
         given (dict[str, Any]): Those among them that the caller has given.
+        claimed (Path, optional): The run's folder, once other processes are kept out of it.
     """
 
     args: SimpleNamespace
     prune_args: SimpleNamespace
+    claimed: Path | None = None
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         """Take the keys of the compress mode off the arguments and set up the stock trainer with the rest.
@@ -105,7 +107,7 @@ class PruneArguments(StockTrainer):
         if last.parts[-2:] == ("weights", "last.pt") and last.parent.is_dir():
             overrides["save_dir"] = str(last.parents[1])  # of a run that was moved, too
             if LOCAL_RANK == -1:
-                lock(last.parents[1])
+                self.claim_folder(last.parents[1])
                 recover(last, last.with_name("best.pt"))
         super().check_resume(overrides)
         stock, old = split(vars(self.args))  # version 0.1.0 had all keys in one namespace
@@ -121,20 +123,21 @@ class PruneArguments(StockTrainer):
         self.check_arguments()
         self.args.save_dir = str(get_save_dir(self.args))
         if LOCAL_RANK == -1:  # workers of a distributed training have the folder of their parent
-            self.claim_folder()
+            self.claim_folder(Path(self.args.save_dir))
 
     def check_arguments(self) -> None:
         """Check the complete arguments before there is a folder; subclasses say what they cannot do."""
 
-    def claim_folder(self) -> None:
+    def claim_folder(self, folder: Path) -> None:
         """Keep other processes out of the run's folder, which is made for it, until `release_folder`."""
-        lock(Path(self.args.save_dir))
+        lock(folder)
+        self.claimed = folder
 
     @contextmanager
     def folder_held(self) -> Iterator[None]:
         """Keep other processes out of the run's folder until the block ends."""
         if LOCAL_RANK == -1:
-            lock(self.save_dir)
+            lock(self.save_dir)  # which a run that is over has released
         try:
             yield
         finally:
@@ -142,8 +145,8 @@ class PruneArguments(StockTrainer):
 
     def release_folder(self) -> None:
         """Let other processes work in the run's folder."""
-        if LOCAL_RANK == -1 and hasattr(self, "args") and self.args.save_dir:
-            unlock(Path(self.args.save_dir))
+        if self.claimed:
+            unlock(self.claimed)
 
 
 def save_prune_args(run: Path, prune_args: SimpleNamespace) -> None:

@@ -106,10 +106,10 @@ class Compressor(PruneArguments):
             (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)  # with exist_ok, there may be another run's
             self.stages.ready(self.args.model)
 
-    def claim_folder(self) -> None:
+    def claim_folder(self, folder: Path) -> None:
         """Take the run's folder, and note in it that it is this run's before anything else is written."""
-        super().claim_folder()
-        self.stages = Stages(Path(self.args.save_dir), self.resumed, self.changed)
+        super().claim_folder(folder)
+        self.stages = Stages(folder, self.resumed, self.changed)
 
     def release_folder(self) -> None:
         """Let other processes work in the run's folder; one that was refused at once leaves no record."""
