@@ -132,7 +132,7 @@ def test_run_that_is_none_costs_the_report_alone(settings, pruned_pt, tmp_path, 
     ("words", "sentence"),
     [
         ("speed_up=0.5 model=yolov8n.yaml data=coco8.yaml", "'speed_up=0.5' is an invalid value"),
-        ("data=x.yaml", "'model'"),
+        ("data=x.yaml", "'model' argument is missing"),
     ],
 )
 def test_refusal_on_the_command_line_is_a_sentence_and_no_traceback(words, sentence, tmp_path):
