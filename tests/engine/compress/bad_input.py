@@ -39,8 +39,8 @@ def files(*names: str) -> list[str]:
 
 
 WRONG = {  # type of a key of the compress mode: values that it does not take
-    float: [NAN, INF, -INF, "abc", "", {}, True, b"1"],
-    int: [1.5, NAN, INF, "8", "", [8], {}, True, -1],
+    float: [NAN, INF, -INF, "abc", "", {}, b"1"],
+    int: [1.5, NAN, INF, "8", "", [8], {}, -1],
     bool: [1, 0.0, "yes", "", [], {}],
     str: ["foo", "", 1, 1.5, True, [], {}],
     Path: [1, 1.5, True, [], {}, ""],
@@ -112,7 +112,7 @@ FILES = [
     *of("model", NOT_FINITE, "not finite", "model.0.conv.weight"),
     *of("model", files("list.yaml", "text.yaml", "empty.yaml", "other.yaml")),
     *of("model", ["{files}/classify.pt"], "task=classify"),
-    *of("model", ["{files}/it's.pt"], "quotes"),
+    *of("model", files("it's.pt", "a?b.pt"), "Rename it"),
     Case("model", "prune", {"model": "{files}/fused.pt"}, ("fused",)),
     Case("model", "prune", {"model": "{files}/world.pt"}, ("not supported",)),
     *of("model", ["{files}/other.pt"], "classes", "'data="),

@@ -64,6 +64,7 @@ def bad_files(best_pt, tiny_data, tmp_path_factory):
     dense = torch.load(best_pt, weights_only=False)
     shutil.copy(best_pt, folder / "dense.pt")
     shutil.copy(best_pt, folder / "it's.pt")
+    shutil.copy(best_pt, folder / "a?b.pt")
     for name in ("folder.pt", "empty_run", "empty_folder"):
         (folder / name).mkdir()
     (folder / "empty.pt").touch()

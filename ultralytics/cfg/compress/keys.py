@@ -174,7 +174,7 @@ def _checked(key: str, value: Any) -> Any:
     kind = KINDS[TYPES[key]]
     if TYPES[key] is int and isinstance(value, float) and value.is_integer():  # 1e2 on the command line
         value = int(value)
-    if not isinstance(value, kind.types) or (isinstance(value, bool) and bool not in kind.types):
+    if not isinstance(value, kind.types):
         sentence = kind.sentence.format(k=key)
         raise TypeError(f"'{key}={value}' is of invalid type {type(value).__name__}. {sentence}")
     if isinstance(value, float) and not math.isfinite(value):

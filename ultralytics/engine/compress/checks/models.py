@@ -118,11 +118,11 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
         raise ValueError(f"{named} is invalid. '{key}' must be {REMEDY[key]}.")
     if Path(file).exists() and not Path(file).is_file():  # a device, for example, that never ends
         raise ValueError(f"{named} is no file. '{key}' must be {REMEDY[key]}.")
+    if Path(file).is_file() and any(mark in str(file) for mark in "'?"):
+        raise ValueError(f"{named} has a quote or a '?' in its path, with which Ultralytics does not find it. Rename it.")
     try:
         model, checkpoint = load_checkpoint(file)
     except FileNotFoundError as error:
-        if Path(file).is_file():
-            raise ValueError(f"{named} has quotes in its path, which Ultralytics drops. Rename it.") from error
         raise FileNotFoundError(f"{named} does not exist. '{key}' must be {REMEDY[key]}.") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # whatever the file holds instead
         raise ValueError(f"{named} is no checkpoint of an Ultralytics model. '{key}' must be {REMEDY[key]}.") from error
