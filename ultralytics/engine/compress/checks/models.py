@@ -119,7 +119,7 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
     if Path(file).exists() and not Path(file).is_file():  # a device, for example, that never ends
         raise ValueError(f"{named} is no file. '{key}' must be {REMEDY[key]}.")
     if Path(file).is_file() and any(mark in str(file) for mark in "'?"):
-        raise ValueError(f"{named} has a quote or a '?' in its path, with which Ultralytics does not find it. Rename it.")
+        raise ValueError(f"{named} has a quote or a '?' in its path, which Ultralytics cannot load. Rename it.")
     try:
         model, checkpoint = load_checkpoint(file)
     except FileNotFoundError as error:
