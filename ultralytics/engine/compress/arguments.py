@@ -108,7 +108,8 @@ class PruneArguments(StockTrainer):
         """Check the arguments of the run and read its data set, before there is a folder; subclasses add their own.
 
         Raises:
-            ValueError: If a value is not valid, or there is no such data set, or not for this task.
+            ValueError: If a value is not valid, or the data set is not, or not for this task.
+            FileNotFoundError: If there is no such data set.
         """
         check_training(vars(self.args))
         self.args.data = find_data(self.args.data)
@@ -116,8 +117,8 @@ class PruneArguments(StockTrainer):
         try:
             self.data = self.get_dataset()
         except (KeyError, RuntimeError) as error:  # as Ultralytics raises whatever is wrong with a data set
-            reason = error.args[0]
-            raise ValueError(f"'data={given}' is invalid: {reason}") from error
+            kind = FileNotFoundError if isinstance(error.__cause__, FileNotFoundError) else ValueError
+            raise kind(f"'data={given}' is invalid: {error.args[0]}") from error
         self.args.data = given
 
 
