@@ -114,7 +114,7 @@ def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
 def keys_known(cfg: ModuleType) -> Iterator[None]:
     """Let Ultralytics' parser know the keys of the compress mode, and stop it before the run."""
     from ultralytics.engine import model
-    from ultralytics.engine.compress.checks.models import load_named_checkpoint
+    from ultralytics.engine.compress.checks.models import load_named_checkpoint, read_yaml
 
     class WholeYAML(YAML):
         """Reads the args.yaml of a compress run with the file beside it."""
@@ -131,7 +131,8 @@ def keys_known(cfg: ModuleType) -> Iterator[None]:
 
     known = {**cfg.DEFAULT_CFG_DICT, **DEFAULTS}
     places = [(cfg, "DEFAULT_CFG_DICT", known), (cfg, "YAML", WholeYAML), (model.Model, "compress", stop)]
-    places.append((model, "load_checkpoint", load))  # which answers files that hold no model with whatever fails
+    # Ultralytics answers files that hold no model with whatever fails
+    places += [(model, "load_checkpoint", load), (model, "yaml_model_load", read_yaml)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     for owner, name, value in places:
         setattr(owner, name, value)

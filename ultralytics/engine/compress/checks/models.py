@@ -64,7 +64,7 @@ def check_model(model: Any, task: str) -> tuple[str, nn.Module | None]:
     """
     check_model_name(model)
     loaded = None if is_yaml(model) else load_named("model", model)
-    found_task = guess_model_task(_read_yaml(model) if loaded is None else loaded)
+    found_task = guess_model_task(read_yaml(model) if loaded is None else loaded)
     if found_task != task:
         raise ValueError(
             f"'model={model}' is a model for task={found_task}, and this run is for task={task}. Use the classes of "
@@ -79,8 +79,13 @@ def check_model(model: Any, task: str) -> tuple[str, nn.Module | None]:
     return str(loaded.pt_path), loaded
 
 
-def _read_yaml(model: str | Path) -> dict[str, Any]:
-    """Return the architecture of a YAML model."""
+def read_yaml(model: str | Path) -> dict[str, Any]:
+    """Return the architecture of a YAML model, as Ultralytics' `yaml_model_load` does.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no architecture.
+    """
     try:
         found = yaml_model_load(model)
     except FileNotFoundError as error:
