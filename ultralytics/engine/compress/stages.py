@@ -43,10 +43,12 @@ class Stages:
             self._stages[CHANGED] = changed
         self._save()
 
-    def forget(self) -> None:
-        """Remove the record of a run that was refused before a stage had begun: there is nothing to resume."""
-        if not self._stages.keys() - {CHANGED}:
-            self.file.unlink()
+    def forget(self) -> bool:
+        """Remove the record of a run that was refused before a stage had begun, and return True: nothing to resume."""
+        if self._stages.keys() - {CHANGED}:
+            return False
+        self.file.unlink()
+        return True
 
     def begin(self, stage: str, folder: Path) -> None:
         """Note the folder in which a stage works, and the checkpoint in it that another run has left."""
@@ -130,7 +132,7 @@ def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> tuple
     """
     resume = overrides["resume"]
     run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume)
-    if run is None or not (run / STAGES_FILE).exists():
+    if run is None or not all((run / name).is_file() for name in (STAGES_FILE, "args.yaml")):
         raise FileNotFoundError(
             f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
             f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
