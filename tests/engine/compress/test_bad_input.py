@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.models.yolo.classify.compress import ClassificationCompressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.pose.compress import PoseCompressor
@@ -187,3 +188,10 @@ def test_wrong_input_gets_one_sentence_before_work(case, settings, bad_files, tm
     assert not missing, message
     assert tree(tmp_path, bad_files) == before
     assert len(message.splitlines()[0]) < 500, message
+
+
+@pytest.mark.parametrize(
+    "keys", [{"project": "../runs/prune"}, {"project": "剪枝/实验 1", "name": "模型 (2)"}, {"name": 3}]
+)
+def test_unusual_names_are_valid(keys):
+    check_training(keys)

@@ -48,12 +48,12 @@ def is_place(value: Any) -> bool:
     # Ultralytics drops quotes, outer spaces and what follows a '?' from the path of a checkpoint: it would find none
     if not path.isprintable() or any(mark in path for mark in "'?") or path != path.strip():
         return False
-    return all(part != ".." and len(os.fsencode(part)) <= LONGEST_NAME for part in Path(path).parts)
+    return all(len(os.fsencode(part)) <= LONGEST_NAME for part in Path(path).parts)
 
 
 def is_folder_name(value: Any) -> bool:
     """Return True for what can stand before '-prune' in the name of a folder."""
-    return is_place(value) and Path(str(value)).name not in {"", "."}
+    return is_place(value) and bool(Path(str(value)).name) and ".." not in Path(str(value)).parts
 
 
 def is_new_or_folder(value: Any) -> bool:
@@ -62,7 +62,7 @@ def is_new_or_folder(value: Any) -> bool:
 
 
 FINITE = Rule(is_number, "must be a finite number")
-NO_OTHERS = f"of {LONGEST_NAME} bytes at most and without '..', quotes ('), '?' or control characters"
+NO_OTHERS = f"of {LONGEST_NAME} bytes at most and without quotes ('), '?' or control characters"
 FOLDER = Rule(is_new_or_folder, f"must be the path of a folder, with names {NO_OTHERS}")
 RULES = {
     **dict.fromkeys(sorted(CFG_FLOAT_KEYS), FINITE),
@@ -90,7 +90,7 @@ RULES = {
     ),
     "split": Rule(bool, "must name a split of the data set (i.e. 'split=val')"),
     "pretrained": Rule(lambda v: isinstance(v, (bool, str, Path)), "must be True, False or a trained .pt file"),
-    "name": Rule(is_folder_name, f"must be the name of a folder, {NO_OTHERS}"),
+    "name": Rule(is_folder_name, f"must be the name of a folder, {NO_OTHERS}, and without '..'"),
     "project": FOLDER,
     "save_dir": Rule(lambda v: isinstance(v, (str, Path)) and is_new_or_folder(v), FOLDER.text),
     "distill_model": Rule(lambda v: isinstance(v, (str, Path)) and bool(str(v)), "must be a trained .pt file"),
