@@ -13,7 +13,7 @@ from typing import Any
 from tree_crowns import build_data
 
 from ultralytics import YOLO
-from ultralytics.engine.compress.checks import find_data
+from ultralytics.engine.compress.checks.training import find_data
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint

@@ -18,7 +18,7 @@ from typing import Any
 from experiment import AS_CUT, Experiment, settings_of, spread
 from fetch import machine, markdown
 
-from ultralytics.engine.compress.sparsity_settings import sl_hyperparameters
+from ultralytics.engine.compress.checks.sparsity import sl_hyperparameters
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model

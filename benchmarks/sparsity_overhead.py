@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from fetch import machine, markdown
 
-from ultralytics.engine.compress.checks import find_data
+from ultralytics.engine.compress.checks.training import find_data
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.models.yolo.detect.compress import DetectionSparsifier
 from ultralytics.utils import LOGGER

@@ -50,6 +50,7 @@ def test_commands_arrive_alike(both):
     assert "('max_det', 100)" in alone["val model=yolov8n.yaml max_det=1e2"]
 
 
+@pytest.mark.slow
 def test_trainings_are_equal_and_resumed_from_either_side(stock, installed, tiny_data, tmp_path):
     whole, stopped, resumed = {}, {}, {}
     for name, environment in (("alone", stock), ("beside", installed)):
@@ -83,6 +84,7 @@ def test_benchmarks_are_equal(both, best_pt, tiny_data):
     assert alone == beside and len(alone["rows"]) == 1
 
 
+@pytest.mark.slow
 def test_tuning_is_equal(stock, installed, best_pt, tiny_data, tmp_path):
     found = []
     for name, environment in (("alone", stock), ("beside", installed)):

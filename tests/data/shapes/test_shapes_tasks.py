@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import MODELS
+from conftest import MODELS, also_slow
 from test_shapes import file_hashes
 
 from ultralytics import YOLO
@@ -204,7 +204,7 @@ def test_depth_is_metric_and_nearer_shapes_come_first(sets):
             assert (nearest <= SHAPE_DISTANCE / shape.radius + 1e-9).all()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", also_slow(["segment", "classify"], ["pose", "obb", "semantic", "depth"]))
 def test_a_pruned_model_of_other_classes_trains_on_it(sets, task, tmp_path):
     """One epoch runs to its end, validation has its metrics, and the architecture is kept but for the classes."""
     yaml, data = sets(task)

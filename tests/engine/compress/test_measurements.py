@@ -108,7 +108,8 @@ def test_validations_take_the_arguments_of_the_run(settings):
     own = {"split": "train", "conf": 0.1, "iou": 0.3, "nms": False, "agnostic_nms": True, "verbose": False}
     own |= {"classes": [1], "single_cls": True, "max_det": 7, "compile": True, "save_txt": True, "plots": True}
     keys = {"prune_method": "lamp", "sensitivity": True, "name": "v-prune"}
-    run = Watched(overrides={**settings, **keys, **own})
+    run = Watched(overrides={**settings, **keys, **own, "single_cls": False})
+    run.args.single_cls = True  # which a model of two classes is refused with
     seen = []
 
     def note(validator):

@@ -149,7 +149,7 @@ def test_trainings_have_the_loggers_of_the_stock_trainer(settings):
 def test_target_out_of_reach_is_refused_before_the_trainings(settings, tmp_path, keys):
     with pytest.raises(ValueError, match="'speed_up=5000.0' cannot be reached"):
         DetectionCompressor(overrides={**settings, **keys, "name": "x-prune", "speed_up": 5000.0}).compress()
-    assert [p.name for p in tmp_path.iterdir()] == ["x-prune"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

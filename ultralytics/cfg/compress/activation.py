@@ -164,6 +164,7 @@ ALSO_USED = {
         "get_save_dir",
     ),
     "ultralytics.data.utils": ("DATASETS_DIR", "check_det_dataset"),
+    "ultralytics.engine.model": ("load_checkpoint", "yaml_model_load"),
 }
 
 

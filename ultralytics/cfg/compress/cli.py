@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ultralytics.cfg.compress import __version__
-from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, load_cfg
+from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, REFUSALS, is_refusal, load_cfg, refusing
 from ultralytics.utils import LOGGER, YAML, checks
 
 EXAMPLE = """
@@ -51,12 +51,41 @@ def run(cfg: ModuleType, entrypoint: Callable, debug: str) -> None:
             after()
         return
     try:
+        with refusing():
+            check_model_given(cfg, words)
+            command = parsed(cfg, entrypoint, debug)
+        if command:
+            command.model.compress(**command.arguments)
+    except REFUSALS as error:
+        if debug or not is_refusal(error):
+            raise
+        raise SystemExit(f"yolo compress: {error}") from None  # the sentence alone, and exit status 1
+
+
+def parsed(cfg: ModuleType, entrypoint: Callable, debug: str) -> Parsed | None:
+    """Return a command as Ultralytics' parser reads it, None for a special one, i.e. 'yolo compress help'."""
+    try:
         with keys_known(cfg):
             entrypoint(debug)
-        return  # a special command, i.e. 'yolo compress help'
     except Parsed as command:
-        model, arguments = command.model, command.arguments
-    model.compress(**arguments)
+        return command
+    return None
+
+
+def check_model_given(cfg: ModuleType, words: list[str]) -> None:
+    """Refuse a command without a model, for which Ultralytics would take a pretrained one.
+
+    Args:
+        cfg (ModuleType): `ultralytics.cfg`.
+        words (list[str]): The command without 'yolo'.
+
+    Raises:
+        SyntaxError: If there is none.
+    """
+    words = [word.removeprefix("--") for word in cfg.merge_equals_args(words)]
+    runs = any("=" in word for word in words)  # no special command, i.e. 'yolo compress help'
+    if runs and not any(word.startswith(("model=", "cfg=")) for word in words):
+        raise SyntaxError(f"'model' argument is missing. Name the model to compress, i.e.:{EXAMPLE}")
 
 
 def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
@@ -84,7 +113,8 @@ def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
 @contextmanager
 def keys_known(cfg: ModuleType) -> Iterator[None]:
     """Let Ultralytics' parser know the keys of the compress mode, and stop it before the run."""
-    from ultralytics.engine.model import Model
+    from ultralytics.engine import model
+    from ultralytics.engine.compress.checks.models import load_named_checkpoint, read_yaml
 
     class WholeYAML(YAML):
         """Reads the args.yaml of a compress run with the file beside it."""
@@ -96,8 +126,13 @@ def keys_known(cfg: ModuleType) -> Iterator[None]:
     def stop(self, **arguments):
         raise Parsed(self, arguments)
 
+    def load(weight, *args, **kwargs):
+        return load_named_checkpoint("model", weight)
+
     known = {**cfg.DEFAULT_CFG_DICT, **DEFAULTS}
-    places = [(cfg, "DEFAULT_CFG_DICT", known), (cfg, "YAML", WholeYAML), (Model, "compress", stop)]
+    places = [(cfg, "DEFAULT_CFG_DICT", known), (cfg, "YAML", WholeYAML), (model.Model, "compress", stop)]
+    # Ultralytics answers files that hold no model with whatever fails
+    places += [(model, "load_checkpoint", load), (model, "yaml_model_load", read_yaml)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     for owner, name, value in places:
         setattr(owner, name, value)

@@ -8,7 +8,8 @@ comes from `get_prune_cfg`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,27 @@ from ultralytics.utils import DEFAULT_CFG_DICT, YAML, IterableSimpleNamespace
 
 KEYS_FILE = Path(__file__).with_name("default.yaml")  # names, defaults and descriptions
 COMPRESS_FILE = "compress.yaml"  # a run's values, beside its args.yaml
+REFUSALS = (SyntaxError, TypeError, ValueError, OSError, ModuleNotFoundError)  # what checks raise
 DEFAULTS: dict[str, Any] = YAML.load(KEYS_FILE)
+
+
+@contextmanager
+def refusing(kinds: tuple[type[Exception], ...] = REFUSALS) -> Iterator[None]:
+    """Mark errors of the block as refusals of what a user has given, which need no traceback on the command line.
+
+    Args:
+        kinds (tuple[type[Exception], ...]): Errors to mark.
+    """
+    try:
+        yield
+    except kinds as error:
+        error.is_refusal = True  # type: ignore[attr-defined]
+        raise
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return True for an error that came out of a block of `refusing`."""
+    return getattr(error, "is_refusal", False)
 
 
 class Kind(NamedTuple):
@@ -49,12 +70,14 @@ TYPES = {
     **dict.fromkeys(("sl_hyp", "sl_model"), Path),
 }
 POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
+MOST_STEPS = 200  # as in the article; every one of them takes gradients anew
 NOT_NEGATIVE = Range(lambda v: v >= 0, "must not be negative")
 RANGES = {
     "speed_up": Range(lambda v: v > 1.0, "must be greater than 1.0"),
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
     "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
-    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "reg_decay_step"), POSITIVE),
+    "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
+    **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step"), POSITIVE),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop"), NOT_NEGATIVE),
 }
 CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import torch-pruning
@@ -139,7 +162,7 @@ def check(values: dict[str, Any]) -> None:
     for key, value in values.items():
         if key == "speed_up" and is_sweep(value):
             for target in sweep_targets(value):
-                check({key: target})
+                _checked(key, target)
         elif value is not None:
             values[key] = _checked(key, value)
         elif DEFAULTS[key] is not None:
@@ -156,6 +179,8 @@ def _checked(key: str, value: Any) -> Any:
         raise TypeError(f"'{key}={value}' is of invalid type {type(value).__name__}. {sentence}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"'{key}={value}' is an invalid value. '{key}' must be a finite number.")
+    if TYPES[key] is Path and not str(value):
+        raise ValueError(f"'{key}=' is an invalid value. {kind.sentence.format(k=key)}")
     if key in RANGES and not RANGES[key].holds(value):
         raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RANGES[key].text}.")
     if key in CHOICES and value not in CHOICES[key]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import cfg2dict, get_save_dir
+from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
 from ultralytics.cfg.compress import __version__
-from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, split
+from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, refusing, split
+from ultralytics.engine.compress.checks.training import check_training, find_data
 from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.recovery import recover
 from ultralytics.engine.compress.stock import StockTrainer
@@ -26,7 +27,9 @@ from ultralytics.utils import (
     IterableSimpleNamespace,
     colorstr,
 )
+from ultralytics.utils.torch_utils import select_device
 
+PLACE = ("name", "project", "save_dir")
 CARRIED = "compress"  # event that never happens, whose list of callbacks takes the keys to DDP workers
 
 
@@ -59,13 +62,16 @@ class PruneArguments(StockTrainer):
             TypeError: If a value is of the wrong type.
             ValueError: If a value is out of range.
         """
-        base = {} if cfg is DEFAULT_CFG else load_cfg(cfg) if isinstance(cfg, (str, Path)) else cfg2dict(cfg)
-        check_names({**base, **(overrides or {})})
-        (base, of_base), (overrides, of_overrides) = split(base), split(overrides or {})
-        carried = (_callbacks or {}).get(CARRIED, [{}])[0]  # in a DDP worker
-        self.given = {**carried, **of_base, **of_overrides}
-        self.prune_args = get_prune_cfg(self.given)
-        overrides = self.prepare(base, overrides)
+        with refusing():
+            base = {} if cfg is DEFAULT_CFG else load_cfg(cfg) if isinstance(cfg, (str, Path)) else cfg2dict(cfg)
+            check_names({**base, **(overrides or {})})
+            (base, of_base), (overrides, of_overrides) = split(base), split(overrides or {})
+            carried = (_callbacks or {}).get(CARRIED, [{}])[0]  # in a DDP worker
+            self.given = {**carried, **of_base, **of_overrides}
+            self.prune_args = get_prune_cfg(self.given)
+            check_training({key: {**base, **overrides}.get(key) for key in PLACE})  # Ultralytics makes strings of them
+            overrides = self.prepare(base, overrides)
+            get_cfg({**DEFAULT_CFG_DICT, **base}, overrides)
         with ExitStack() as refused:
             refused.callback(self.release_folder)
             super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
@@ -120,13 +126,30 @@ class PruneArguments(StockTrainer):
                 LOGGER.warning(f"resume: '{run / COMPRESS_FILE}' is gone, its keys are those given now or defaults")
             warn_of_ignored({k: v for k, v in self.given.items() if k in old and v != old[k]})
             self.prune_args = get_prune_cfg({**self.given, **old})
-        self.check_arguments()
+        if RANK == -1:  # a distributed run is checked by the process that starts it
+            with refusing():
+                self.device = select_device(self.args.device, verbose=False)
+                self.check_run()
         self.args.save_dir = str(get_save_dir(self.args))
         if LOCAL_RANK == -1:  # workers of a distributed training have the folder of their parent
             self.claim_folder(Path(self.args.save_dir))
 
-    def check_arguments(self) -> None:
-        """Check the complete arguments before there is a folder; subclasses say what they cannot do."""
+    def check_run(self) -> None:
+        """Check the arguments of the run and read its data set, before there is a folder; subclasses add their own.
+
+        Raises:
+            ValueError: If a value is not valid, or the data set is not, or not for this task.
+            FileNotFoundError: If there is no such data set.
+        """
+        check_training(vars(self.args))
+        self.args.data = find_data(self.args.data)
+        given = self.args.data
+        try:
+            self.data = self.get_dataset()
+        except (KeyError, RuntimeError) as error:  # as Ultralytics raises whatever is wrong with a data set
+            kind = FileNotFoundError if isinstance(error.__cause__, FileNotFoundError) else ValueError
+            raise kind(f"'data={given}' is invalid: {error.args[0]}") from error
+        self.args.data = given
 
     def claim_folder(self, folder: Path) -> None:
         """Keep other processes out of the run's folder, which is made for it, until `release_folder`."""

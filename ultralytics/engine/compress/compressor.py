@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ultralytics.cfg import get_cfg
-from ultralytics.cfg.compress.keys import get_prune_cfg, is_sweep, split
+from ultralytics.cfg import get_save_dir
+from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.batches import batch_to_measure, training_images, training_losses
-from ultralytics.engine.compress.checks import (
+from ultralytics.engine.compress.checks.models import (
     check_classes,
     check_model,
-    find_data,
+    check_teacher,
     is_yaml,
     load_named,
     warn_of_image_size,
 )
+from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
+from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.memory import within_memory
@@ -36,15 +38,16 @@ from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
-from ultralytics.engine.compress.sparsity_settings import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
 from ultralytics.engine.pruning.budget.costs import check_installed
 from ultralytics.engine.pruning.budget.selection import check_target
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
+from ultralytics.engine.pruning.latency.table import LatencyTable
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import Losses
@@ -72,6 +75,7 @@ class Compressor(PruneArguments):
         metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
         known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
         changed (dict[str, Any]): Arguments that a resumed run has been given anew.
+        is_new (bool): There was no run folder before.
     """
 
     task: str
@@ -130,6 +134,7 @@ class Compressor(PruneArguments):
         given = {**cfg, **overrides}
         defaults = {k: v for k, v in DEFAULT_CFG_DICT.items() if k != "imgsz"}  # stock trainers have their own
         args = {**defaults, **given, "mode": "compress", "task": self.task}
+        check_resume_value(args["resume"], "the folder of a run")
         run = run_to_resume(args) if args["resume"] else None
         self.resumed = run is not None and has_begun(run)
         if run and self.resumed:
@@ -139,19 +144,39 @@ class Compressor(PruneArguments):
         elif run:
             LOGGER.info(f"{colorstr('compress:')} {run} was stopped before its arguments were written: it begins anew")
             args |= {"resume": False, "save_dir": str(run)}
-        args["data"] = find_data(args["data"])
-        args["model"] = check_model(args["model"], self.task)
-        get_cfg(overrides=args)
-        check_sparsity(self.prune_args, args["model"])
         if is_sweep(self.prune_args.speed_up):
             raise ValueError(
                 f"'speed_up={self.prune_args.speed_up}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
                 "Give a compressor one speed_up."
             )
+        check_distillation(args["distill_model"], self.prune_args.distill)
         check_installed(self.prune_args.budget)
-        if args["distill_model"]:
-            load_named("distill_model", args["distill_model"])
         return args
+
+    def check_run(self) -> None:
+        """Check the model, what comes with it and whether the target can be reached, before there is a folder.
+
+        Raises:
+            ValueError: If a model is not valid, its classes are not the data's, or the target is out of reach.
+            FileNotFoundError: If a file is missing.
+        """
+        super().check_run()
+        name, dense = check_model(self.args.model, self.task)
+        if dense is not None:
+            check_classes(dense, self.args, self.data)
+        self.args.model = name
+        check_sparsity(self.prune_args, name, dense)
+        if self.args.distill_model:
+            check_teacher(self.args.distill_model, dense, self.task)
+        if dense is None and isinstance(self.args.pretrained, (str, Path)):
+            load_named("pretrained", self.args.pretrained)
+        if not self.resumed:  # which has been checked when it began
+            model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
+            check_freeze(self.args.freeze, len(model.model))
+            self._check_target(model)
+            if self.prune_args.budget != "flops":
+                LatencyTable(self.prune_args.budget, self.device)  # which refuses a file that is damaged
+        self.is_new = not get_save_dir(self.args).exists()
 
     def compress(self) -> str:
         """Run every stage up to the pruned weights, skipping those that are complete.
@@ -164,9 +189,10 @@ class Compressor(PruneArguments):
         """
         with self.folder_held(), determinism_ends():
             try:
-                self._compress()
+                with refusing((OutOfReachError,)):
+                    self._compress()
             except ValueError:
-                self.stages.forget()
+                self._forget()
                 raise
         self._clear_memory()  # for the fine-tuning
         return str(self.pruned)
@@ -179,20 +205,26 @@ class Compressor(PruneArguments):
         """
         raise TypeError(f"{type(self).__name__} prunes instead of training: call its .compress().")
 
+    def _forget(self) -> None:
+        """Remove what a run that was refused before its first stage has written, and nothing else."""
+        if not self.stages.forget() or not self.is_new:
+            return
+        for file in ("args.yaml", COMPRESS_FILE):
+            (self.save_dir / file).unlink(missing_ok=True)
+        for folder in (self.wdir, self.save_dir):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
     def _compress(self) -> None:
         """Run the stages."""
         dense = Path(self.args.model)
         if is_yaml(dense):
-            if not self.stages.result("base"):
-                self._check_target(self.get_model(cfg=self.args.model, weights=None, verbose=False))
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
         model, checkpoint = read_model(dense)
-        check_classes(model, self.args, self.data)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
         files = {"dense": dense}
         if needs_sparsity(self.prune_args):
-            self._check_target(model)
             files["sparse"] = self._sparse(dense)
         if not self.stages.result("prune"):
             self._prune(list(files.values())[-1])
@@ -203,7 +235,7 @@ class Compressor(PruneArguments):
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
 
     def _check_target(self, model: nn.Module) -> None:
-        """Refuse a target in FLOPs that is out of reach before a training, rather than after it."""
+        """Refuse a target in FLOPs that is out of reach before any work, rather than after it."""
         if self.prune_args.budget == "flops":
             check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +12,18 @@ import torch
 from torch import nn
 
 from ultralytics.engine.compress.arguments import PruneArguments
-from ultralytics.engine.compress.checks import check_model, find_data, is_yaml, load_named
+from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
+from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
-from ultralytics.engine.compress.reading import read_model
-from ultralytics.engine.compress.recovery import read_checkpoint, training_ended
+from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
 from ultralytics.engine.compress.runs import find_run, moved
 from ultralytics.engine.compress.stages import BEST, LAST
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.log import lines_counted
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
+from ultralytics.engine.pruning.report.read import read_report
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, colorstr
@@ -58,27 +58,33 @@ class Finetuner(PruneArguments, LoggedTrainer):
             FileNotFoundError: If 'model' or 'distill_model' does not exist.
         """
         args = {**DEFAULT_CFG_DICT, **cfg, **overrides, "task": self.task}
+        check_resume_value(args["resume"], "a last.pt")
+        check_distillation(args["distill_model"], self.prune_args.distill)
+        if isinstance(args["resume"], (str, Path)):
+            check_resumed(args["resume"])
         if args["resume"] is True:
             overrides |= run_to_resume(args)
         if not overrides.get("resume", args["resume"]):
-            overrides["data"] = find_data(args["data"])
             model = args["model"]
-            check_model(model, self.task)
-            if is_yaml(model) or not is_pruned(pruned := read_model(model)[0]):
+            _, pruned = check_model(model, self.task)
+            if pruned is None or not is_pruned(pruned):
                 raise ValueError(
                     f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "
                     "it is with 'yolo train'."
                 )
+            Record.of(pruned)
+            check_freeze(args["freeze"], len(pruned.model))
             if args["distill_model"]:
-                load_named("distill_model", args["distill_model"])
+                check_teacher(args["distill_model"], pruned, self.task)
             elif self.prune_args.distill:
                 overrides["distill_model"] = find_teacher(pruned)
         return overrides
 
-    def check_arguments(self) -> None:
-        """Find the teacher of a run that was moved."""
+    def check_run(self) -> None:
+        """Find the teacher of a run that was moved, and check the arguments of the run."""
         if self.resume and self.args.distill_model:
-            self.args.distill_model = str(moved(self.args.distill_model, Path(self.args.save_dir)))
+            self.args.distill_model = str(moved(self.args.distill_model, Path(self.args.resume).parents[1]))
+        super().check_run()
 
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
@@ -158,10 +164,17 @@ def report_on_finetuning(
     """
     folder = weights.parents[1]
     before = moved(Path(Record.of(load_checkpoint(weights)[0]).run) / REPORT_FILE, folder)
-    earlier = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
-    rows = earlier.get("rows", {})
+    if not before.is_file():
+        LOGGER.warning(f"no report: what it would compare with is gone: {before}")
+        return
+    try:
+        earlier = read_report(before, [*TASK_METRICS[args.task]])
+    except ValueError as error:  # the training has ended well, and the record may name any folder
+        LOGGER.warning(f"no report: {error}")
+        return
+    rows = earlier["rows"]
     files = {name: moved(row["weights"], folder) for name, row in rows.items()}
-    if missing := [str(file) for file in (before, *files.values()) if not file.exists()]:
+    if missing := [str(file) for file in files.values() if not file.is_file()]:
         LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
         return
     args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs

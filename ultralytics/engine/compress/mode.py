@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import importlib
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg
-from ultralytics.engine.compress.checks import is_yaml
+from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg, refusing
+from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
+from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
-from ultralytics.engine.compress.reading import forget_models, read_model
+from ultralytics.engine.compress.reading import forget_models
 from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
@@ -49,15 +51,12 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     Raises:
         ValueError: If such models cannot be pruned, or the object holds other weights than its file.
     """
-    yolo._check_is_pytorch_model()
-    find_ends(yolo.model)
-    compressor = compressor or find_compressor(yolo)
-    check_names(kwargs)
-    args = load_cfg(checks.check_yaml(kwargs.pop("cfg"))) if kwargs.get("cfg") else yolo.overrides
-    args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **kwargs}
-    args["model"] = checks.check_model_file_from_stem(args["model"])  # the command line's yolov8n is yolov8n.pt
-    args |= {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
-    args |= held_weights(yolo, args)
+    with refusing():
+        yolo._check_is_pytorch_model()
+        find_ends(yolo.model)
+        compressor = compressor or find_compressor(yolo)
+        args = arguments_of(yolo, kwargs)
+        args |= held_weights(yolo, args)
     try:
         if is_sweep(args.get("speed_up")):
             return sweep(compressor, args, yolo.callbacks)
@@ -72,6 +71,31 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
     report = best.parents[1] / REPORT_FILE
     return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a run of a `YOLO` object.
+
+    Args:
+        yolo (Model): Object with a .pt or .yaml model.
+        given (dict[str, Any]): What the caller has given; a 'cfg' among it holds those that are not.
+
+    Returns:
+        (dict[str, Any]): Arguments; 'model', 'name' and 'project' are checked.
+
+    Raises:
+        SyntaxError: If there is no such key.
+        FileNotFoundError: If 'cfg' does not exist.
+        ValueError: If a value is not valid.
+    """
+    check_names(given)
+    args = load_cfg(checks.check_yaml(given["cfg"])) if given.get("cfg") else yolo.overrides
+    args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **{k: given[k] for k in given if k != "cfg"}}
+    check_training({key: args.get(key) for key in ("name", "project")})
+    stem = args["model"]  # the command line's yolov8n is yolov8n.pt
+    args["model"] = checks.check_model_file_from_stem(stem) if isinstance(stem, (str, Path)) else stem
+    check_model_name(args["model"])
+    return args | {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
 
 
 def find_compressor(yolo: Model) -> type[Compressor]:
@@ -114,7 +138,7 @@ def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
             return {"pretrained": yolo.ckpt_path if wanted is True else wanted}
         same = False
     else:
-        held, file = yolo.model.state_dict(), read_model(args["model"])[0].state_dict()
+        held, file = yolo.model.state_dict(), load_named("model", args["model"]).state_dict()
         fused = held.keys() != file.keys()  # by a prediction, from the same weights
         same = fused or all(torch.equal(held[k].cpu().to(v.dtype), v) for k, v in file.items())
     if not same:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.engine.compress.checks.models import load_named
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE
 from ultralytics.nn.tasks import load_checkpoint
@@ -34,6 +35,20 @@ def read_checkpoint(file: Path) -> tuple[nn.Module, dict[str, Any]] | None:
         if isinstance(error.__cause__, DAMAGED):
             return None
         raise
+
+
+def check_resumed(last: str | Path) -> None:
+    """Check the last.pt that 'resume' names, unless it was not written to its end and best.pt can stand for it.
+
+    Args:
+        last (str | Path): Value of 'resume'.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint of a model, or holds weights that are not finite.
+    """
+    if zipfile.is_zipfile(last) or read_checkpoint(Path(last).with_name("best.pt")) is None:
+        load_named("resume", last)
 
 
 def recover(last: Path, best: Path) -> bool:

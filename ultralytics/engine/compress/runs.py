@@ -11,7 +11,7 @@ from typing import Any
 
 from ultralytics.cfg import get_save_dir
 from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
-from ultralytics.engine.compress.stages import CHANGED, MODEL, STAGES_FILE, check_same
+from ultralytics.engine.compress.stages import CHANGED, MODEL, STAGES_FILE, check_same, has_begun
 from ultralytics.engine.pruning.files import holds_nothing
 from ultralytics.utils import LOGGER, YAML, colorstr
 
@@ -60,7 +60,8 @@ def run_to_resume(overrides: dict[str, Any]) -> Path:
     """
     resume = overrides["resume"]
     run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume).resolve()
-    if run is None or not (run / STAGES_FILE).exists() and not (run.is_dir() and holds_nothing(run)):
+    known = run is not None and (run / STAGES_FILE).is_file() and (not has_begun(run) or (run / "args.yaml").is_file())
+    if run is None or not (known or (run.is_dir() and holds_nothing(run))):
         raise FileNotFoundError(
             f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
             f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."

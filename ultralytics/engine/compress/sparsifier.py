@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,13 @@ import torch
 from torch import nn
 
 from ultralytics.engine.compress.arguments import PruneArguments
+from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
+from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
 from ultralytics.engine.compress.loggers import LoggedTrainer
+from ultralytics.engine.compress.recovery import check_resumed
 from ultralytics.engine.compress.sparsity_strength import advice, reg_at
 from ultralytics.engine.pruning.budget.costs import COSTS
-from ultralytics.engine.pruning.budget.selection import select_units
+from ultralytics.engine.pruning.budget.selection import check_target, select_units
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.graph.groups import Graph
@@ -45,11 +49,28 @@ class Sparsifier(PruneArguments, LoggedTrainer):
 
     best_fitness: float | None
 
-    def check_arguments(self) -> None:
-        """Check that there is something to train with.
+    def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+        """Check what 'resume' names.
+
+        Args:
+            cfg (dict[str, Any]): Configuration.
+            overrides (dict[str, Any]): Its overrides.
+
+        Returns:
+            (dict[str, Any]): Overrides as they are.
+        """
+        resume = {**cfg, **overrides}.get("resume")
+        check_resume_value(resume, "a last.pt")
+        if isinstance(resume, (str, Path)):
+            check_resumed(resume)
+        return overrides
+
+    def check_run(self) -> None:
+        """Check the arguments of the run before there is a folder.
 
         Raises:
-            ValueError: If the method has no regulariser, or the run distils.
+            ValueError: If the method has no regulariser, the run distils, the model is not valid, or the target of a
+                method that trains towards it is out of reach.
         """
         if METHODS[self.prune_args.prune_method].regulariser is None:
             names = ", ".join(name for name, method in METHODS.items() if method.regulariser)
@@ -61,6 +82,14 @@ class Sparsifier(PruneArguments, LoggedTrainer):
                 f"'distill_model={self.args.distill_model}' is not supported in sparsity training. Leave it out here, "
                 "and distil in the fine-tuning."
             )
+        check_model_name(self.args.model)
+        dense = None if self.resume or is_yaml(self.args.model) else load_named("model", self.args.model)
+        super().check_run()
+        method = METHODS[self.prune_args.prune_method]
+        if dense is not None:
+            check_freeze(self.args.freeze, len(dense.model))
+            if method.trains_towards_target and self.prune_args.budget == "flops":
+                check_target(dense, Budget.from_args(self.all_args), method.needs_norms)
 
     def train(self) -> None:
         """Train as the stock trainer does, with the folder to itself."""
@@ -91,7 +120,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
 
     def _build_regulariser(self, file: Path) -> Regulariser:
         """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
-        chosen = torch.load(file, map_location=self.device) if file.exists() else None
+        chosen = load_doomed(file, self.device) if file.exists() else None
         regulariser = build_regulariser(unwrap_model(self.model), self.all_args, chosen)
         if chosen is None and regulariser.doomed is not None:
             with written_whole(file) as temporary:
@@ -156,6 +185,29 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         )
 
 
+def load_doomed(file: Path, device: torch.device) -> torch.Tensor:
+    """Read which units the target of a run removes.
+
+    Args:
+        file (Path): What an earlier start of the run has written.
+        device (torch.device): Device of the model.
+
+    Returns:
+        (torch.Tensor): True for units to remove, shape (units,).
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    remedy = "Delete it with the folder that it is in, and start the sparsity training anew."
+    try:
+        doomed = torch.load(file, map_location=device, weights_only=True)
+    except (EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError) as error:
+        raise ValueError(f"'{file}' cannot be read ({type(error).__name__}). {remedy}") from error
+    if not isinstance(doomed, torch.Tensor) or doomed.dtype != torch.bool or doomed.ndim != 1:
+        raise ValueError(f"'{file}' is damaged: it holds no list of units. {remedy}")
+    return doomed
+
+
 def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Tensor | None = None) -> Regulariser:
     """Return the regulariser of a method for a model about to be trained.
 
@@ -170,7 +222,7 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
         (Regulariser): Regulariser on the model's device.
 
     Raises:
-        ValueError: If a target is needed and out of reach.
+        ValueError: If a target is needed and out of reach, or `doomed` is of another model.
     """
     method = METHODS[args.prune_method]
     assert method.regulariser is not None  # a Sparsifier takes no other method
@@ -181,4 +233,9 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
         formula = COSTS[budget.budget](model, budget.imgsz).formula(graph)
         scores = score_groups(graph.model, graph.groups, method)
         doomed = units.removed(select_units(graph, formula, scores, budget, formula.dense, graph.sizes))
+    if doomed is not None and len(doomed) != len(units):
+        raise ValueError(
+            f"'{DOOMED_FILE}' lists {len(doomed)} units and the model has {len(units)}: it belongs to another model. "
+            "Start the sparsity training anew."
+        )
     return method.regulariser(units, doomed)

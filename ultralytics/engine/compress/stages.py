@@ -54,10 +54,12 @@ class Stages:
             self._stages[MODEL] = {"sha256": sha256(model)}
         self._save()
 
-    def forget(self) -> None:
-        """Remove the record of a run that was refused before a stage had begun: there is nothing to resume."""
-        if not self._stages.keys() - {CHANGED, MODEL, UNREADY}:
-            self.file.unlink(missing_ok=True)
+    def forget(self) -> bool:
+        """Remove the record of a run that was refused before a stage had begun, and return True: nothing to resume."""
+        if self._stages.keys() - {CHANGED, MODEL, UNREADY}:
+            return False
+        self.file.unlink(missing_ok=True)
+        return True
 
     def forget_unready(self) -> None:
         """Remove the record of a run that was refused before anything else was written in its folder."""

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ultralytics.cfg import get_save_dir
-from ultralytics.cfg.compress.keys import check, sweep_targets
+from ultralytics.cfg.compress.keys import check, refusing, sweep_targets
+from ultralytics.engine.compress.checks.training import check_resume_value
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.evaluation import MAIN_METRIC
 from ultralytics.engine.compress.lock import lock, unlock
@@ -51,11 +52,13 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
         ValueError: If a target is not valid or out of reach.
         FileNotFoundError: If 'resume' is set and there is no sweep to resume.
     """
-    check({"speed_up": args["speed_up"]})  # every target
-    if args.get("save_dir"):
-        raise ValueError(
-            f"'save_dir={args['save_dir']}' is one folder, and a sweep needs several. Use project and name."
-        )
+    with refusing():
+        check({"speed_up": args["speed_up"]})  # every target
+        if args.get("save_dir"):
+            raise ValueError(
+                f"'save_dir={args['save_dir']}' is one folder, and a sweep needs several. Use project and name."
+            )
+        check_resume_value(args.get("resume"), "the folder of a sweep")
     folder, begun = sweep_folder(args)
     lock(folder)
     try:

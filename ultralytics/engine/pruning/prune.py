@@ -16,6 +16,7 @@ from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.selection import select_units
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import find_method
@@ -61,8 +62,8 @@ def prune_model(
 
     Raises:
         TypeError: If the model is no Ultralytics network, i.e. a `YOLO` object instead of its `.model`.
-        ValueError: If the method is unknown or lacks losses, its scores are not finite, the model is fused or has no
-            head that is supported, or the target is out of reach.
+        ValueError: If the method is unknown or lacks losses, weights or scores are not finite, the model is fused or
+            has no head that is supported, or the target is out of reach.
         ModuleNotFoundError: If the budget needs a package that is not installed.
         WrongCutError: If the pruned model does not compute what the dense one does with the pruned channels masked.
 
@@ -84,6 +85,7 @@ def prune_model(
         raise ValueError(
             f"'iterative_steps={iterative_steps}' is an invalid value. 'iterative_steps' must be 1 or more."
         )
+    check_finite(model, "the model")
     begin = time.perf_counter()
     cost = COSTS[budget.budget](model, budget.imgsz)
     steps = iterative_steps if method.needs_gradients else 1

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ultralytics import __version__
+from ultralytics.engine.pruning.checkpoint.finite import check_finite, half_within_range
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -32,8 +33,12 @@ def save_pruned(
         record (Record): What `prune_model` returned.
         train_args (Mapping[str, Any], optional): Arguments of the run, by default those that the dense model carries;
             only keys of stock Ultralytics are kept.
+
+    Raises:
+        ValueError: If the model has weights that are not finite.
     """
-    model = deepcopy(model).cpu().half().eval()
+    check_finite(model, "the pruned model")
+    model = half_within_range(deepcopy(model).cpu().eval())
     given = dict(train_args if train_args is not None else getattr(model, "args", {}))
     args = {k: v for k, v in given.items() if k in DEFAULT_CFG_DICT}
     setattr(model, RECORD, record.to_dict())

@@ -154,4 +154,13 @@ def _fits(value: Any, kind: str, of: type | tuple[type, ...] | None) -> bool:
     }
     if not isinstance(value, kinds[kind]) or (kind in {"int", "float"} and isinstance(value, bool)):
         return False
+    if of is dict:  # layer: axis: indices of channels
+        return all(isinstance(k, str) and isinstance(v, dict) and _are_channels(v) for k, v in value.items())
     return of is None or all(isinstance(k, str) and isinstance(v, of) for k, v in value.items())
+
+
+def _are_channels(axes: Mapping[str, Any]) -> bool:
+    """Return True for the indices of channels on both axes of a layer."""
+    return axes.keys() == {"out", "in"} and all(
+        isinstance(index, list) and all(type(i) is int and i >= 0 for i in index) for index in axes.values()
+    )

@@ -9,6 +9,7 @@ width of its inputs with all outputs, and t(out, in) is taken as t(out, all) · 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
 from ultralytics.utils.torch_utils import get_cpu_info, get_gpu_info
 
 STEP = 8  # channels between two widths that are measured
+DELETE = "Delete it, and its convolutions are measured anew."
 MOST_POINTS = 24  # widths of one layer and axis; wider layers are measured in multiples of STEP
 
 
@@ -43,10 +45,13 @@ class LatencyTable:
             runtime (str): A key of `RUNTIMES`.
             device (torch.device): Device.
             folder (Path): Where tables are kept.
+
+        Raises:
+            ValueError: If the file is damaged.
         """
         self.runtime, self.device = runtime, device
         self.file = folder / f"{_where(runtime, device)}.json"
-        self.times: dict[str, float] = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+        self.times = read_times(self.file) if self.file.exists() else {}
 
     def measure(self, shapes: Iterable[ConvShape]) -> None:
         """Measure convolutions at all their widths, unless that is done already.
@@ -88,6 +93,30 @@ class LatencyTable:
         out = [_narrowed(shape, "out", count) for count in _points(shape.outputs)]
         inp = [] if shape.depthwise else [_narrowed(shape, "in", count) for count in _points(shape.inputs)]
         return list(dict.fromkeys([*out, *inp]))
+
+
+def read_times(file: Path) -> dict[str, float]:
+    """Read a latency table.
+
+    Args:
+        file (Path): What `LatencyTable.measure` has written.
+
+    Returns:
+        (dict[str, float]): Key of a `ConvShape` to milliseconds.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        times = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # JSON and UTF-8 that cannot be decoded are both the latter
+        raise ValueError(f"the latency table '{file}' cannot be read: {error}. {DELETE}") from error
+    if not isinstance(times, dict):
+        raise ValueError(f"the latency table '{file}' is damaged: it holds a {type(times).__name__}. {DELETE}")
+    for key, ms in times.items():
+        if type(ms) not in {int, float} or not 0 < ms < math.inf:
+            raise ValueError(f"the latency table '{file}' is damaged: {key!r:.80} takes {ms!r:.80} ms. {DELETE}")
+    return times
 
 
 def _points(whole: int) -> list[int]:

@@ -66,10 +66,17 @@ def mask(model: nn.Module, channels: Channels) -> nn.Module:
 
     Returns:
         (nn.Module): The same model.
+
+    Raises:
+        ValueError: If they are channels of another model.
     """
     layers = dict(model.named_modules())
     for name, kept in channels.items():
-        layer = layers[name]
+        layer = layers.get(name)
+        if layer is None or any(
+            max(kept[axis], default=0) >= width(layer) for axis, width in (("in", inputs), ("out", outputs))
+        ):
+            raise ValueError(f"the record belongs to another model: it keeps channels of '{name}' that this one lacks.")
         keep = _mask(kept["in"], inputs(layer), layer)
         layer.register_forward_pre_hook(lambda _layer, args, keep=keep: (args[0] * keep,))
         if name.endswith(".qkv.conv"):  # queries and keys are read by no layer

@@ -7,14 +7,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from torch import nn
+
 from ultralytics.cfg import check_cfg
 from ultralytics.cfg.compress.keys import check, check_names, split
-from ultralytics.engine.compress.reading import read_model
+from ultralytics.engine.compress.checks.models import is_yaml, load_named
+from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import LOGGER, YAML, colorstr
 
-SL_HYP = Path(__file__).resolve().parents[2] / "cfg" / "hyp.scratch.sl.yaml"
+SL_HYP = Path(__file__).resolve().parents[3] / "cfg" / "hyp.scratch.sl.yaml"
+OF_THE_RUN = {  # keys that the run decides on, and how to give them
+    **dict.fromkeys(
+        ("model", "data", "task", "mode", "project", "name", "exist_ok", "save_dir", "resume"), "to the run"
+    ),
+    "epochs": "as 'sl_epochs'",
+    "pretrained": "to the run",
+    "distill_model": "to the run, whose fine-tuning distils",
+}
+OF_THE_REGULARISER = {"reg", "reg_decay", "reg_decay_type", "reg_decay_step", "delta_reg"}
 SAME_ARCHITECTURE = ("backbone", "head", "scale", "width_multiple", "depth_multiple")  # of a model's YAML
 
 
@@ -23,12 +35,13 @@ def needs_sparsity(args: SimpleNamespace) -> bool:
     return METHODS[args.prune_method].regulariser is not None
 
 
-def check_sparsity(args: SimpleNamespace, model: str | Path) -> None:
+def check_sparsity(args: SimpleNamespace, model: str | Path, dense: nn.Module | None) -> None:
     """Check the keys of the sparsity training against each other and against their files.
 
     Args:
         args (SimpleNamespace): Keys of the compress mode, each of them valid by itself.
         model (str | Path): The model that is to be pruned.
+        dense (nn.Module, optional): The same, if it is no YAML.
 
     Raises:
         ValueError: If a method that needs sparsity training would get none, or 'sl_model' is no such model.
@@ -50,7 +63,7 @@ def check_sparsity(args: SimpleNamespace, model: str | Path) -> None:
             "or choose another method."
         )
     if args.sl_model:
-        _check_sl_model(args.sl_model, model)
+        _check_sl_model(args.sl_model, model, dense)
     elif not args.sl_epochs:
         raise ValueError(
             f"'prune_method={args.prune_method}' needs sparsity training but 'sl_epochs={args.sl_epochs}'. Set "
@@ -74,31 +87,39 @@ def sl_hyperparameters(sl_hyp: Any) -> dict[str, Any]:
         ValueError: If it is not a mapping, or a value is out of range.
         TypeError: If a value is of the wrong type.
     """
-    file = Path(sl_hyp) if sl_hyp else SL_HYP
+    file = SL_HYP if sl_hyp is None else Path(sl_hyp)
     if not file.is_file() and file.name == SL_HYP.name:
         file = SL_HYP
     if not file.is_file():
         raise FileNotFoundError(f"'sl_hyp={sl_hyp}' does not exist. 'sl_hyp' must be a YAML file of training keys.")
+    if not is_yaml(file):
+        raise ValueError(f"'sl_hyp={sl_hyp}' is invalid. 'sl_hyp' must be a YAML file of training keys.")
     try:
         hyp = YAML.load(file)
         check_names(hyp)
         stock, own = split(hyp)
+        _check_owner(hyp, own)
         check_cfg(stock)
+        check_training(stock)
         check(own)
     except (SyntaxError, TypeError, ValueError) as error:
         raise type(error)(f"'sl_hyp={file}' is invalid: {error}") from error
     return {**stock, **own}
 
 
-def _check_sl_model(sl_model: Any, model: str | Path) -> None:
+def _check_owner(hyp: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse an empty file, and keys that belong to the run and not to its sparsity training."""
+    if not hyp:
+        raise ValueError("the file holds no key. Leave 'sl_hyp' out for the values of this package")
+    others = {**OF_THE_RUN, **dict.fromkeys(own.keys() - OF_THE_REGULARISER, "to the run")}
+    if key := next((key for key in hyp if key in others), None):
+        raise ValueError(f"'{key}' is no setting of the sparsity training. Give it {others[key]}")
+
+
+def _check_sl_model(sl_model: Any, model: str | Path, dense: nn.Module | None) -> None:
     """Check that a sparsified checkpoint has the architecture of the model that is to be pruned."""
-    if not isinstance(sl_model, (str, Path)) or not str(sl_model).lower().endswith(".pt"):
-        raise ValueError(f"'sl_model={sl_model}' is invalid. 'sl_model' must be a .pt file of a sparsity training.")
-    if not Path(sl_model).is_file():
-        raise FileNotFoundError(f"'sl_model={sl_model}' does not exist. 'sl_model' must be a sparsified .pt file.")
-    sparse = read_model(sl_model)[0]
-    if str(model).lower().endswith(".pt"):
-        dense = read_model(model)[0]
+    sparse = load_named("sl_model", sl_model)
+    if dense is not None:
         same = shapes(sparse) == shapes(dense)
     else:
         same = all(sparse.yaml.get(k) == yaml_model_load(model).get(k) for k in SAME_ARCHITECTURE)
@@ -110,6 +131,6 @@ def _check_sl_model(sl_model: Any, model: str | Path) -> None:
     LOGGER.info(f"{colorstr('compress:')} pruning {sl_model}, no sparsity training")
 
 
-def shapes(model) -> dict[str, tuple[int, ...]]:
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of a model."""
     return {name: tuple(t.shape) for name, t in model.state_dict().items()}

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Checks of training's keys that Ultralytics itself reads late, after the stages before the training."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ultralytics.cfg import CFG_FLOAT_KEYS
+from ultralytics.cfg.compress.datasets import find_dataset
+
+OPTIMIZERS = ("auto", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD", "MuSGD")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+LONGEST_NAME = 200  # bytes of a folder's name: file systems take 255, and stages and numbers are appended
+
+
+class Rule(NamedTuple):
+    """Which values of a key are valid."""
+
+    holds: Callable[[Any], bool]
+    text: str
+
+
+def is_number(value: Any) -> bool:
+    """Return True for a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_count(value: Any, least: int = 0) -> bool:
+    """Return True for a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def are_counts(value: Any, least: int = 0) -> bool:
+    """Return True for a whole number, or a list of one or more."""
+    values = value if isinstance(value, (list, tuple)) and value else [value]
+    return all(is_count(v, least) for v in values)
+
+
+def is_place(value: Any) -> bool:
+    """Return True for what can be the name or the path of a folder."""
+    if isinstance(value, bool) or not isinstance(value, (str, Path, int, float)):
+        return False
+    path = str(value)
+    # Ultralytics drops quotes, outer spaces and what follows a '?' from the path of a checkpoint: it would find none
+    if not path.isprintable() or any(mark in path for mark in "'?") or path != path.strip():
+        return False
+    return all(len(os.fsencode(part)) <= LONGEST_NAME for part in Path(path).parts)
+
+
+def is_folder_name(value: Any) -> bool:
+    """Return True for what can stand before '-prune' in the name of a folder."""
+    return is_place(value) and bool(Path(str(value)).name) and ".." not in Path(str(value)).parts
+
+
+def is_new_or_folder(value: Any) -> bool:
+    """Return True for a path on which, and above which, there is no file."""
+    return is_place(value) and not any(path.is_file() for path in (Path(str(value)), *Path(str(value)).parents))
+
+
+FINITE = Rule(is_number, "must be a finite number")
+NO_OTHERS = f"of {LONGEST_NAME} bytes at most and without quotes ('), '?' or control characters"
+FOLDER = Rule(is_new_or_folder, f"must be the path of a folder, with names {NO_OTHERS}")
+RULES = {
+    **dict.fromkeys(sorted(CFG_FLOAT_KEYS), FINITE),
+    "optimizer": Rule(
+        lambda v: str(v).lower() in {name.lower() for name in OPTIMIZERS}, f"must be one of {', '.join(OPTIMIZERS)}"
+    ),
+    "freeze": Rule(are_counts, "must be a number of layers (i.e. 'freeze=10') or a list of their indices"),
+    "imgsz": Rule(lambda v: are_counts(v, 1), "must be a size in pixels (i.e. 'imgsz=640')"),
+    "batch": Rule(
+        lambda v: is_count(v, 1) or v == -1 or (isinstance(v, float) and 0 < v < 1),
+        "must be a number of images, -1 or a share of the memory between 0.0 and 1.0",
+    ),
+    "device": Rule(
+        lambda v: are_counts(v) if isinstance(v, (list, tuple)) else not isinstance(v, (float, dict)),
+        "must be 'cpu', 'mps', or GPUs (i.e. 'device=0' or 'device=0,1')",
+    ),
+    "workers": Rule(is_count, "must be a number of processes"),
+    "cache": Rule(
+        lambda v: isinstance(v, bool) or str(v).lower() in {"ram", "disk"}, "must be True, False, ram or disk"
+    ),
+    "time": Rule(lambda v: is_number(v) and v > 0, "must be a number of hours"),
+    "classes": Rule(are_counts, "must be the index of a class or a list of them"),
+    "compile": Rule(
+        lambda v: isinstance(v, bool) or v in COMPILE_MODES, f"must be True, False or one of {', '.join(COMPILE_MODES)}"
+    ),
+    "split": Rule(bool, "must name a split of the data set (i.e. 'split=val')"),
+    "pretrained": Rule(lambda v: isinstance(v, (bool, str, Path)), "must be True, False or a trained .pt file"),
+    "name": Rule(is_folder_name, f"must be the name of a folder, {NO_OTHERS}, and without '..'"),
+    "project": FOLDER,
+    "save_dir": Rule(lambda v: isinstance(v, (str, Path)) and is_new_or_folder(v), FOLDER.text),
+    "distill_model": Rule(lambda v: isinstance(v, (str, Path)) and bool(str(v)), "must be a trained .pt file"),
+}
+NEEDED = {"imgsz", "batch", "workers", "split"}  # Ultralytics takes None for the others
+
+
+def check_training(args: Mapping[str, Any]) -> None:
+    """Check keys of training that Ultralytics does not check, or not before it uses them.
+
+    Args:
+        args (Mapping[str, Any]): Keys of training.
+
+    Raises:
+        ValueError: If a value is not valid.
+    """
+    for key, value in args.items():
+        if key not in RULES or (value is None and key not in NEEDED):
+            continue
+        if not RULES[key].holds(value):
+            raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RULES[key].text}.")
+
+
+def check_freeze(freeze: int | list[int] | None, layers: int) -> None:
+    """Check that a model has the layers that are to be frozen, and others.
+
+    Args:
+        freeze (int | list[int], optional): Value of 'freeze'.
+        layers (int): Layers of the model.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    frozen = range(freeze) if isinstance(freeze, int) else freeze or ()
+    if any(layer >= layers for layer in frozen) or len({*frozen}) >= layers:
+        raise ValueError(
+            f"'freeze={freeze}' is an invalid value. 'freeze' must leave some of the model's {layers} layers to train."
+        )
+
+
+def check_distillation(teacher: Any, distill: bool) -> None:
+    """Refuse a teacher for a run that is not to distil.
+
+    Args:
+        teacher (Any): Value of 'distill_model'.
+        distill (bool): Value of 'distill'.
+
+    Raises:
+        ValueError: If they contradict each other.
+    """
+    if teacher and not distill:
+        raise ValueError(
+            f"'distill_model={teacher}' contradicts 'distill=False'. Leave distill out to distil, or distill_model."
+        )
+
+
+def find_data(data: Any) -> str:
+    """Return the data set of a run; this package's own data sets are found by their bare name.
+
+    Args:
+        data (Any): Value of 'data'.
+
+    Returns:
+        (str): The same, or the path of this package's file of that name.
+
+    Raises:
+        ValueError: If it is missing or of another type.
+    """
+    if not isinstance(data, (str, Path)) or not str(data):
+        raise ValueError(f"'data={data}' is invalid. 'data' must name a data set, i.e. 'data=coco8.yaml'.")
+    return find_dataset(data)
+
+
+def check_resume_value(resume: Any, what: str) -> None:
+    """Check that 'resume' is a switch or a path that exists.
+
+    Args:
+        resume (Any): Value of 'resume'.
+        what (str): What the path leads to, for the message.
+
+    Raises:
+        TypeError: If it is of another type.
+        FileNotFoundError: If there is nothing at the path.
+    """
+    if resume is None or isinstance(resume, bool):
+        return
+    if not isinstance(resume, (str, Path)):
+        raise TypeError(
+            f"'resume={resume}' is of invalid type {type(resume).__name__}. 'resume' must be True, False or {what}."
+        )
+    if not Path(resume).exists():
+        raise FileNotFoundError(f"'resume={resume}' does not exist. 'resume' must be True, False or {what}.")
