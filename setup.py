@@ -66,6 +66,8 @@ setup(
         "torch-pruning>=1.6.1",  # the release that the surgery was written against
         "ultralytics>=8.4.190",  # activation extends its tables and classes by name
         "pyyaml>=5.3.1",  # as ultralytics
+        "filelock>=3.12",  # a run's folder is its own while it works; torch requires it as well
+        "psutil>=5.8.0",  # as ultralytics
         "jinja2>=3.0",  # the report's page; torch requires it as well
     ],
     extras_require={

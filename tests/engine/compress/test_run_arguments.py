@@ -2,6 +2,7 @@
 """What a run makes of its arguments: weights, task, resume, loggers, and targets out of reach before trainings."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -11,12 +12,13 @@ import torch
 from ultralytics import YOLO
 from ultralytics.cfg.compress import keys as prune_keys
 from ultralytics.engine.compress import finetuner as finetuner_module
-from ultralytics.engine.compress import stages as stages_module
+from ultralytics.engine.compress import runs as runs_module
 from ultralytics.engine.compress.mode import held_weights
 from ultralytics.models.yolo.classify.compress import ClassificationCompressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.models.yolo.segment.compress import SegmentationCompressor, SegmentationFinetune
+from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import YAML
 
 
@@ -87,7 +89,7 @@ def test_missing_checkpoint_is_refused_before_work(settings, tmp_path, key):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "module"), [(SegmentationCompressor, stages_module), (SegmentationFinetune, finetuner_module)]
+    ("trainer", "module"), [(SegmentationCompressor, runs_module), (SegmentationFinetune, finetuner_module)]
 )
 def test_run_to_resume_is_looked_for_among_those_of_the_task(trainer, module, monkeypatch):
     asked = []
@@ -182,3 +184,19 @@ def test_report_that_an_interruption_has_cost_is_written_on_resume(settings, tmp
     again = DetectionFinetune(overrides={**keys, "exist_ok": True, "distill": False})
     again._setup_train()
     assert not (tmp_path / "r-finetune" / "report.json").exists()  # another run's
+
+
+def test_dense_checkpoint_is_read_no_more_often_than_needed(settings):
+    """Once each by the YOLO object, by this package, by the validation's YOLO object and as the teacher."""
+    read = []
+
+    def profile(frame, event, _):
+        if event == "call" and frame.f_code is torch_safe_load.__code__:
+            read.append(str(frame.f_locals["weight"]))
+
+    sys.setprofile(profile)
+    try:
+        YOLO(settings["model"]).compress(**{**settings, "epochs": 1}, name="o")
+    finally:
+        sys.setprofile(None)
+    assert read.count(settings["model"]) == 4

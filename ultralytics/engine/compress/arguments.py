@@ -3,17 +3,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import cfg2dict, get_cfg
+from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, refusing, split
 from ultralytics.engine.compress.checks.training import check_training, find_data
+from ultralytics.engine.compress.lock import lock, unlock
+from ultralytics.engine.compress.recovery import recover
 from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK, YAML, IterableSimpleNamespace, colorstr
+from ultralytics.utils import (
+    DEFAULT_CFG,
+    DEFAULT_CFG_DICT,
+    LOCAL_RANK,
+    LOGGER,
+    RANK,
+    YAML,
+    IterableSimpleNamespace,
+    colorstr,
+)
 from ultralytics.utils.torch_utils import select_device
 
 PLACE = ("name", "project", "save_dir")
@@ -29,10 +42,12 @@ class PruneArguments(StockTrainer):
     Attributes:
         prune_args (SimpleNamespace): All keys of the compress mode.
         given (dict[str, Any]): Those among them that the caller has given.
+        claimed (Path, optional): The run's folder, once other processes are kept out of it.
     """
 
     args: SimpleNamespace
     prune_args: SimpleNamespace
+    claimed: Path | None = None
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         """Take the keys of the compress mode off the arguments and set up the stock trainer with the rest.
@@ -57,7 +72,10 @@ class PruneArguments(StockTrainer):
             check_training({key: {**base, **overrides}.get(key) for key in PLACE})  # Ultralytics makes strings of them
             overrides = self.prepare(base, overrides)
             get_cfg({**DEFAULT_CFG_DICT, **base}, overrides)
-        super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
+        with ExitStack() as refused:
+            refused.callback(self.release_folder)
+            super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
+            refused.pop_all()
         if RANK in {-1, 0}:
             save_prune_args(self.save_dir, self.prune_args)
             values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
@@ -87,7 +105,16 @@ class PruneArguments(StockTrainer):
 
         Args:
             overrides (dict[str, Any]): Overrides of training's keys.
+
+        Raises:
+            RuntimeError: If another process works in the run's folder.
         """
+        last = Path(self.args.resume or "").resolve() if isinstance(self.args.resume, (str, Path)) else Path()
+        if last.parts[-2:] == ("weights", "last.pt") and last.parent.is_dir():
+            overrides["save_dir"] = str(last.parents[1])  # of a run that was moved, too
+            if LOCAL_RANK == -1:
+                self.claim_folder(last.parents[1])
+                recover(last, last.with_name("best.pt"))
         super().check_resume(overrides)
         stock, old = split(vars(self.args))  # version 0.1.0 had all keys in one namespace
         self.args = IterableSimpleNamespace(**stock)
@@ -103,6 +130,9 @@ class PruneArguments(StockTrainer):
             with refusing():
                 self.device = select_device(self.args.device, verbose=False)
                 self.check_run()
+        self.args.save_dir = str(get_save_dir(self.args))
+        if LOCAL_RANK == -1:  # workers of a distributed training have the folder of their parent
+            self.claim_folder(Path(self.args.save_dir))
 
     def check_run(self) -> None:
         """Check the arguments of the run and read its data set, before there is a folder; subclasses add their own.
@@ -120,6 +150,26 @@ class PruneArguments(StockTrainer):
             kind = FileNotFoundError if isinstance(error.__cause__, FileNotFoundError) else ValueError
             raise kind(f"'data={given}' is invalid: {error.args[0]}") from error
         self.args.data = given
+
+    def claim_folder(self, folder: Path) -> None:
+        """Keep other processes out of the run's folder, which is made for it, until `release_folder`."""
+        lock(folder)
+        self.claimed = folder
+
+    @contextmanager
+    def folder_held(self) -> Iterator[None]:
+        """Keep other processes out of the run's folder until the block ends."""
+        if LOCAL_RANK == -1:
+            lock(self.save_dir)  # which a run that is over has released
+        try:
+            yield
+        finally:
+            self.release_folder()
+
+    def release_folder(self) -> None:
+        """Let other processes work in the run's folder."""
+        if self.claimed:
+            unlock(self.claimed)
 
 
 def save_prune_args(run: Path, prune_args: SimpleNamespace) -> None:

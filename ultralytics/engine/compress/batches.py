@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -78,21 +79,23 @@ def batch_to_measure(args: SimpleNamespace) -> int:
 
 
 def training_batches(trainer: BaseTrainer, model: nn.Module, batch: int, description: str) -> Iterator[dict[str, Any]]:
-    """Yield batches of the training loader; the state of all random generators is put back afterwards.
+    """Yield batches of the training loader, which depend on the run's 'seed' and on what they are for, nothing else.
+
+    The state of all random generators is put back afterwards.
 
     Args:
         trainer (BaseTrainer): A stock trainer that has its data set and arguments.
         model (nn.Module): The model that they are for.
         batch (int): Images in a batch. There are as many batches as 'prune_batches' of the run have images for, or all
             if the data set has fewer.
-        description (str): What the progress bar says.
+        description (str): What they are for; the progress bar says it.
 
     Yields:
         (dict): Batch on the trainer's device.
     """
     images = trainer.prune_args.prune_batches * batch_to_measure(trainer.args)
     count = math.ceil(images / batch)
-    with model_lent(trainer, model), random_state_kept():
+    with model_lent(trainer, model), seeded(trainer.args.seed, description):
         # every image is read a few times at most; and Ultralytics drops the last batch for compiled models
         with override_configs(trainer.args, {"cache": False, "compile": False}):
             loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
@@ -117,11 +120,22 @@ def model_lent(trainer: BaseTrainer, model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Put the state of Python's, NumPy's and torch's random generators back when the block ends."""
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's random generators for a measurement, and put their states back when it ends.
+
+    Whatever has run before in this process, a resumed run measures the same.
+
+    Args:
+        seed (int): Seed of the run.
+        name (str): Name of the measurement.
+    """
     python, numpy = random.getstate(), np.random.get_state()
+    own = crc32(f"{name} {seed}".encode())
     try:
         with torch.random.fork_rng():
+            random.seed(own)
+            np.random.seed(own)
+            torch.manual_seed(own)
             yield
     finally:
         random.setstate(python)

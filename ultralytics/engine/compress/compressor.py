@@ -34,14 +34,18 @@ from ultralytics.engine.compress.checks.training import check_distillation, chec
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.memory import within_memory
+from ultralytics.engine.compress.reading import read_model
+from ultralytics.engine.compress.recovery import training_ended
+from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
-from ultralytics.engine.compress.stages import LAST, Stages, resumed_arguments, training_ended
+from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
 from ultralytics.engine.pruning.budget.costs import check_installed
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.record import Record
+from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.table import LatencyTable
 from ultralytics.engine.pruning.prune import prune_model
@@ -50,7 +54,6 @@ from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.engine.pruning.ranking.sensitivity import limits_from
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
 
@@ -103,9 +106,20 @@ class Compressor(PruneArguments):
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
-        self.stages = Stages(self.save_dir, self.resumed, self.changed)
-        if not self.resumed:  # with exist_ok, there may be another run's
-            (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)
+        if not self.resumed:
+            (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)  # with exist_ok, there may be another run's
+            self.stages.ready(self.args.model)
+
+    def claim_folder(self, folder: Path) -> None:
+        """Take the run's folder, and note in it that it is this run's before anything else is written."""
+        super().claim_folder(folder)
+        self.stages = Stages(folder, self.resumed, self.changed)
+
+    def release_folder(self) -> None:
+        """Let other processes work in the run's folder; one that was refused at once leaves no record."""
+        if hasattr(self, "stages"):
+            self.stages.forget_unready()
+        super().release_folder()
 
     def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         """Check the arguments against each other and against their files; of a run to resume, take its own.
@@ -120,12 +134,16 @@ class Compressor(PruneArguments):
         given = {**cfg, **overrides}
         defaults = {k: v for k, v in DEFAULT_CFG_DICT.items() if k != "imgsz"}  # stock trainers have their own
         args = {**defaults, **given, "mode": "compress", "task": self.task}
-        self.resumed = bool(args["resume"])
         check_resume_value(args["resume"], "the folder of a run")
-        if self.resumed:
-            args, self.changed = resumed_arguments(args, {**given, **self.given})
+        run = run_to_resume(args) if args["resume"] else None
+        self.resumed = run is not None and has_begun(run)
+        if run and self.resumed:
+            args, self.changed = resumed_arguments(run, {**given, **self.given})
             args, own = split(args)
             self.prune_args = get_prune_cfg(own)
+        elif run:
+            LOGGER.info(f"{colorstr('compress:')} {run} was stopped before its arguments were written: it begins anew")
+            args |= {"resume": False, "save_dir": str(run)}
         if is_sweep(self.prune_args.speed_up):
             raise ValueError(
                 f"'speed_up={self.prune_args.speed_up}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
@@ -169,7 +187,7 @@ class Compressor(PruneArguments):
         Raises:
             ValueError: If the target is out of reach, or the model's classes are not the data's.
         """
-        with determinism_ends():
+        with self.folder_held(), determinism_ends():
             try:
                 with refusing((OutOfReachError,)):
                     self._compress()
@@ -202,7 +220,7 @@ class Compressor(PruneArguments):
         dense = Path(self.args.model)
         if is_yaml(dense):
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
-        model, checkpoint = load_checkpoint(dense)
+        model, checkpoint = read_model(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
         files = {"dense": dense}
@@ -227,7 +245,7 @@ class Compressor(PruneArguments):
         Returns:
             (Path): The fine-tuned weights.
         """
-        with determinism_ends():
+        with self.folder_held(), determinism_ends():
             best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
             if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
@@ -243,7 +261,7 @@ class Compressor(PruneArguments):
 
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
-        model, _ = load_checkpoint(weights, device=self.device)
+        model = read_model(weights)[0].to(self.device)
         method = METHODS[self.prune_args.prune_method]
         batch = batch_to_measure(self.args)
         limits = within_memory(partial(self._limits, model), batch)
@@ -295,18 +313,18 @@ class Compressor(PruneArguments):
         if result := self.stages.result(stage):
             LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
             return result
+        folder = self.stages.folder(stage)
+        if folder is None:
+            folder = folder_of(args)
+            self.stages.begin(stage, folder)
+        sweep_temporaries(folder)
         last = self.stages.last(stage)
-        if last is None:
-            folder = self.stages.folder(stage)
-            own = {"save_dir": str(folder)} if folder else {}  # stopped before its first epoch ended
-            run = trainer(overrides={**args, **own}, _callbacks=self.callbacks)
-            self.stages.begin(stage, run.save_dir)
-            run.train()
-            last = Path(run.save_dir) / LAST
+        own = {"save_dir": str(folder)}
+        if last is None:  # not begun, or stopped before its first epoch ended
+            trainer(overrides={**args, **own}, _callbacks=self.callbacks).train()
         elif not training_ended(last):
-            trainer(overrides={"resume": str(last), **self.changed}, _callbacks=self.callbacks).train()
-        best = last.with_name("best.pt")
-        weights = best if best.exists() else last
+            trainer(overrides={"resume": str(last), **own, **self.changed}, _callbacks=self.callbacks).train()
+        weights = folder / BEST if (folder / BEST).exists() else folder / LAST
         self.stages.complete(stage, weights)
         return weights
 

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.batches import batch_to_measure
 from ultralytics.engine.compress.memory import within_memory
+from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.validation import validation_arguments
+from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.files import read_csv
 from ultralytics.engine.pruning.report.build import build_report
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
 
 TASK_METRICS = {  # task: name in the report: name in a validation's results
@@ -56,21 +59,24 @@ def report_on(
         (dict): See `ultralytics.engine.pruning.report.build.build_report`; and 'max_det', with which was validated.
     """
     own = {**validation_arguments(args), "device": device_name(device), "save_dir": str(folder)}
+    models: dict[str, nn.Module] = {}
     for name, file in files.items():
         if name in metrics:
             continue
         LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
-        result = within_memory(partial(validate, file, own), batch_to_measure(args))
+        yolo = YOLO(file)
+        models[name] = deepcopy(yolo.model)  # validations fuse theirs
+        result = within_memory(partial(validate, yolo, own), batch_to_measure(args))
         metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
-    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
+    models = {name: models.get(name) or read_model(file)[0] for name, file in files.items()}
     curve = read_curve(folder / "results.csv", args.task, args.val)
     report = build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
     return {**report, "max_det": args.max_det}
 
 
-def validate(file: Path, arguments: dict[str, Any], batch: int) -> dict[str, float]:
-    """Return what Ultralytics' validation of a checkpoint yields, by its names."""
-    return YOLO(file).val(**arguments, batch=batch).results_dict
+def validate(yolo: Model, arguments: dict[str, Any], batch: int) -> dict[str, float]:
+    """Return what Ultralytics' validation of a model yields, by its names."""
+    return yolo.val(**arguments, batch=batch).results_dict
 
 
 def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] | None:

@@ -16,7 +16,9 @@ from ultralytics.engine.compress.checks.models import check_model, check_teacher
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
-from ultralytics.engine.compress.stages import LAST, find_run, training_ended
+from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
+from ultralytics.engine.compress.runs import find_run, moved
+from ultralytics.engine.compress.stages import BEST, LAST
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.log import lines_counted
@@ -59,7 +61,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
         check_resume_value(args["resume"], "a last.pt")
         check_distillation(args["distill_model"], self.prune_args.distill)
         if isinstance(args["resume"], (str, Path)):
-            load_named("resume", args["resume"])
+            check_resumed(args["resume"])
         if args["resume"] is True:
             overrides |= run_to_resume(args)
         if not overrides.get("resume", args["resume"]):
@@ -77,6 +79,12 @@ class Finetuner(PruneArguments, LoggedTrainer):
             elif self.prune_args.distill:
                 overrides["distill_model"] = find_teacher(pruned)
         return overrides
+
+    def check_run(self) -> None:
+        """Find the teacher of a run that was moved, and check the arguments of the run."""
+        if self.resume and self.args.distill_model:
+            self.args.distill_model = str(moved(self.args.distill_model, Path(self.args.resume).parents[1]))
+        super().check_run()
 
     def _setup_train(self) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
@@ -102,13 +110,14 @@ class Finetuner(PruneArguments, LoggedTrainer):
 
     def train(self) -> None:
         """Train as the stock trainer does, unless a run to resume has nothing left to train, then write the report."""
-        if self.resume and training_ended(Path(self.args.model)):
-            LOGGER.info(f"{colorstr('finetune:')} training is complete: {self.save_dir}")
-            unset_deterministic()  # which the constructor has set, and a training sets back
-        else:
-            super().train()
-        if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
-            self.report()
+        with self.folder_held():
+            if self.resume and training_ended(Path(self.args.model)):
+                LOGGER.info(f"{colorstr('finetune:')} training is complete: {self.save_dir}")
+                unset_deterministic()  # which the constructor has set, and a training sets back
+            else:
+                super().train()
+            if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
+                self.report()
 
     def report(self) -> None:
         """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
@@ -124,13 +133,17 @@ def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         (dict[str, Any]): 'resume' and 'save_dir', which Ultralytics drops from a checkpoint when a training has ended;
-            'resume' alone and False if there is no such run, or it trained another cut than 'model', which is logged.
+            'resume' alone and False if there is no such run, or it trained another cut than 'model', which is logged;
+            with 'save_dir' if no epoch of it has ended, so that it begins anew in its folder.
     """
-    run = find_run(args, LAST)
+    run = find_run(args, "args.yaml")
     if run is None:
         return {"resume": False}
+    found = read_checkpoint(run / LAST) or read_checkpoint(run / BEST)
+    if found is None:
+        return {"resume": False, "save_dir": str(run)}
     if args["model"] and str(args["model"]).endswith(".pt"):
-        trained = load_checkpoint(run / LAST)[0]
+        trained = found[0]
         trained = getattr(trained, "student_model", trained)  # with a teacher
         if getattr(trained, RECORD, None) != getattr(load_named("model", args["model"]), RECORD, None):
             LOGGER.warning(f"resume: {run} is no training of 'model={args['model']}', which begins anew")
@@ -149,7 +162,8 @@ def report_on_finetuning(
         device (torch.device): Where to validate and to measure latency.
         on_plot (Callable): Is told the path of each picture.
     """
-    before = Path(Record.of(load_checkpoint(weights)[0]).run) / REPORT_FILE
+    folder = weights.parents[1]
+    before = moved(Path(Record.of(load_checkpoint(weights)[0]).run) / REPORT_FILE, folder)
     if not before.is_file():
         LOGGER.warning(f"no report: what it would compare with is gone: {before}")
         return
@@ -159,14 +173,13 @@ def report_on_finetuning(
         LOGGER.warning(f"no report: {error}")
         return
     rows = earlier["rows"]
-    files = {name: Path(row["weights"]) for name, row in rows.items()}
+    files = {name: moved(row["weights"], folder) for name, row in rows.items()}
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
         return
     args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs
     metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
     files["fine-tuned"] = weights
-    folder = weights.parents[1]
     save_report(report_on(files, metrics, args, device, folder), folder, args.plots, on_plot)
 
 
@@ -192,10 +205,13 @@ def find_teacher(pruned: nn.Module) -> str | None:
             "'distill=False'."
         )
         return None
-    if not Path(source["path"]).is_file() or sha256(source["path"]) != source["sha256"]:
+    file = Path(source["path"])
+    if getattr(pruned, "pt_path", None):
+        file = moved(file, Path(pruned.pt_path).resolve().parents[1])
+    if not file.is_file() or sha256(file) != source["sha256"]:
         LOGGER.warning(
             f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
             "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."
         )
         return None
-    return source["path"]
+    return str(file)

@@ -14,6 +14,7 @@ from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg, refus
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.reading import forget_models
 from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
@@ -56,12 +57,15 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         compressor = compressor or find_compressor(yolo)
         args = arguments_of(yolo, kwargs)
         args |= held_weights(yolo, args)
-    if is_sweep(args.get("speed_up")):
-        return sweep(compressor, args, yolo.callbacks)
-    args["name"] = f"{args['name']}-prune"
-    run = compressor(overrides=args, _callbacks=yolo.callbacks)
-    run.compress()
-    best = run.finetune()
+    try:
+        if is_sweep(args.get("speed_up")):
+            return sweep(compressor, args, yolo.callbacks)
+        args["name"] = f"{args['name']}-prune"
+        run = compressor(overrides=args, _callbacks=yolo.callbacks)
+        run.compress()
+        best = run.finetune()
+    finally:
+        forget_models()
     yolo.model, yolo.ckpt = load_checkpoint(best)
     yolo.ckpt_path, yolo.predictor = str(best), None
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}

@@ -15,6 +15,7 @@ from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
 from ultralytics.engine.compress.loggers import LoggedTrainer
+from ultralytics.engine.compress.recovery import check_resumed
 from ultralytics.engine.compress.sparsity_strength import advice, reg_at
 from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.budget.selection import check_target, select_units
@@ -23,14 +24,13 @@ from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
-from ultralytics.engine.pruning.report.sparsity_plot import append_distribution, plot_sparsity
+from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
-DISTRIBUTION_FILE = "sparsity.csv"
 DOOMED_FILE = "doomed.pt"  # what a method that trains towards a target has chosen to remove
 SHARE_STEP = 0.05  # sparsity is compared in steps of this
 SHARE_WORTH = 1000.0  # fitness that a step of sparsity outweighs, whatever the task measures
@@ -62,7 +62,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         resume = {**cfg, **overrides}.get("resume")
         check_resume_value(resume, "a last.pt")
         if isinstance(resume, (str, Path)):
-            load_named("resume", resume)
+            check_resumed(resume)
         return overrides
 
     def check_run(self) -> None:
@@ -90,6 +90,11 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             check_freeze(self.args.freeze, len(dense.model))
             if method.trains_towards_target and self.prune_args.budget == "flops":
                 check_target(dense, Budget.from_args(self.all_args), method.needs_norms)
+
+    def train(self) -> None:
+        """Train as the stock trainer does, with the folder to itself."""
+        with self.folder_held():
+            super().train()
 
     @property
     def strength(self) -> float:

@@ -3,27 +3,26 @@
 
 from __future__ import annotations
 
-import re
+import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import get_save_dir
-from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
-from ultralytics.engine.pruning.files import written_whole
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER, YAML, colorstr
-from ultralytics.utils.torch_utils import strip_optimizer
+from ultralytics.engine.compress.recovery import recover
+from ultralytics.engine.pruning.files import sha256, written_whole
+from ultralytics.utils import YAML
 
 STAGES_FILE = "stages.yaml"
-CHANGED = "changed"  # entry of the record that is no stage: arguments that a resumed run was given anew
-LAST = Path("weights", "last.pt")  # of a training stage, in its folder
-PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
-RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
+# entries of the record that are no stages
+CHANGED = "changed"  # arguments that a resumed run was given anew
+MODEL = "model"  # the checkpoint that the run begins with
+UNREADY = "unready"  # the run's arguments are not written yet
+LAST, BEST = (Path("weights", name) for name in ("last.pt", "best.pt"))  # of a training stage, in its folder
 
 
 class Stages:
     """Record of a run's stages, kept in its folder in `stages.yaml`.
+
+    Folders and files in it are relative to the run's folder, so that runs can be moved.
 
     Attributes:
         file (Path): The record.
@@ -38,109 +37,119 @@ class Stages:
             changed (dict[str, Any]): Arguments that the run has been given anew, now or when it was resumed before.
         """
         self.file = save_dir / STAGES_FILE
-        self._stages: dict[str, dict[str, Any]] = YAML.load(self.file) if resume else {}
+        self._known: set[Path] = set()  # results that have been compared with their record
+        self._stages: dict[str, Any] = YAML.load(self.file) if resume else {UNREADY: True}
         if changed:
             self._stages[CHANGED] = changed
         self._save()
 
+    def ready(self, model: str | Path) -> None:
+        """Note that the run's arguments are written, and which model it begins with.
+
+        Args:
+            model (str | Path): A checkpoint, or a YAML.
+        """
+        self._stages.pop(UNREADY)
+        if Path(model).is_file():
+            self._stages[MODEL] = {"sha256": sha256(model)}
+        self._save()
+
     def forget(self) -> bool:
         """Remove the record of a run that was refused before a stage had begun, and return True: nothing to resume."""
-        if self._stages.keys() - {CHANGED}:
+        if self._stages.keys() - {CHANGED, MODEL, UNREADY}:
             return False
-        self.file.unlink()
+        self.file.unlink(missing_ok=True)
         return True
 
+    def forget_unready(self) -> None:
+        """Remove the record of a run that was refused before anything else was written in its folder."""
+        if UNREADY in self._stages and not self.file.with_name("args.yaml").exists():
+            self.file.unlink(missing_ok=True)
+
     def begin(self, stage: str, folder: Path) -> None:
-        """Note the folder in which a stage works, and the checkpoint in it that another run has left."""
-        earlier = {"earlier": modified} if (modified := _modified(folder / LAST)) else {}
-        self._stages[stage] = {"folder": str(folder), **earlier}
+        """Note the folder in which a stage will work, and the checkpoints in it that another run has left."""
+        files = (folder / LAST, folder / BEST)
+        earlier = {file.name: modified for file in files if (modified := _modified(file))}
+        self._stages[stage] = {"folder": self._noted(folder), **({"earlier": earlier} if earlier else {})}
         self._save()
 
     def complete(self, stage: str, result: Path) -> None:
         """Note the file that a stage has made."""
-        self._stages[stage] = {**self._stages.get(stage, {}), "result": str(result)}
+        made = {"result": self._noted(result), "sha256": sha256(result)}
+        self._stages[stage] = {**self._stages.get(stage, {}), **made}
+        self._known.add(result)
         self._save()
 
     def folder(self, stage: str) -> Path | None:
         """Return the folder of a stage that has begun."""
-        folder = self._stages.get(stage, {}).get("folder")
-        return Path(folder) if folder else None
+        return self._found(self._stages.get(stage, {}).get("folder"))
 
     def result(self, stage: str) -> Path | None:
-        """Return the file that a complete stage has made."""
-        result = self._stages.get(stage, {}).get("result")
-        return Path(result) if result else None
+        """Return the file that a complete stage has made; None for a report that is gone, which can be made again.
+
+        Raises:
+            FileNotFoundError: If weights are gone, on which other stages rest.
+            ValueError: If they are others by now.
+        """
+        noted = self._stages.get(stage, {})
+        result = self._found(noted.get("result"))
+        if result is None or result in self._known:
+            return result
+        if result.suffix != ".pt":
+            return result if result.exists() else None
+        check_same(result, noted.get("sha256"), f"which stage '{stage}' of '{self.file.parent}' has made")
+        self._known.add(result)
+        return result
 
     def last(self, stage: str) -> Path | None:
-        """Return the newest checkpoint of a training stage, None if no epoch of it has ended."""
+        """Return the newest checkpoint of a training stage, None if no epoch of it has ended; see `recover`."""
         if not (folder := self.folder(stage)):
             return None
-        modified = _modified(folder / LAST)
-        return None if modified in {None, self._stages[stage].get("earlier")} else folder / LAST
+        last, best = folder / LAST, folder / BEST
+        earlier = self._stages[stage].get("earlier", {})
+        if _modified(last) in {None, earlier.get(last.name)}:
+            return None
+        if _modified(best) == earlier.get(best.name):
+            best.unlink(missing_ok=True)  # killed before this run's took its place
+        return last if recover(last, best) else None
+
+    def _noted(self, path: Path) -> str:
+        """Return a path as it is in the record."""
+        return Path(os.path.relpath(path, self.file.parent)).as_posix()
+
+    def _found(self, noted: str | None) -> Path | None:
+        """Return a path of the record; version 0.1.0 has noted absolute ones."""
+        return Path(os.path.normpath(self.file.parent / noted)) if noted else None
 
     def _save(self) -> None:
         with written_whole(self.file) as temporary:
             YAML.save(temporary, self._stages)
 
 
+def has_begun(run: Path) -> bool:
+    """Return True for the folder of a run that can be resumed: all its arguments are written."""
+    return (run / STAGES_FILE).exists() and UNREADY not in YAML.load(run / STAGES_FILE)
+
+
+def check_same(file: Path, digest: str | None, origin: str) -> None:
+    """Check that a file, on which a run to resume rests, is there and the same as before.
+
+    Args:
+        file (Path): File.
+        digest (str, optional): Its SHA-256 then; version 0.1.0 has noted none.
+        origin (str): What it is to the run, for the message.
+
+    Raises:
+        FileNotFoundError: If it is gone.
+        ValueError: If it has changed.
+    """
+    remedy = "Put it back, or begin a new run without 'resume'."
+    if not file.is_file():
+        raise FileNotFoundError(f"'{file}', {origin}, is gone. {remedy}")
+    if digest and sha256(file) != digest:
+        raise ValueError(f"'{file}', {origin}, has changed since. {remedy}")
+
+
 def _modified(file: Path) -> int | None:
     """Return when a file was written last, in nanoseconds, None if it does not exist."""
     return file.stat().st_mtime_ns if file.exists() else None
-
-
-def training_ended(last: Path) -> bool:
-    """Return True for a last.pt after which no epoch is left; strip it if Ultralytics has not come to that."""
-    checkpoint = load_checkpoint(last)[1]
-    if 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:
-        return False
-    for file in (last.with_name("best.pt"), last):
-        if file.exists() and load_checkpoint(file)[1]["epoch"] >= 0:  # -1 as Ultralytics leaves it
-            strip_optimizer(file)
-    return True
-
-
-def find_run(args: dict, holds: str | Path) -> Path | None:
-    """Return the newest run folder of a name, the numbered ones of repeated runs included.
-
-    Args:
-        args (dict): Arguments of the run; 'project', 'name', 'task' and 'mode' say where its folder is.
-        holds (str | Path): File that the folder must hold.
-
-    Returns:
-        (Path | None): The folder, or None if there is none.
-    """
-    place = {k: args.get(k) and str(args[k]) for k in ("project", "name", "task", "mode")}
-    first = get_save_dir(SimpleNamespace(**place, exist_ok=True, save_dir=None))
-    numbered = re.compile(rf"{re.escape(first.name)}(-?\d+)?")
-    runs = [d for d in first.parent.glob(f"{first.name}*") if numbered.fullmatch(d.name) and (d / holds).exists()]
-    return max(runs, key=lambda d: (d / holds).stat().st_mtime, default=None)
-
-
-def resumed_arguments(overrides: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments of the run to resume, with what its caller may change.
-
-    Args:
-        overrides (dict[str, Any]): All arguments.
-        given (dict[str, Any]): Those among them that the caller has given.
-
-    Returns:
-        args (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
-        changed (dict[str, Any]): Those of the caller that are others than the run began with.
-
-    Raises:
-        FileNotFoundError: If there is no such run.
-    """
-    resume = overrides["resume"]
-    run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume)
-    if run is None or not all((run / name).is_file() for name in (STAGES_FILE, "args.yaml")):
-        raise FileNotFoundError(
-            f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
-            f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
-        )
-    saved = {**YAML.load(run / "args.yaml"), **load_prune_args(run)}
-    changed = YAML.load(run / STAGES_FILE).get(CHANGED, {})
-    changed |= {k: given[k] for k in RESUME_MAY_CHANGE if k in given and given[k] != saved[k]}
-    ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
-    warn_of_ignored(ignored)
-    LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
-    return {**saved, **changed, "save_dir": str(run), "resume": False}, changed

@@ -15,8 +15,10 @@ from ultralytics.cfg.compress.keys import check, refusing, sweep_targets
 from ultralytics.engine.compress.checks.training import check_resume_value
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.evaluation import MAIN_METRIC
+from ultralytics.engine.compress.lock import lock, unlock
+from ultralytics.engine.compress.runs import find_run, folder_of, moved
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
-from ultralytics.engine.compress.stages import STAGES_FILE, find_run
+from ultralytics.engine.compress.stages import STAGES_FILE, has_begun
 from ultralytics.engine.pruning.checkpoint.record import versions
 from ultralytics.engine.pruning.files import write_csv, write_json, written_whole
 from ultralytics.engine.pruning.latency.runtimes import measure_latency
@@ -57,30 +59,40 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
                 f"'save_dir={args['save_dir']}' is one folder, and a sweep needs several. Use project and name."
             )
         check_resume_value(args.get("resume"), "the folder of a sweep")
-    name, targets = args["name"], sorted(sweep_targets(args["speed_up"]), reverse=True)
     folder, begun = sweep_folder(args)
+    lock(folder)
+    try:
+        return _sweep(compressor, args, callbacks, folder, begun)
+    finally:
+        if not any((Path(run) / STAGES_FILE).exists() for run in begun.values()):  # all were refused
+            (folder / RUNS_FILE).unlink(missing_ok=True)
+        unlock(folder)
+
+
+def _sweep(
+    compressor: type[Compressor], args: dict[str, Any], callbacks: dict, folder: Path, begun: dict[str, str]
+) -> dict[str, Any]:
+    """Cut to every target, fine-tune every cut and compare them."""
+    name, targets = args["name"], sorted(sweep_targets(args["speed_up"]), reverse=True)
     runs: dict[float, Compressor] = {}
     shared: dict[str, Any] = {}
     metrics: dict[str, dict[str, float]] = {}
     sensitivity: list[dict[str, Any]] = []
     for target in targets:
         LOGGER.info(f"{colorstr('sweep:')} cutting to speed_up={target:g}")
-        own = {**args, **shared, "speed_up": float(target), "name": f"{name}-{target:g}x-prune"}
-        own["resume"] = begun.get(f"{target:g}", False)
+        own = {**args, **shared, "speed_up": float(target), "name": f"{name}-{target:g}x-prune", "mode": "compress"}
+        if f"{target:g}" not in begun:
+            begun[f"{target:g}"] = str(folder_of(own))
+            with written_whole(folder / RUNS_FILE) as temporary:
+                YAML.save(temporary, begun)
+        place = begun[f"{target:g}"]
+        own |= {"resume": place} if has_begun(Path(place)) else {"resume": False, "save_dir": place}
         run = runs[target] = compressor(overrides=own, _callbacks=callbacks)
-        begun[f"{target:g}"] = str(run.save_dir)
-        with written_whole(folder / RUNS_FILE) as temporary:
-            YAML.save(temporary, begun)
         run.metrics = metrics
         run.known_sensitivity = sensitivity
-        try:
-            run.compress()
-        except ValueError:
-            if not resumable(begun):
-                (folder / RUNS_FILE).unlink()
-            raise
+        run.compress()
         report = json.loads((run.save_dir / REPORT_FILE).read_text(encoding="utf-8"))
-        shared, metrics = what_targets_share(report, run.prune_args.prune_method)
+        shared, metrics = what_targets_share(report, run.prune_args.prune_method, run.save_dir)
         if "sparse" in metrics or "sparse" not in report["rows"]:
             sensitivity = read_rows(run.save_dir / SENSITIVITY_FILE)
     results = {}
@@ -88,6 +100,8 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
         LOGGER.info(f"{colorstr('sweep:')} fine-tuning speed_up={target:g}")
         best = runs[target].finetune()
         results[target] = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
+        for row in results[target]["rows"].values():
+            row["weights"] = str(moved(row["weights"], folder))
     run = runs[targets[0]]
     result = compare_targets(results, MAIN_METRIC[run.args.task], run.args.imgsz, run.device)
     save_sweep(result, folder, run.args.plots)
@@ -102,7 +116,7 @@ def sweep_folder(args: dict[str, Any]) -> tuple[Path, dict[str, str]]:
 
     Returns:
         folder (Path): Of the sweep to resume, or one for a new sweep.
-        begun (dict[str, str]): Target to the folder of its run, for runs that can be resumed.
+        begun (dict[str, str]): Target to the folder of its run.
 
     Raises:
         FileNotFoundError: If 'resume' is set and there is no such sweep.
@@ -112,33 +126,40 @@ def sweep_folder(args: dict[str, Any]) -> tuple[Path, dict[str, str]]:
         again = bool(args.get("exist_ok"))
         return get_save_dir(SimpleNamespace(**place, exist_ok=again, save_dir=None)), {}
     if folder := find_run(place, RUNS_FILE):
-        return folder, resumable(YAML.load(folder / RUNS_FILE))
+        begun = YAML.load(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else {}
+        return folder, {target: str(moved_run(run, folder)) for target, run in begun.items()}
     raise FileNotFoundError(
         f"'resume={args['resume']}' found no sweep to resume with name={args['name']} and project="
         f"{args.get('project')}. Pass the same name and project as before."
     )
 
 
-def resumable(runs: dict[str, str]) -> dict[str, str]:
-    """Return those among the runs of a sweep that have a record of stages, which one that was refused has not."""
-    return {target: run for target, run in runs.items() if (Path(run) / STAGES_FILE).exists()}
+def moved_run(run: str, folder: Path) -> Path:
+    """Return where the folder of a target's run is, which is beside the sweep's, or was when that was moved.
+
+    Args:
+        run (str): Where it was, or will be.
+        folder (Path): Folder of the sweep.
+    """
+    return Path(run) if Path(run).exists() else folder.parent / Path(run).name
 
 
-def what_targets_share(report: dict, method: str) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+def what_targets_share(report: dict, method: str, run: Path) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
     """Return what the first target's run has made for the others.
 
     Args:
         report (dict): Its report.
         method (str): Value of 'prune_method'.
+        run (Path): Its folder.
 
     Returns:
         args (dict): 'model', the dense checkpoint, and 'sl_model' if the sparse one serves every target.
         metrics (dict): Metrics of these checkpoints.
     """
     rows = report["rows"]
-    args, known = {"model": rows["dense"]["weights"]}, ["dense"]
+    args, known = {"model": str(moved(rows["dense"]["weights"], run))}, ["dense"]
     if "sparse" in rows and not METHODS[method].trains_towards_target:
-        args["sl_model"] = rows["sparse"]["weights"]
+        args["sl_model"] = str(moved(rows["sparse"]["weights"], run))
         known.append("sparse")
     return args, {name: {k: rows[name][k] for k in report["metrics"]} for name in known}
 

@@ -7,10 +7,15 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # name of the file and of the process that writes it
 
 
 @contextmanager
@@ -31,6 +36,19 @@ def written_whole(file: str | Path) -> Iterator[Path]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed inside `written_whole` have left in a folder and in those in it."""
+    for file in folder.rglob("*.tmp"):
+        name = TEMPORARY.fullmatch(file.name)
+        if name and not psutil.pid_exists(int(name[1])):
+            file.unlink(missing_ok=True)
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Return True for a folder without files, but for hidden ones: locks and those that `written_whole` renames."""
+    return not any(file.is_file() and not file.name.startswith(".") for file in folder.rglob("*"))
 
 
 def write_json(file: str | Path, content: Any, indent: int = 2) -> None:

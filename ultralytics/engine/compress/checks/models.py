@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.nn.extra_modules.prunable import refuse_fused
 from ultralytics.nn.modules.head import Detect
-from ultralytics.nn.tasks import guess_model_task, load_checkpoint, yaml_model_load
+from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
 
 REMEDY = {  # argument: what it must be, in messages
@@ -126,7 +127,7 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
     if Path(file).is_file() and any(mark in str(file) for mark in "'?"):
         raise ValueError(f"{named} has a quote or a '?' in its path, which Ultralytics cannot load. Rename it.")
     try:
-        model, checkpoint = load_checkpoint(file)
+        model, checkpoint = read_model(file)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{named} does not exist. '{key}' must be {REMEDY[key]}.") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # whatever the file holds instead

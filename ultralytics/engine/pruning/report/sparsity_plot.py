@@ -13,6 +13,7 @@ from ultralytics.engine.pruning.files import read_csv, write_csv
 from ultralytics.engine.pruning.report.style import ALARM, PRUNED, picture
 from ultralytics.utils import plt_settings
 
+DISTRIBUTION_FILE = "sparsity.csv"
 BINS = 60
 
 

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A resumed run gives what an undisturbed one gives; what it rests on is checked."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import FAST, Interrupted, interrupt
+from test_compressor import epochs_done
+
+from ultralytics import YOLO
+from ultralytics.engine.compress.batches import training_batches
+from ultralytics.engine.compress.lock import unlock
+from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover
+from ultralytics.engine.compress.runs import find_run
+from ultralytics.engine.pruning.files import sweep_temporaries
+from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import YAML
+
+
+def draw_numbers():
+    """Stand for whatever has run before in the process."""
+    random.random()
+    np.random.rand(3)
+    torch.rand(5)
+
+
+def test_measurements_do_not_depend_on_what_ran_before(settings):
+    run = DetectionCompressor(overrides={**settings, "name": "s-prune", "prune_batches": 2})
+    model = load_checkpoint(settings["model"])[0]
+
+    def images(description="Gradients", seed=0):
+        run.args.seed = seed
+        return torch.cat([batch["img"] for batch in training_batches(run, model, 4, description)])
+
+    first = images()
+    draw_numbers()
+    assert torch.equal(first, images())
+    assert not torch.equal(first, images(seed=1))
+    assert not torch.equal(first, images("Batch norms"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", bytes(1000)])
+def test_checkpoint_that_was_not_written_to_its_end_is_absent(settings, tmp_path, content):
+    (tmp_path / "last.pt").write_bytes(content)
+    assert read_checkpoint(tmp_path / "last.pt") is None
+    assert read_checkpoint(tmp_path / "nowhere.pt") is None
+    assert read_checkpoint(Path(settings["model"])) is not None
+    whole = Path(settings["model"]).read_bytes()
+    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
+    assert read_checkpoint(tmp_path / "last.pt") is None
+
+
+def stopped_in(name, epoch):
+    """Return a callback that interrupts a training in an epoch, from 0."""
+
+    def stop(trainer):
+        if trainer.save_dir.name == name and trainer.epoch == epoch:
+            raise Interrupted
+
+    return stop
+
+
+@pytest.fixture
+def stopped(settings, tmp_path):
+    """A run of three epochs that was stopped in the fine-tuning's second one, before that was saved."""
+    keys = {**settings, "epochs": 3, "name": "r"}
+    model = YOLO(settings["model"])
+    model.add_callback("on_train_epoch_end", stopped_in("r-finetune", 1))
+    with pytest.raises(Interrupted):
+        model.compress(**keys)
+    return keys
+
+
+@pytest.mark.parametrize("damaged", ["last.pt", "best.pt", "both"])
+def test_damaged_checkpoints_do_not_block_a_resume(stopped, tmp_path, log, damaged):
+    weights = tmp_path / "r-finetune" / "weights"
+    for name in ("last.pt", "best.pt") if damaged == "both" else (damaged,):
+        (weights / name).write_bytes(b"")
+    if damaged == "best.pt":  # which no later epoch replaces
+        torch.save({**torch.load(weights / "last.pt", weights_only=False), "best_fitness": 1e9}, weights / "last.pt")
+    report = YOLO(stopped["model"]).compress(**stopped, resume=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r-finetune", "r-prune"]
+    assert epochs_done(tmp_path / "r-finetune") == [1, 2, 3] and list(report["rows"])[-1] == "fine-tuned"
+    words = {
+        "last.pt": "last.pt' cannot be read: going on from",
+        "best.pt": "best.pt' cannot be read: ",
+        "both": "can be read: this training begins anew",
+    }
+    assert words[damaged] in log.text
+
+
+def test_epoch_of_a_kill_stands_once_in_the_tables(stopped, tmp_path):
+    table = tmp_path / "r-finetune" / "results.csv"
+    heading, first = table.read_text().splitlines()
+    again = first.replace("1,", "2,", 1)
+    table.write_text("\n".join([heading, first, again, again[:30]]))  # killed before that epoch was saved
+    YOLO(stopped["model"]).compress(**stopped, resume=True)
+    assert epochs_done(tmp_path / "r-finetune") == [1, 2, 3]
+    results = load_checkpoint(tmp_path / "r-finetune" / "weights" / "last.pt")[1]["train_results"]
+    assert [int(epoch) for epoch in results["epoch"]] == [1, 2, 3]
+
+
+def test_rows_that_are_dropped(tmp_path):
+    table = tmp_path / "sparsity.csv"
+    table.write_text("epoch,0.1,0.2\n1,0.5,0.5\n2,0.5,0.5\n3,0.5,0.5\n1,0\n")
+    drop_epochs_after(2, table)
+    assert table.read_text() == "epoch,0.1,0.2\n1,0.5,0.5\n2,0.5,0.5\n"
+    drop_epochs_after(2, tmp_path / "nowhere.csv")
+
+
+def test_best_is_the_last_epochs_if_that_was_the_best(stopped, tmp_path):
+    """Killed between the two: Ultralytics writes last.pt, then best.pt."""
+    last, best = (tmp_path / "r-finetune" / "weights" / name for name in ("last.pt", "best.pt"))
+    checkpoint = torch.load(last, weights_only=False)
+    torch.save({**checkpoint, "epoch": 1}, last)
+    assert torch.load(best, weights_only=False)["epoch"] == 0
+    assert recover(last, best) and torch.load(best, weights_only=False)["epoch"] == 1
+    torch.save({**checkpoint, "epoch": 2, "best_fitness": 1e9}, last)
+    assert recover(last, best) and torch.load(best, weights_only=False)["epoch"] == 1
+
+
+@pytest.mark.parametrize("name", ["m[1]", "a*b", "v1.5"])
+def test_names_with_special_characters_are_found(tmp_path, name):
+    for time, folder in enumerate((name, f"{name}-2", f"{name}2", f"{name}-3b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "stages.yaml").touch()
+        os.utime(tmp_path / folder / "stages.yaml", (time, time))
+    place = {"project": str(tmp_path), "name": name, "task": "detect", "mode": "compress"}
+    assert find_run(place, "stages.yaml") == tmp_path / f"{name}-2"  # others are names of their own
+
+
+def test_run_without_a_record_begins_anew_in_its_folder(settings, tmp_path):
+    (tmp_path / "k-prune" / "weights").mkdir(parents=True)
+    (tmp_path / "k-prune" / ".stages.yaml.1.tmp").touch()
+    run = DetectionCompressor(overrides={**settings, "name": "k-prune", "resume": True})
+    assert run.save_dir == tmp_path / "k-prune" and not run.resumed
+    record = YAML.load(run.save_dir / "stages.yaml")
+    YAML.save(run.save_dir / "stages.yaml", {**record, "unready": True})  # its arguments were not written to the end
+    (run.save_dir / "args.yaml").write_text("")
+    again = DetectionCompressor(overrides={**settings, "name": "k-prune", "resume": True, "speed_up": 3.0})
+    assert again.save_dir == run.save_dir and again.prune_args.speed_up == 3.0
+    assert YAML.load(run.save_dir / "args.yaml")["imgsz"] == FAST["imgsz"]
+
+
+def test_folders_are_noted_before_they_are_made(settings, tmp_path):
+    def stop(trainer):  # in a constructor, which has made the folder
+        if trainer.save_dir.name == stopped:
+            raise Interrupted
+
+    model = YOLO(settings["model"])
+    model.add_callback("on_pretrain_routine_start", stop)
+    for stopped in ("n-prune", "n-finetune"):
+        for resume in (False, True) if stopped == "n-prune" else (True,):
+            with pytest.raises(Interrupted):
+                model.compress(**settings, name="n", resume=resume)
+    stopped = None
+    model.compress(**settings, name="n", resume=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n-finetune", "n-prune"]
+
+
+@pytest.mark.parametrize("change", ["deleted", "replaced"])
+def test_dense_model_is_the_one_that_the_run_began_with(settings, tmp_path, change):
+    own = shutil.copy(settings["model"], tmp_path / "own.pt")
+    settings = {**settings, "model": str(own), "name": "d-prune"}
+    DetectionCompressor(overrides=settings)
+    Path(own).unlink() if change == "deleted" else YOLO("yolov8n.yaml").save(own)
+    message = {"deleted": "own.pt', .* is gone. Put it back, or begin", "replaced": "own.pt', .* has changed since"}
+    with pytest.raises((FileNotFoundError, ValueError), match=message[change]):
+        DetectionCompressor(overrides={**settings, "resume": True})
+
+
+def test_pruned_weights_that_are_gone_name_the_remedy(settings, tmp_path):
+    DetectionCompressor(overrides={**settings, "name": "g-prune"}).compress()
+    (tmp_path / "g-prune" / "weights" / "prune.pt").unlink()
+    again = DetectionCompressor(overrides={**settings, "name": "g-prune", "resume": True})
+    message = "prune.pt', which stage 'prune' of .* has made, is gone. Put it back, or begin a new run without 'resume'"
+    with pytest.raises(FileNotFoundError, match=message):
+        again.compress()
+
+
+def test_run_that_was_moved_resumes(tiny_data, tmp_path):
+    keys = {**FAST, "data": tiny_data, "name": "m"}
+    model = YOLO("yolov8n.yaml")
+    model.add_callback("on_train_epoch_end", stopped_in("m-finetune", 1))
+    with pytest.raises(Interrupted):
+        model.compress(**keys, project=str(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    report = YOLO("yolov8n.yaml").compress(**keys, project=str(tmp_path / "there"), resume=True)
+    assert not (tmp_path / "here").exists()
+    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["m-base", "m-finetune", "m-prune"]
+    assert all(Path(row["weights"]).is_relative_to(tmp_path / "there") for row in report["rows"].values())
+    assert epochs_done(tmp_path / "there" / "m-finetune") == [1, 2]
+
+
+def test_temporary_files_of_dead_processes_are_swept(settings, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "weights").mkdir()
+    left = tmp_path / "weights" / f".prune.pt.{dead.pid}.tmp"
+    others = [tmp_path / f".report.json.{os.getpid()}.tmp", tmp_path / "mine.tmp", tmp_path / f"x.{dead.pid}.tmp"]
+    for file in (left, *others):
+        file.touch()
+    assert not psutil.pid_exists(dead.pid)
+    sweep_temporaries(tmp_path)
+    assert not left.exists() and all(file.exists() for file in others)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ultralytics.engine.compress.lock import lock
+lock(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_second_run_in_a_folder_is_refused(settings, tmp_path):
+    run = tmp_path / "l-prune"
+    DetectionCompressor(overrides={**settings, "name": "l-prune"}).compress()
+    unlock(run)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, run], stdout=subprocess.PIPE, text=True) as holder:
+        assert "held\n" in iter(holder.stdout.readline, "")
+        for own in ({"resume": True}, {"exist_ok": True}):
+            with pytest.raises(RuntimeError, match="l-prune' is in use by another run. Wait until it has ended, or"):
+                DetectionCompressor(overrides={**settings, "name": "l-prune", **own})
+        holder.send_signal(signal.SIGKILL)
+    DetectionCompressor(overrides={**settings, "name": "l-prune", "resume": True}).compress()
+
+
+def test_folder_is_free_when_its_run_has_ended_or_failed(settings, tmp_path):
+    path = DetectionCompressor(overrides={**settings, "name": "e-prune"}).compress()
+    trainer = DetectionFinetune(overrides={**settings, "model": path, "name": "e-finetune"})
+    trainer.add_callback("on_train_epoch_end", interrupt)
+    with pytest.raises(Interrupted):
+        trainer.train()
+    run = DetectionCompressor(overrides={**settings, "name": "f-prune"})
+    run._compress = interrupt
+    with pytest.raises(Interrupted):
+        run.compress()
+    for name in ("e-prune", "e-finetune", "f-prune"):
+        subprocess.run([sys.executable, "-c", HOLDER.replace("600", "0"), tmp_path / name], check=True)
+
+
+def test_article_style_fine_tuning_that_was_stopped_early_begins_anew_in_its_folder(settings, tmp_path):
+    path = DetectionCompressor(overrides={**settings, "name": "a-prune"}).compress()
+    overrides = {**settings, "epochs": 1, "model": path, "name": "a-finetune"}
+    trainer = DetectionFinetune(overrides=overrides)
+    trainer.add_callback("on_train_epoch_end", interrupt)
+    with pytest.raises(Interrupted):
+        trainer.train()
+    DetectionFinetune(overrides={**overrides, "resume": True}).train()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-finetune", "a-prune"]
+    assert json.loads((tmp_path / "a-finetune" / "report.json").read_text())["rows"]["fine-tuned"]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A lock in a run's folder: two processes that write into one folder would mix their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ultralytics.engine.pruning.files import holds_nothing, sweep_temporaries
+
+LOCK_FILE = ".lock"
+_held: dict[Path, FileLock] = {}  # by this process: a stage does not lock out the run that it belongs to
+
+
+def lock(folder: Path) -> None:
+    """Make a run's folder, if need be, and keep other processes out of it until `unlock` or the end of this process.
+
+    Args:
+        folder (Path): Folder; what killed processes have left half-written in it is removed.
+
+    Raises:
+        RuntimeError: If another process works in it.
+    """
+    if folder in _held:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    own = FileLock(folder / LOCK_FILE, thread_local=False)
+    try:
+        own.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(
+            f"'{folder}' is in use by another run. Wait until it has ended, or pass another 'name'."
+        ) from None
+    _held[folder] = own
+    sweep_temporaries(folder)
+
+
+def unlock(folder: Path) -> None:
+    """Let others work in a folder again; one of a run that was refused before it wrote anything is removed."""
+    own = _held.pop(folder, None)
+    if own is None:
+        return
+    own.release()
+    if folder.is_dir() and holds_nothing(folder):
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Folders of runs: by which name they are found, and what a resumed run takes from its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ultralytics.cfg import get_save_dir
+from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
+from ultralytics.engine.compress.stages import CHANGED, MODEL, STAGES_FILE, check_same, has_begun
+from ultralytics.engine.pruning.files import holds_nothing
+from ultralytics.utils import LOGGER, YAML, colorstr
+
+PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
+RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
+
+
+def folder_of(args: Mapping[str, Any]) -> Path:
+    """Return the folder that Ultralytics will make for a run, by its own rule.
+
+    Args:
+        args (Mapping[str, Any]): Arguments of the run.
+    """
+    keys = ("project", "name", "task", "mode", "exist_ok", "save_dir")
+    return get_save_dir(SimpleNamespace(**{key: args.get(key) for key in keys}))
+
+
+def find_run(args: dict, holds: str | Path) -> Path | None:
+    """Return the newest run folder of a name, the numbered ones of repeated runs included.
+
+    Args:
+        args (dict): Arguments of the run; 'project', 'name', 'task' and 'mode' say where its folder is.
+        holds (str | Path): File that the folder must hold, unless it holds nothing: its run was killed before.
+
+    Returns:
+        (Path | None): The folder, or None if there is none.
+    """
+    place = {k: args.get(k) and str(args[k]) for k in ("project", "name", "task", "mode")}
+    first = get_save_dir(SimpleNamespace(**place, exist_ok=True, save_dir=None))
+    numbered = re.compile(rf"{re.escape(first.name)}(-\d+)?")  # as Ultralytics' `increment_path` does it
+    folders = first.parent.iterdir() if first.parent.is_dir() else ()
+    named = [folder for folder in folders if numbered.fullmatch(folder.name) and folder.is_dir()]
+    runs = {folder: folder / holds for folder in named if (folder / holds).exists()}
+    runs |= {folder: folder for folder in named if holds_nothing(folder)}
+    return max(runs, key=lambda folder: runs[folder].stat().st_mtime_ns, default=None)
+
+
+def run_to_resume(overrides: dict[str, Any]) -> Path:
+    """Return the folder of the run that 'resume' means, which may have been killed before its arguments were written.
+
+    Args:
+        overrides (dict[str, Any]): All arguments.
+
+    Raises:
+        FileNotFoundError: If there is no such run.
+    """
+    resume = overrides["resume"]
+    run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume).resolve()
+    known = run is not None and (run / STAGES_FILE).is_file() and (not has_begun(run) or (run / "args.yaml").is_file())
+    if run is None or not (known or (run.is_dir() and holds_nothing(run))):
+        raise FileNotFoundError(
+            f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
+            f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."
+        )
+    return run
+
+
+def resumed_arguments(run: Path, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of a run to resume, with what its caller may change.
+
+    Args:
+        run (Path): Its folder.
+        given (dict[str, Any]): Arguments that the caller has given.
+
+    Returns:
+        args (dict[str, Any]): The resumed run's own arguments, with the caller's where `RESUME_MAY_CHANGE` says so.
+        changed (dict[str, Any]): Those of the caller that are others than the run began with.
+
+    Raises:
+        FileNotFoundError: If the model that the run began with is gone.
+        ValueError: If it is another one by now.
+    """
+    saved = {**YAML.load(run / "args.yaml"), **load_prune_args(run)}
+    saved |= {key: str(moved(saved[key], run)) for key in ("model", "sl_model") if saved.get(key)}
+    record = YAML.load(run / STAGES_FILE)
+    if begun_with := record.get(MODEL):
+        check_same(Path(saved["model"]), begun_with["sha256"], f"with which '{run}' has begun")
+    changed = record.get(CHANGED, {})
+    changed |= {k: given[k] for k in RESUME_MAY_CHANGE if k in given and given[k] != saved[k]}
+    ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
+    warn_of_ignored(ignored)
+    LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
+    return {**saved, **changed, "save_dir": str(run), "resume": False}, changed
+
+
+def moved(file: str | Path, run: Path) -> Path:
+    """Return where a file of a run is, which may have been moved together with the runs beside it.
+
+    Args:
+        file (str | Path): Where it was.
+        run (Path): Folder beside which a file is looked for that is no longer there.
+
+    Returns:
+        (Path): Where it is; where it was if it is in neither place.
+    """
+    file = Path(file)
+    inner = len(file.parts) - (3 if file.parent.name == "weights" else 2)
+    beside = run.parent.joinpath(*file.parts[max(inner, 0) :])
+    return beside if not file.exists() and beside.exists() else file
