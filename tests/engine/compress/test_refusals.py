@@ -11,6 +11,7 @@ import torch
 
 import ultralytics.cfg
 from ultralytics.engine.compress import compressor as compressor_module
+from ultralytics.engine.compress import pruning as pruning_module
 from ultralytics.engine.compress.checks.training import OPTIMIZERS
 from ultralytics.engine.compress.finetuner import find_teacher, report_on_finetuning
 from ultralytics.engine.compress.sparsifier import load_doomed
@@ -47,7 +48,7 @@ def test_sparsity_training_that_diverged_is_not_pruned(settings, tmp_path):
 @pytest.mark.parametrize("exist_ok", [False, True])
 def test_target_that_limits_put_out_of_reach_leaves_no_new_folder(settings, tmp_path, exist_ok, monkeypatch):
     limits = dict.fromkeys((f"model.{i}.conv" for i in range(30)), 0.0)
-    monkeypatch.setattr(compressor_module.Compressor, "_limits", lambda *_: Everything(limits))
+    monkeypatch.setattr(pruning_module, "_limits", lambda *_: Everything(limits))
     if exist_ok:
         (tmp_path / "q-prune" / "weights").mkdir(parents=True)
         (tmp_path / "q-prune" / "mine.txt").touch()

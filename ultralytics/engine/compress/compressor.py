@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from ultralytics.cfg import get_save_dir
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
-from ultralytics.engine.compress.batches import batch_to_measure, training_images, training_losses
 from ultralytics.engine.compress.checks.models import (
     check_classes,
     check_model,
@@ -31,35 +28,27 @@ from ultralytics.engine.compress.checks.models import (
 )
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
-from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, report_on
+from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
-from ultralytics.engine.compress.memory import within_memory
+from ultralytics.engine.compress.pruning import prune_for_run
 from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
-from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, map_sensitivity
+from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
 from ultralytics.engine.pruning.budget.costs import check_installed
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
-from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.table import LatencyTable
-from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.engine.pruning.ranking.scoring import Losses
-from ultralytics.engine.pruning.ranking.sensitivity import limits_from
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
-from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
 from ultralytics.utils.torch_utils import unset_deterministic
-
-if TYPE_CHECKING:
-    pass
 
 
 class Compressor(PruneArguments):
@@ -263,52 +252,10 @@ class Compressor(PruneArguments):
 
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
-        model = read_model(weights)[0].to(self.device)
-        method = METHODS[self.prune_args.prune_method]
-        batch = batch_to_measure(self.args)
-        limits = within_memory(partial(self._limits, model), batch)
-        least = method.per_sample or not method.needs_gradients  # a batch that cannot be halved
-        pruned, record = within_memory(partial(self._cut, model, limits), 1 if least else batch)
-        if self.prune_args.recalibrate:
-            within_memory(lambda batch: recalibrate(pruned, training_images(self, pruned, batch)), max(batch, 2))
-        record = replace(record, recalibrated=self.prune_args.recalibrate, run=str(self.save_dir))
+        pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
         save_pruned(self.pruned, pruned, record, vars(self.args))
         self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
-
-    def _cut(self, model: nn.Module, limits: dict[str, float], batch: int) -> tuple[nn.Module, Record]:
-        """Return the pruned model and the record of the cut."""
-        return prune_model(
-            model,
-            Budget.from_args(self.all_args, limits),
-            prune_method=self.prune_args.prune_method,
-            losses=self._losses(batch),
-            iterative_steps=self.prune_args.iterative_steps,
-            seed=self.args.seed,
-        )
-
-    def _losses(self, batch: int) -> Losses | None:
-        """Return the losses of a method that needs gradients."""
-        method = METHODS[self.prune_args.prune_method]
-        return training_losses(self, 1 if method.per_sample else batch) if method.needs_gradients else None
-
-    def _limits(self, model: nn.Module, batch: int) -> dict[str, float]:
-        """Map the sensitivity, if asked for, and return how much each group may lose by it."""
-        largest_drop = self.prune_args.sensitivity_drop
-        if not self.prune_args.sensitivity and largest_drop is None:
-            return {}
-        self.stages.begin("sensitivity", self.save_dir)
-        metric = MAIN_METRIC[self.args.task]
-        rows = map_sensitivity(
-            self,
-            model,
-            metric,
-            TASK_METRICS[self.args.task][metric],
-            self._losses(batch),
-            batch,
-            self.known_sensitivity,
-        )
-        return {} if largest_drop is None else limits_from(rows, largest_drop)
 
     def _train(self, stage: str, trainer: Callable, args: dict[str, Any]) -> Path:
         """Run a training stage, or the rest of it, and return its best weights."""
