@@ -30,6 +30,7 @@ from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sp
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
+from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.pruning import prune_for_run
 from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.recovery import training_ended
@@ -196,13 +197,14 @@ class Compressor(PruneArguments):
 
     def _forget(self) -> None:
         """Remove what a run that was refused before its first stage has written, and nothing else."""
-        if not self.stages.forget() or not self.is_new:
+        if not self.stages.forget():
             return
-        for file in ("args.yaml", COMPRESS_FILE):
-            (self.save_dir / file).unlink(missing_ok=True)
-        for folder in (self.wdir, self.save_dir):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        if self.is_new:
+            for file in ("args.yaml", COMPRESS_FILE):
+                (self.save_dir / file).unlink(missing_ok=True)
+            if not any(self.wdir.iterdir()):
+                self.wdir.rmdir()
+        unlock(self.save_dir, refused=True)
 
     def _compress(self) -> None:
         """Run the stages."""

@@ -36,13 +36,18 @@ def lock(folder: Path) -> None:
     sweep_temporaries(folder)
 
 
-def unlock(folder: Path) -> None:
-    """Let others work in a folder again; one of a run that was refused before it wrote anything is removed."""
+def unlock(folder: Path, refused: bool = False) -> None:
+    """Let others work in a folder again; one in which a run has written nothing is removed.
+
+    Args:
+        folder (Path): Folder.
+        refused (bool): The run was refused: nothing of it stays in a folder that holds other files.
+    """
     own = _held.pop(folder, None)
     if own is None:
         return
     own.release()
-    if folder.is_dir() and holds_nothing(folder):
+    if folder.is_dir() and (refused or holds_nothing(folder)):
         (folder / LOCK_FILE).unlink(missing_ok=True)
         if not any(folder.iterdir()):
             folder.rmdir()

@@ -61,7 +61,7 @@ def run_to_resume(overrides: dict[str, Any]) -> Path:
     resume = overrides["resume"]
     run = find_run(overrides, STAGES_FILE) if resume is True else Path(resume).resolve()
     known = run is not None and (run / STAGES_FILE).is_file() and (not has_begun(run) or (run / "args.yaml").is_file())
-    if run is None or not (known or (run.is_dir() and holds_nothing(run))):
+    if run is None or not (known or (resume is True and holds_nothing(run))):
         raise FileNotFoundError(
             f"'resume={resume}' found no run to resume with name={overrides.get('name')} and "
             f"project={overrides.get('project')}. Pass the same name and project as before, or resume=path/to/run."

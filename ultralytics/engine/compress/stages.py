@@ -128,7 +128,8 @@ class Stages:
 
 def has_begun(run: Path) -> bool:
     """Return True for the folder of a run that can be resumed: all its arguments are written."""
-    return (run / STAGES_FILE).exists() and UNREADY not in YAML.load(run / STAGES_FILE)
+    file = run / STAGES_FILE
+    return file.is_file() and not any(line.startswith(UNREADY) for line in file.read_text("utf-8").splitlines())
 
 
 def check_same(file: Path, digest: str | None, origin: str) -> None:
