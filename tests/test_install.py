@@ -149,6 +149,30 @@ def test_drop_in_copy_activates_on_import(stock, project, ultralytics_checkout, 
     assert printed == f"{checkout / 'ultralytics/cfg/__init__.py'} True"
 
 
+LIBRARY_IN_USE = """
+import sys
+from ultralytics import YOLO
+assert "torch_pruning" not in sys.modules
+from ultralytics.engine.pruning import METHODS, Budget, largest_difference, prune_model, save_pruned
+import torch
+model = YOLO("yolov8n.yaml").model
+pruned, record = prune_model(model, Budget(speed_up=2.0), prune_method="lamp")
+save_pruned("prune.pt", pruned, record)
+print(len(METHODS), largest_difference(model, pruned, record, torch.rand(1, 3, 64, 64)) < 1e-4, YOLO("prune.pt").task)
+"""
+
+
+@pytest.mark.parametrize("how", ["installed", "editable", "drop-in"])
+def test_library_is_imported_by_its_public_names(how, request, stock, project, ultralytics_checkout, tmp_path):
+    folder = tmp_path
+    if how == "drop-in":
+        folder = tmp_path / "fork"
+        shutil.copytree(ultralytics_checkout, folder)
+        shutil.copytree(project / "ultralytics", folder / "ultralytics", dirs_exist_ok=True)
+    environment = stock if how == "drop-in" else request.getfixturevalue(how)
+    assert environment.python(LIBRARY_IN_USE, cwd=folder).splitlines()[-1] == "10 True detect"
+
+
 def test_checkout_without_overlay_is_left_alone(installed, ultralytics_checkout):
     printed = installed.python(f"from ultralytics import YOLO; YOLO; {IS_ACTIVE}", cwd=ultralytics_checkout)
     assert printed == f"{ultralytics_checkout / 'ultralytics/cfg/__init__.py'} False"

@@ -20,7 +20,7 @@ Channels = dict[str, dict[str, list[int]]]  # layer of the stock model to the in
 
 
 def largest_difference(dense: nn.Module, pruned: nn.Module, record: Record, image: torch.Tensor) -> float:
-    """Return how far a pruned network is from the dense one with the pruned channels masked.
+    """Return how far a pruned network is from the dense one with the pruned channels masked, in evaluation mode.
 
     Args:
         dense (nn.Module): Dense model.
@@ -35,7 +35,7 @@ def largest_difference(dense: nn.Module, pruned: nn.Module, record: Record, imag
         >>> dense, pruned = YOLO("best.pt").model, YOLO("prune.pt").model
         >>> largest_difference(dense, pruned, Record.of(pruned), torch.rand(1, 3, 640, 640))
     """
-    actual, expected = raw_outputs(pruned, image), raw_outputs(masked(dense, record), image)
+    actual, expected = (raw_outputs(model.eval(), image) for model in (deepcopy(pruned), masked(dense, record)))
     return max(relative_difference(actual[name], value) for name, value in expected.items())
 
 
