@@ -94,7 +94,7 @@ def test_what_cannot_be_ranked_is_refused(yolov8n, keys, message):
 def test_weights_that_are_not_finite_are_refused(yolov8n):
     broken = deepcopy(yolov8n)
     broken.model[5].conv.weight.data[3] = torch.nan
-    with pytest.raises(ValueError, match="have scores that are not finite"):
+    with pytest.raises(ValueError, match="weights that are not finite, 'model.5.conv.weight' first"):
         prune_model(broken, Budget(1.5), prune_method="lamp")
 
 
