@@ -30,6 +30,7 @@ class Environment:
         # Python writes no bytecode here, so that every file that appears or stays is somebody's doing.
         self.environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",  # Ultralytics lists wrong keys in the order of a set
             "YOLO_CONFIG_DIR": str(folder),
             "YOLO_VERBOSE": "false",
             "YOLO_OFFLINE": "true",

@@ -73,12 +73,14 @@ def test_trainings_are_equal_and_resumed_from_either_side(stock, installed, tiny
     assert again[0] == again[1] and again[0]["last.pt"] == whole["alone"]["last.pt"]
 
 
+@pytest.mark.slow
 def test_exports_are_equal(both, best_pt, tiny_data, tmp_path):
     alone, beside = both("export", best_pt, tiny_data, tmp_path)
     assert alone == beside
     assert alone["None"] == alone["32"] and "'quantize=int4' is invalid" in alone["int4"]
 
 
+@pytest.mark.slow
 def test_benchmarks_are_equal(both, best_pt, tiny_data):
     alone, beside = both("benchmark", best_pt, tiny_data)
     assert alone == beside and len(alone["rows"]) == 1

@@ -178,6 +178,7 @@ def test_checkout_without_overlay_is_left_alone(installed, ultralytics_checkout)
     assert printed == f"{ultralytics_checkout / 'ultralytics/cfg/__init__.py'} False"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [(), ("-e",)], ids=["installed", "editable"])
 def test_editable_install_of_ultralytics_is_not_hidden(
     how, borrowed, ultralytics_wheel, ultralytics_checkout, project, tmp_path

@@ -172,6 +172,7 @@ def test_peers_and_peers_latency(benchmark, wheels, tmp_path):
     assert cv2.imread(str(tmp_path / "latency.png")).std() > 5
 
 
+@pytest.mark.slow
 def test_peers_from_scratch(benchmark, tiny_shapes, tmp_path):
     arguments = ["--data", "shapes", "--arms", "narrow", "--speed-ups", 2, "--seeds", 0]
     benchmark("peers", "--out", tmp_path, *arguments, DENSE_EPOCHS={"shapes": 1})

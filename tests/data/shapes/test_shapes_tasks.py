@@ -80,7 +80,7 @@ def shapes_of(look, pictures=40):
     return shapes
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task != "classify"])
+@pytest.mark.parametrize("task", also_slow(["segment", "semantic"], ["pose", "obb", "depth"]))
 def test_ultralytics_reads_every_picture_and_label(sets, task):
     """Its own data set class finds a sound label for each picture."""
     _, data = sets(task)

@@ -183,7 +183,7 @@ def stop_after_the_last_epoch(trainer):
         raise Interrupted
 
 
-@pytest.mark.parametrize("stripped", [(), ("last.pt",)])
+@pytest.mark.parametrize("stripped", [(), pytest.param(("last.pt",), marks=pytest.mark.slow)])
 def test_resume_finishes_what_stopped_after_the_last_epoch(settings, tmp_path, stripped):
     model = YOLO(settings["model"])
     model.add_callback("on_fit_epoch_end", stop_after_the_last_epoch)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Interrupted, interrupt
+from conftest import ROOT, Interrupted, also_slow, interrupt
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.sparsifier import SHARE_STEP
@@ -27,7 +27,7 @@ def rows_of(run):
         return [{k.strip(): float(v) for k, v in row.items()} for row in csv.DictReader(f)]
 
 
-@pytest.mark.parametrize("method", ["slim", "group_slim", "group_sl", "growing_reg"])
+@pytest.mark.parametrize("method", also_slow(["slim", "growing_reg"], ["group_slim", "group_sl"]))
 def test_each_method_trains_and_writes_its_figures(settings, method):
     trainer = DetectionSparsifier(overrides={**settings, "prune_method": method, "name": "s", "plots": True})
     trainer.train()

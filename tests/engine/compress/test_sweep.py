@@ -90,6 +90,7 @@ def test_targets_out_of_reach_stop_before_any_training(settings, tmp_path):
         YOLO(settings["model"]).compress(**{**settings, "speed_up": [1.5, 5]}, name="u", resume=True)
 
 
+@pytest.mark.slow
 def test_sweep_from_yaml_resumes_and_shares(tiny_data, tmp_path):
     def interrupt(trainer):
         if trainer.save_dir.name == "w-3x-finetune":
@@ -150,6 +151,7 @@ def test_resumed_sweep_keeps_to_its_own_runs(settings, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.glob("v-sweep*")] == ["v-sweep", "v-sweep-2"]
 
 
+@pytest.mark.slow
 def test_sparsity_training_is_shared_on_the_command_line(settings, tmp_path):
     args = {**settings, "epochs": 1, "prune_method": "slim", "sl_epochs": 1, "name": "l"}
     words = " ".join(f"{k}={v}" for k, v in args.items() if k != "speed_up")
