@@ -73,7 +73,7 @@ def check(rows):
 
 
 def test_killed_run_resumes_to_what_an_undisturbed_one_gives(crash, log):
-    check(crash({"base": 6}))
+    check(crash({"base": 3}))
 
 
 @pytest.mark.slow
