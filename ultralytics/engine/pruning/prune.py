@@ -191,7 +191,7 @@ class _Pruner:
             kept = channels_to_keep(pruned, graph.groups, units)
             history.note(kept)
             cut(pruned, kept)
-        self.left_dense = graph.dense
+        self.left_dense = graph.left_dense
         pruned = to_stock(pruned)
         prove_cut(self.model, pruned, history.channels())
         return pruned, history

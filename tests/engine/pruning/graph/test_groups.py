@@ -37,7 +37,7 @@ def test_every_convolution_output_is_in_one_group_or_left_dense(yolov8n):
             [s.channels for g in graph.groups for s in g.slices if (s.layer, s.axis) == (conv, "out")]
             or [torch.empty(0)]
         )
-        expected = 0 if graph.names[conv] in graph.dense else conv.out_channels
+        expected = 0 if graph.names[conv] in graph.left_dense else conv.out_channels
         assert len(held) == len(held.unique()) == expected, graph.names[conv]
 
 
@@ -65,8 +65,8 @@ def test_predictions_are_protected(yolov8n):
     head = yolov8n.model[-1]
     assert find_ends(yolov8n).predictions == [b[-1] for branches in (head.cv2, head.cv3) for b in branches]
     graph = trace(yolov8n)
-    assert set(graph.dense.values()) == {"its outputs are the predictions"}
-    assert len(graph.dense) == 6
+    assert set(graph.left_dense.values()) == {"its outputs are the predictions"}
+    assert len(graph.left_dense) == 6
 
 
 def test_tracing_leaves_the_model_as_it_was(yolov8n):
@@ -83,7 +83,7 @@ def test_group_that_reaches_a_foreign_layer_stays_dense_with_a_reason(yolov8n):
     model = deepcopy(yolov8n)
     model.model[2].m[0].cv1.bn = nn.GroupNorm(4, 16)
     graph = trace(model)
-    assert "GroupNorm" in graph.dense["model.2.m.0.cv1.conv"]
+    assert "GroupNorm" in graph.left_dense["model.2.m.0.cv1.conv"]
     assert find(graph, "model.4.m.0.cv1.conv")
 
 
@@ -176,3 +176,10 @@ def test_block_without_prunable_form_stays_dense_and_exact(yolov8n):
     torch.testing.assert_close(
         raw_outputs(pruned, image), raw_outputs(masked(model, record), image), rtol=1e-4, atol=1e-4
     )
+
+
+def test_what_feeds_a_decoder_stays_for_that_reason():
+    graph = trace(build_model("yolov8n-rtdetr"))
+    assert {graph.left_dense[graph.names[m]] for m in graph.protected} == {
+        "its outputs feed the decoder, whose width is fixed"
+    }

@@ -164,7 +164,7 @@ def measured(tmp_path, monkeypatch):
             made_up = runtime._replace(
                 time_models=lambda *_, name=name: dict(zip(models, timings[name])),
                 version=lambda device: "1.0",
-                packages=() if timings[name] else ("nobodys_package",),
+                packages=() if timings.get(name) else ("nobodys_package",),
             )
             monkeypatch.setitem(RUNTIMES, name, made_up)
         monkeypatch.setattr(report_module, "block_latency", lambda *_: dict(zip(models, blocks)))

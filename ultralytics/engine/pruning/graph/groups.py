@@ -87,7 +87,7 @@ class Graph:
         protected (list[nn.Module]): Layers whose outputs are the network's predictions.
         groups (list[Group]): Groups that can be pruned.
         sizes (list[int]): Units of each group.
-        dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
+        left_dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
     """
 
     def __init__(self, model: nn.Module, needs_norms: bool = False):
@@ -103,7 +103,7 @@ class Graph:
         self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
-        self.dense: dict[str, str] = {self.names[m]: "its outputs are the predictions" for m in self.protected}
+        self.left_dense: dict[str, str] = {self.names[m]: ends.reason for m in self.protected}
         self._halved = list(equal_inputs(model))
         self._trace = trace(model, ends, self.example)
         self._find_groups()
@@ -130,7 +130,9 @@ class Graph:
                 group, obstacle = None, "it has no batch norm, by whose scale the method ranks"
             if group is None:
                 makers = (m for m, axis in touched if axis == "out" and isinstance(m, MAKERS))
-                self.dense.update({self.names[m]: obstacle for m in makers if self.names[m] not in self.dense})
+                self.left_dense.update(
+                    {self.names[m]: obstacle for m in makers if self.names[m] not in self.left_dense}
+                )
             else:
                 self.groups.append(group)
 

@@ -43,11 +43,13 @@ class Ends(NamedTuple):
         predictions (list[nn.Module]): Convolutions or linear layers whose outputs must stay.
         side_branches (list[SideBranch]): Layers of training only.
         anchors (int): Cells of all feature maps that the head needs at least.
+        reason (str): Why those outputs must stay.
     """
 
     predictions: list[nn.Module]
     side_branches: list[SideBranch] = []
     anchors: int = 1
+    reason: str = "its outputs are the predictions"
 
 
 def find_ends(model: nn.Module) -> Ends:
@@ -111,7 +113,8 @@ def semantic_ends(head: SemanticSegment) -> Ends:
 
 def decoder_ends(head: RTDETRDecoder) -> Ends:
     """Return the projections into the decoder, whose queries attend to features of one fixed width."""
-    return Ends([proj[0] for proj in head.input_proj], anchors=head.num_queries)
+    projections = [proj[0] for proj in head.input_proj]
+    return Ends(projections, anchors=head.num_queries, reason="its outputs feed the decoder, whose width is fixed")
 
 
 UNSUPPORTED = {
