@@ -13,6 +13,7 @@ from typing import Any
 from tree_crowns import build_data
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.keys import split
 from ultralytics.engine.compress.checks.training import find_data
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.models.yolo.detect.train import DetectionTrainer
@@ -74,7 +75,8 @@ class Experiment:
     def train(self, name: str, model: Path | str, seed: int, **keys: Any) -> dict[str, Any]:
         """Train a dense model with Ultralytics' own trainer."""
         own = {**keys, "model": str(model), "name": name, "seed": seed}
-        trainer = DetectionTrainer(overrides={**self.settings, **own})
+        stock, _ = split({**self.settings, **own})  # settings may hold keys of pruning as well
+        trainer = DetectionTrainer(overrides=stock)
         trainer.train()
         return {"weights": str(trainer.best), **self.validate(trainer.best)}
 
