@@ -23,6 +23,7 @@ from filelock import FileLock
 from torch import nn
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.nn.tasks import (
     ClassificationModel,
@@ -36,7 +37,7 @@ from ultralytics.nn.tasks import (
     guess_model_task,
     yaml_model_load,
 )
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils import LOGGER
 
 pytest_plugins = ["environments"]
 

@@ -13,6 +13,7 @@ from test_shapes import file_hashes
 
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.data import ClassificationDataset, build_yolo_dataset
 from ultralytics.data.shapes import dataset
 from ultralytics.data.shapes.labels import SEEN, keypoints, visible_polygon
@@ -24,7 +25,6 @@ from ultralytics.data.utils import check_cls_dataset, check_det_dataset, load_da
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.ops import xyxyxyxy2xywhr
 
 DATASETS = Path(__file__).parents[3] / "ultralytics/cfg/datasets"

@@ -14,6 +14,7 @@ from typing import Any
 import ultralytics
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.cli import EXAMPLE, run
+from ultralytics.cfg.compress.compat.keys import has_module
 from ultralytics.cfg.compress.datasets import own_dataset
 from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
@@ -136,7 +137,7 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
     return get_model_or_keep_pruned
 
 
-TRAINERS = {  # module: trainer
+TRAINERS = {  # module: trainer; not every Ultralytics has them all
     "ultralytics.models.yolo.detect.train": "DetectionTrainer",
     "ultralytics.models.yolo.segment.train": "SegmentationTrainer",
     "ultralytics.models.yolo.pose.train": "PoseTrainer",
@@ -153,10 +154,10 @@ PATCHES: dict[str, dict[str, Callable[[Any, ModuleType], Any]]] = {  # module: n
     **{module: {f"{trainer}.get_model": add_pruned} for module, trainer in TRAINERS.items()},
 }
 ADDED = {"Model.compress"}  # names that Ultralytics has not
-ALSO_USED = {
+ALSO_USED = {  # module: names; of two with a bar between them, one is enough
     "ultralytics.cfg": (
         "ARGV",
-        "YAML",
+        "YAML|yaml_load",
         "DEFAULT_CFG_DICT",
         "merge_equals_args",
         "check_cfg",
@@ -164,7 +165,7 @@ ALSO_USED = {
         "get_save_dir",
     ),
     "ultralytics.data.utils": ("DATASETS_DIR", "check_det_dataset"),
-    "ultralytics.engine.model": ("load_checkpoint", "yaml_model_load"),
+    "ultralytics.engine.model": ("load_checkpoint|attempt_load_one_weight", "yaml_model_load"),
 }
 
 
@@ -180,7 +181,7 @@ def apply(name: str) -> None:
     if failure or name not in PATCHES:  # an editable checkout may be newer than the installed start-up hook
         return
     module = importlib.import_module(name)
-    missing = [other for other in ALSO_USED.get(name, ()) if not hasattr(module, other)]
+    missing = [other for other in ALSO_USED.get(name, ()) if not any(hasattr(module, one) for one in other.split("|"))]
     new = []
     for path, build in PATCHES[name].items():
         owner_name, _, attribute = path.rpartition(".")
@@ -244,7 +245,8 @@ def activate() -> None:
     """
     try:
         for name in PATCHES:
-            apply(name)
+            if name not in TRAINERS or has_module(name):
+                apply(name)
     except Unsupported as error:
         give_up(error)
     if failure:

@@ -9,24 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ultralytics import __version__ as stock_version
 from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
 from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS, is_distributed, read_dataset
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, refusing, split
 from ultralytics.engine.compress.checks.training import check_training, find_data
 from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.recovery import recover
 from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.utils import (
-    DEFAULT_CFG,
-    DEFAULT_CFG_DICT,
-    LOCAL_RANK,
-    LOGGER,
-    RANK,
-    YAML,
-    IterableSimpleNamespace,
-    colorstr,
-)
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, IterableSimpleNamespace, colorstr
 from ultralytics.utils.torch_utils import select_device
 
 PLACE = ("name", "project", "save_dir")
@@ -80,7 +74,9 @@ class PruneArguments(StockTrainer):
             save_prune_args(self.save_dir, self.prune_args)
             values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
             LOGGER.info(f"{colorstr('compress:')} ultralytics-compress {__version__} {values}")
-        if self.ddp:  # workers get the class, the arguments, the model and the callbacks, after the folder was emptied
+        if is_distributed(
+            self
+        ):  # workers get the class, the arguments, the model and the callbacks, after the folder was emptied
             self.callbacks[CARRIED] = [dict(vars(self.prune_args))]
 
     @property
@@ -142,10 +138,15 @@ class PruneArguments(StockTrainer):
             FileNotFoundError: If there is no such data set.
         """
         check_training(vars(self.args))
+        if is_distributed(self) and not CARRIES_CALLBACKS:
+            raise ValueError(
+                f"'device={self.args.device}' is not supported by compress with Ultralytics {stock_version}, which "
+                "hands no callbacks to the workers of a distributed training. Name one GPU, or update Ultralytics."
+            )
         self.args.data = find_data(self.args.data)
         given = self.args.data
         try:
-            self.data = self.get_dataset()
+            self.data = read_dataset(self)
         except (KeyError, RuntimeError) as error:  # as Ultralytics raises whatever is wrong with a data set
             kind = FileNotFoundError if isinstance(error.__cause__, FileNotFoundError) else ValueError
             raise kind(f"'data={given}' is invalid: {error.args[0]}") from error
