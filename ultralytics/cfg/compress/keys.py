@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ultralytics import __version__
 from ultralytics.cfg import check_dict_alignment
 from ultralytics.cfg.compress.compat.files import YAML
-from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
+from ultralytics.cfg.compress.compat.keys import FOLDER, HAS_DISTILLATION
 from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 KEYS_FILE = Path(__file__).with_name("default.yaml")  # names, defaults and descriptions
@@ -122,7 +122,7 @@ def check_names(args: Mapping[str, Any]) -> None:
             f"'distill_model={args['distill_model']}' needs an Ultralytics that distils, and this is {__version__}. "
             "Leave distill_model out, or update Ultralytics."
         )
-    check_dict_alignment({**DEFAULT_CFG_DICT, **DEFAULTS}, dict(args))
+    check_dict_alignment({**FOLDER, **DEFAULT_CFG_DICT, **DEFAULTS}, dict(args))
 
 
 def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from ultralytics import __version__ as stock_version
-from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
+from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress import __version__
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import YAML, get_save_dir
+from ultralytics.cfg.compress.compat.keys import FOLDER
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS, is_distributed, read_dataset
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, refusing, split
 from ultralytics.engine.compress.checks.training import check_training, find_data
@@ -65,10 +66,11 @@ class PruneArguments(StockTrainer):
             self.prune_args = get_prune_cfg(self.given)
             check_training({key: {**base, **overrides}.get(key) for key in PLACE})  # Ultralytics makes strings of them
             overrides = self.prepare(base, overrides)
-            get_cfg({**DEFAULT_CFG_DICT, **base}, overrides)
+            base = {**FOLDER, **DEFAULT_CFG_DICT, **base}
+            get_cfg(base, overrides)
         with ExitStack() as refused:
             refused.callback(self.release_folder)
-            super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
+            super().__init__(base, overrides, _callbacks)
             refused.pop_all()
         if RANK in {-1, 0}:
             save_prune_args(self.save_dir, self.prune_args)
@@ -112,6 +114,8 @@ class PruneArguments(StockTrainer):
                 self.claim_folder(last.parents[1])
                 recover(last, last.with_name("best.pt"))
         super().check_resume(overrides)
+        if overrides.get("save_dir"):  # which older trainers do not take over
+            self.args.save_dir = overrides["save_dir"]
         stock, old = split(vars(self.args))  # version 0.1.0 had all keys in one namespace
         self.args = IterableSimpleNamespace(**stock)
         if self.resume:

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.cfg import get_save_dir
 from ultralytics.cfg.compress.compat.devices import unset_deterministic
+from ultralytics.cfg.compress.compat.files import get_save_dir
 from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
@@ -270,10 +270,11 @@ class Compressor(PruneArguments):
         sweep_temporaries(folder)
         last = self.stages.last(stage)
         own = {"save_dir": str(folder)}
+        cfg = {**DEFAULT_CFG_DICT, **own}
         if last is None:  # not begun, or stopped before its first epoch ended
-            trainer(overrides={**args, **own}, _callbacks=self.callbacks).train()
+            trainer(cfg, {**args, **own}, self.callbacks).train()
         elif not training_ended(last):
-            trainer(overrides={"resume": str(last), **own, **self.changed}, _callbacks=self.callbacks).train()
+            trainer(cfg, {"resume": str(last), **own, **self.changed}, self.callbacks).train()
         weights = folder / BEST if (folder / BEST).exists() else folder / LAST
         self.stages.complete(stage, weights)
         return weights

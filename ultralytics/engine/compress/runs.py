@@ -9,8 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import get_save_dir
-from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML
+from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML, get_save_dir
 from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
 from ultralytics.engine.compress.stages import CHANGED, MODEL, STAGES_FILE, check_same, has_begun
 from ultralytics.engine.pruning.files import holds_nothing

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from ultralytics.cfg import get_save_dir
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import YAML, get_save_dir
 from ultralytics.cfg.compress.keys import check, refusing, sweep_targets
 from ultralytics.engine.compress.checks.training import check_resume_value
 from ultralytics.engine.compress.compressor import Compressor

@@ -9,6 +9,7 @@ from typing import Any
 
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+FOLDER = {"save_dir": None}  # which older releases take in overrides if it is a key of the configuration
 HAS_DISTILLATION = "distill_model" in DEFAULT_CFG_DICT
 NO_TEACHER: dict[str, Any] = {"distill_model": None} if HAS_DISTILLATION else {}
 
@@ -19,5 +20,6 @@ def teacher_of(args: SimpleNamespace) -> Any:
 
 
 def has_module(name: str) -> bool:
-    """Return True if Ultralytics has a module, whose package is imported to know it."""
-    return find_spec(name) is not None
+    """Return True if Ultralytics has a module, whose packages are imported to know it."""
+    package = name.rpartition(".")[0]
+    return find_spec(package) is not None and find_spec(name) is not None
