@@ -26,6 +26,7 @@ from ultralytics import YOLO, __version__
 from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
+from ultralytics.engine.pruning.budget.flops import counts_attention
 from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import guess_model_task, yaml_model_load
@@ -90,6 +91,7 @@ def interrupt(*_):
 
 NEEDS = {  # what a test may need: this Ultralytics has it
     "distillation": HAS_DISTILLATION,
+    "attention in get_flops": counts_attention(),
     "distributed workers that get callbacks": CARRIES_CALLBACKS,
 }
 

@@ -14,10 +14,12 @@ from typing import Any
 import ultralytics
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.cli import EXAMPLE, run
+from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.cfg.compress.compat.keys import has_module
 from ultralytics.cfg.compress.datasets import own_dataset
 from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
+from ultralytics.utils.checks import parse_version
 
 ABSENT = object()
 failure = ""  # why nothing is replaced
@@ -251,3 +253,14 @@ def activate() -> None:
         give_up(error)
     if failure:
         raise ImportError(failure)
+    warn_of_untested()
+
+
+@functools.cache
+def warn_of_untested() -> None:
+    """Say once, and only to those who compress, that nobody has tried this with so new an Ultralytics."""
+    if parse_version(ultralytics.__version__) > parse_version(TESTED[-1]):
+        LOGGER.warning(
+            f"ultralytics-compress {__version__} was tested with Ultralytics {TESTED[0]} to {TESTED[-1]}, and this is "
+            f"{ultralytics.__version__}. It goes on; if something fails, install ultralytics=={TESTED[-1]}."
+        )

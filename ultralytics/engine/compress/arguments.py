@@ -128,6 +128,12 @@ class PruneArguments(StockTrainer):
             self.prune_args = get_prune_cfg({**self.given, **old})
         if RANK == -1:  # a distributed run is checked by the process that starts it
             with refusing():
+                if is_distributed(self) and not CARRIES_CALLBACKS:
+                    raise ValueError(
+                        f"'device={self.args.device}' is not supported by compress with Ultralytics {stock_version}, "
+                        "which hands no callbacks to the workers of a distributed training. Name one GPU, or update "
+                        "Ultralytics."
+                    )
                 self.device = select_device(self.args.device, verbose=False)
                 self.check_run()
         self.args.save_dir = str(get_save_dir(self.args))
@@ -142,11 +148,6 @@ class PruneArguments(StockTrainer):
             FileNotFoundError: If there is no such data set.
         """
         check_training(vars(self.args))
-        if is_distributed(self) and not CARRIES_CALLBACKS:
-            raise ValueError(
-                f"'device={self.args.device}' is not supported by compress with Ultralytics {stock_version}, which "
-                "hands no callbacks to the workers of a distributed training. Name one GPU, or update Ultralytics."
-            )
         self.args.data = find_data(self.args.data)
         given = self.args.data
         try:

@@ -2,7 +2,7 @@
 """Names of Ultralytics that differ between its releases: all other code imports them from here.
 
 What stands for a name is chosen by what is there, never by a version number. Layers that a release lacks are stood for
-by a class that nothing is an instance of. Ultralytics 8.3.0 is the oldest that is supported.
+by a class that nothing is an instance of.
 
 | name                                | since    | what stands for it before                                       |
 | ----------------------------------- | -------- | --------------------------------------------------------------- |
@@ -25,3 +25,6 @@ by a class that nothing is an instance of. Ultralytics 8.3.0 is the oldest that 
 | get_flops with attention            | 8.4.11x  | our own sum of layers and products                              |
 | callbacks in DDP workers            | 8.4.1xx  | several GPUs are refused                                        |
 """
+
+# Oldest first, which is the bound of an installation; tests/matrix.py runs them.
+TESTED = ("8.3.0", "8.3.150", "8.3.253", "8.4.0", "8.4.50", "8.4.100", "8.4.112", "8.4.190")
