@@ -26,6 +26,13 @@ def read_version():
     return version
 
 
+def read_oldest():
+    """Read the oldest Ultralytics that is supported, as the version."""
+    text = (ROOT / "ultralytics/cfg/compress/compat/__init__.py").read_text(encoding="utf-8")
+    (oldest,) = re.findall(r'^TESTED = \(\s*"([\d.]+)"', text, re.MULTILINE)
+    return oldest
+
+
 def find_overlay_packages():
     """List the folders of the overlay that hold files of ours, as package names.
 
@@ -63,8 +70,8 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.0",  # as torch-pruning
-        "torch-pruning>=1.6.1",  # the release that the surgery was written against
-        "ultralytics>=8.4.190",  # activation extends its tables and classes by name
+        "torch-pruning>=1.5.3",  # the oldest that tests/matrix.py has run
+        f"ultralytics>={read_oldest()}",  # no bound above: an installation must not change a working Ultralytics
         "pyyaml>=5.3.1",  # as ultralytics
         "filelock>=3.12",  # a run's folder is its own while it works; torch requires it as well
         "psutil>=5.8.0",  # as ultralytics

@@ -13,11 +13,11 @@ from typing import Any
 from tree_crowns import build_data
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.keys import split
 from ultralytics.engine.compress.checks.training import find_data
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.models.yolo.detect.train import DetectionTrainer
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 
 METRICS = ("mAP50", "mAP50-95")

@@ -18,13 +18,13 @@ from typing import Any
 from experiment import AS_CUT, Experiment, settings_of, spread
 from fetch import machine, markdown
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.checks.sparsity import sl_hyperparameters
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.models.yolo.detect.compress import DetectionSparsifier
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 
 STRENGTHS: dict[str, dict[str, float]] = {  # found on seed 0 among a few values; for 625 optimizer steps

@@ -24,14 +24,15 @@ from experiment import AS_CUT, SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, fetch_yolo11n, machine, markdown
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect.compress import DetectionFinetune
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils import LOGGER
 
 OURS = {
     "ours": {"prune_method": "group_taylor"},

@@ -20,10 +20,10 @@ from fetch import markdown
 from latency import timing
 from peers import LABELS
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.latency.onnx_runtime import onnx_latency
 from ultralytics.engine.pruning.latency.pytorch import pytorch_latency
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, plt_settings
 
 METRIC = "mAP50-95"

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from fetch import fetch_railway, machine, markdown
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML, save_pruned
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 
 EXPORT_PACKAGES = ("onnx", "onnxslim", "onnxruntime", "ml_dtypes", "flatbuffers", "protobuf", "colorama")

@@ -17,9 +17,10 @@ import torch
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.data.augment import LetterBox
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import ASSETS, YAML
+from ultralytics.utils import ASSETS
 
 IMGSZ = 640
 

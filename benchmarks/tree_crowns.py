@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from fetch import DEEPFOREST
 
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.utils import LOGGER
 
 SCENES = {
     "train": ("2019_YELL_2_528000_4978000_image_crop2", "SOAP_061"),

@@ -22,34 +22,28 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from ultralytics import YOLO
+from ultralytics import YOLO, __version__
+from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
+from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
+from ultralytics.engine.pruning.budget.flops import counts_attention
 from ultralytics.engine.pruning.surgery.oracle import enliven
-from ultralytics.nn.tasks import (
-    ClassificationModel,
-    DepthModel,
-    DetectionModel,
-    OBBModel,
-    PoseModel,
-    RTDETRDetectionModel,
-    SegmentationModel,
-    SemanticSegmentationModel,
-    guess_model_task,
-    yaml_model_load,
-)
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.nn import tasks
+from ultralytics.nn.tasks import guess_model_task, yaml_model_load
+from ultralytics.utils import LOGGER
 
 pytest_plugins = ["environments"]
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
-    "detect": DetectionModel,
-    "segment": SegmentationModel,
-    "pose": PoseModel,
-    "obb": OBBModel,
-    "classify": ClassificationModel,
-    "semantic": SemanticSegmentationModel,
-    "depth": DepthModel,
-    "rtdetr": RTDETRDetectionModel,
+    "detect": "DetectionModel",
+    "segment": "SegmentationModel",
+    "pose": "PoseModel",
+    "obb": "OBBModel",
+    "classify": "ClassificationModel",
+    "semantic": "SemanticSegmentationModel",
+    "depth": "DepthModel",
+    "rtdetr": "RTDETRDetectionModel",
 }
 FAMILIES = [  # the smallest of each family of detection models, and the smaller one of the two with ADown
     "yolov3-tiny",
@@ -95,6 +89,18 @@ def interrupt(*_):
     raise Interrupted
 
 
+NEEDS = {  # what a test may need: this Ultralytics has it
+    "distillation": HAS_DISTILLATION,
+    "attention in get_flops": counts_attention(),
+    "distributed workers that get callbacks": CARRIES_CALLBACKS,
+}
+
+
+def needs(thing):
+    """Return the mark that skips a test where this Ultralytics lacks what the test is about."""
+    return pytest.mark.skipif(not NEEDS[thing], reason=f"Ultralytics {__version__} has no {thing}")
+
+
 def also_slow(values, slow):
     """Return parameters of which the last ones, larger ones or more of the same kind, are left out of the fast set."""
     rows = [value if isinstance(value, tuple) else (value,) for value in slow]
@@ -109,8 +115,12 @@ def pytest_sessionfinish():
 @functools.lru_cache(maxsize=4)  # mostly yolov8n; the largest take a gigabyte
 def _built(name: str, nc: int) -> nn.Module:
     torch.manual_seed(0)
-    task = "rtdetr" if "rtdetr" in name else guess_model_task(yaml_model_load(f"{name}.yaml"))
-    model = MODELS[task](f"{name}.yaml", nc=nc, verbose=False)
+    try:
+        architecture = yaml_model_load(f"{name}.yaml")
+    except FileNotFoundError:
+        pytest.skip(f"Ultralytics {__version__} has no {name}.yaml")
+    task = "rtdetr" if "rtdetr" in name else guess_model_task(architecture)
+    model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
     return enliven(model, model.predict)
 
 

@@ -23,8 +23,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # kernels that sum in one order
 import torch
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.models.yolo.detect.compress import DetectionCompressor  # noqa: F401, before the first fork
-from ultralytics.nn.tasks import load_checkpoint
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 OTHERS = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0}  # event: argument that counts

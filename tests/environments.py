@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import venv
 import zipfile
 from importlib.metadata import distribution
@@ -79,8 +80,9 @@ def borrowed(tmp_path_factory):
     """Return a folder of links to the running environment's packages, all but Ultralytics and the overlay."""
     folder = tmp_path_factory.mktemp("borrowed")
     kept_out = re.compile(r"ultralytics(-\d.*|[-_]compress.*)?|__editable__.*|__pycache__|.*\.pth")
-    for entry in SITE_PACKAGES.iterdir():
-        if not kept_out.fullmatch(entry.name):
+    layers = [path for path in map(Path, sys.path) if path.name == "site-packages"]  # the running one may borrow itself
+    for entry in (entry for layer in layers for entry in layer.iterdir()):
+        if not kept_out.fullmatch(entry.name) and not (folder / entry.name).exists():
             (folder / entry.name).symlink_to(entry)
     return folder
 

@@ -11,10 +11,10 @@ import ultralytics_compress_startup
 import ultralytics.cfg
 from ultralytics import RTDETR, SAM, YOLO
 from ultralytics.cfg.compress import __version__, activation, cli
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.data import utils as data_utils
 from ultralytics.engine.compress.mode import COMPRESSORS, find_compressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
-from ultralytics.utils import YAML
 
 
 def test_activating_again_changes_nothing():

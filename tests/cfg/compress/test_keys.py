@@ -6,9 +6,10 @@ import pytest
 import ultralytics.cfg
 from ultralytics.cfg import check_cfg, get_cfg
 from ultralytics.cfg.compress import keys
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 
 STOCK_KEYS = {float: "box", int: "workers", bool: "val", str: "optimizer"}  # of the same type, without a range
 ODD = [1, 2.0, 2.5, 1e2, True, False, "1", "8", "1e2", "true", "", None, [1], {}, b"x", (2,)]

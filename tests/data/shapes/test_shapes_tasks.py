@@ -13,6 +13,7 @@ from test_shapes import file_hashes
 
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.data import ClassificationDataset, build_yolo_dataset
 from ultralytics.data.shapes import dataset
 from ultralytics.data.shapes.labels import SEEN, keypoints, visible_polygon
@@ -24,7 +25,7 @@ from ultralytics.data.utils import check_cls_dataset, check_det_dataset, load_da
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn import tasks
 from ultralytics.utils.ops import xyxyxyxy2xywhr
 
 DATASETS = Path(__file__).parents[3] / "ultralytics/cfg/datasets"
@@ -211,7 +212,8 @@ def test_a_pruned_model_of_other_classes_trains_on_it(sets, task, tmp_path):
     """One epoch runs to its end, validation has its metrics, and the architecture is kept but for the classes."""
     yaml, data = sets(task)
     keypoints = {"data_kpt_shape": data["kpt_shape"]} if task == "pose" else {}
-    dense = MODELS[task](TASKS[task][1], **({} if task == "depth" else {"nc": 7}), **keypoints, verbose=False)
+    build = getattr(tasks, MODELS[task])
+    dense = build(TASKS[task][1], **({} if task == "depth" else {"nc": 7}), **keypoints, verbose=False)
     torch.save({"model": dense}, tmp_path / "dense.pt")
     pruned, record = prune_model(dense, Budget(1.5), prune_method="lamp")
     save_pruned(tmp_path / "prune.pt", pruned, record, {"task": task})

@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ultralytics.cfg.compress.compat.devices import unwrap_model
 from ultralytics.models.yolo.detect.compress import DetectionFinetune, DetectionSparsifier
 from ultralytics.utils import LOCAL_RANK, RANK
-from ultralytics.utils.torch_utils import unwrap_model
 
 PROCESSES = 2
 

@@ -14,12 +14,12 @@ import pytest
 
 from ultralytics import YOLO
 from ultralytics.cfg import compress as cfg_room
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress import compress
 from ultralytics.engine.compress.api import method_signature
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.utils import YAML
 
 KEYS_FILE = Path(cfg_room.__file__).with_name("default.yaml")
 KEYS = YAML.load(KEYS_FILE)

@@ -10,11 +10,12 @@ import torch
 from conftest import FAST, Interrupted, interrupt
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionSparsifier
 from ultralytics.models.yolo.detect.train import DetectionTrainer
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG_DICT, YAML
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 SLIM = {"prune_method": "slim", "reg": 0.002, "sl_epochs": 1, "distill": False, "speed_up": 1.5}
 

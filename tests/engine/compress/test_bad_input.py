@@ -15,13 +15,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.models.yolo.classify.compress import ClassificationCompressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.pose.compress import PoseCompressor
 from ultralytics.models.yolo.segment.compress import SegmentationCompressor
 from ultralytics.nn.tasks import WorldModel
-from ultralytics.utils import YAML
 
 REFUSALS = (SyntaxError, TypeError, ValueError, FileNotFoundError, ModuleNotFoundError)
 ENTRIES = {

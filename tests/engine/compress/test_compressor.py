@@ -18,11 +18,12 @@ from conftest import FAST, ROOT, Interrupted, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.engine.compress.batches import batch_to_measure
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import SETTINGS, YAML
+from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import strip_optimizer
 
 

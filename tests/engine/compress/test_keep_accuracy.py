@@ -11,12 +11,12 @@ from conftest import FAST, Interrupted, build_model
 from torch import nn
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress import finetuner
 from ultralytics.engine.compress.finetuner import find_teacher
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import YAML
 
 
 def test_recalibration_averages_over_the_batches(yolov8n):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import Interrupted, interrupt
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress.batches import batch_to_measure
 from ultralytics.engine.compress.memory import within_memory
 from ultralytics.engine.compress.validation import validation_arguments
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import YAML
 
 TAYLOR = {"prune_method": "group_taylor", "prune_batches": 2, "name": "m-prune"}
 

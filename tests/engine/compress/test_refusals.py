@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ultralytics.cfg
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress import compressor as compressor_module
 from ultralytics.engine.compress import pruning as pruning_module
 from ultralytics.engine.compress.checks.training import OPTIMIZERS
@@ -19,7 +20,6 @@ from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.surgery.oracle import masked
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
-from ultralytics.nn.tasks import load_checkpoint
 
 QUICK = {"prune_method": "lamp", "speed_up": 1.5, "round_to": 1, "recalibrate": False, "name": "q-prune"}
 

@@ -18,14 +18,14 @@ from conftest import FAST, Interrupted, interrupt
 from test_compressor import epochs_done
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress.batches import training_batches
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover
 from ultralytics.engine.compress.runs import find_run
 from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import YAML
 
 
 def draw_numbers():

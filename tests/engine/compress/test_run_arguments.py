@@ -11,6 +11,7 @@ import torch
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress import keys as prune_keys
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress import finetuner as finetuner_module
 from ultralytics.engine.compress import runs as runs_module
 from ultralytics.engine.compress.mode import held_weights
@@ -19,7 +20,6 @@ from ultralytics.models.yolo.detect.compress import DetectionCompressor, Detecti
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.models.yolo.segment.compress import SegmentationCompressor, SegmentationFinetune
 from ultralytics.nn.tasks import torch_safe_load
-from ultralytics.utils import YAML
 
 
 def test_weights_loaded_into_the_object_are_not_passed_over(settings, tmp_path):

@@ -11,13 +11,14 @@ import torch
 from conftest import ROOT, Interrupted, also_slow, interrupt
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress.sparsifier import SHARE_STEP
 from ultralytics.engine.compress.sparsity_strength import reach
 from ultralytics.engine.pruning.report.sparsity_plot import BINS, append_distribution, read_distribution
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.detect.val import DetectionValidator
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils import LOGGER
 
 SLIM = {"prune_method": "slim", "reg": 0.04, "reg_decay": 0.05}
 

@@ -11,13 +11,13 @@ from conftest import FAST, Interrupted, also_slow, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import get_prune_cfg
 from ultralytics.engine.compress.sweep import compare_targets, save_sweep
 from ultralytics.engine.pruning.ranking import sensitivity
 from ultralytics.engine.pruning.report.sweep_plot import pareto_front
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import YAML
 
 
 def test_pareto_front():

@@ -6,9 +6,9 @@ import json
 import pytest
 from gloo_trainers import TwoFinetune, TwoSparsifier, doomed_of
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.sparsifier import build_regulariser
 from ultralytics.engine.pruning import prune_model, save_pruned
-from ultralytics.nn.tasks import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

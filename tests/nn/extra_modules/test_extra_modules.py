@@ -8,6 +8,7 @@ import torch
 from conftest import FAMILIES, build_model
 from torch import nn
 
+from ultralytics.cfg.compress.compat.modules import AAttn
 from ultralytics.engine.pruning.surgery.cut import slice_batch_norm, slice_conv
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, to_prunable, to_stock
@@ -16,7 +17,6 @@ from ultralytics.nn.modules.block import (
     C2PSA,
     ELAN1,
     PSA,
-    AAttn,
     ADown,
     Attention,
     C2f,

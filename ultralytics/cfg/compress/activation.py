@@ -14,9 +14,12 @@ from typing import Any
 import ultralytics
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.cli import EXAMPLE, run
+from ultralytics.cfg.compress.compat import TESTED
+from ultralytics.cfg.compress.compat.keys import has_module
 from ultralytics.cfg.compress.datasets import own_dataset
 from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
+from ultralytics.utils.checks import parse_version
 
 ABSENT = object()
 failure = ""  # why nothing is replaced
@@ -136,7 +139,7 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
     return get_model_or_keep_pruned
 
 
-TRAINERS = {  # module: trainer
+TRAINERS = {  # module: trainer; not every Ultralytics has them all
     "ultralytics.models.yolo.detect.train": "DetectionTrainer",
     "ultralytics.models.yolo.segment.train": "SegmentationTrainer",
     "ultralytics.models.yolo.pose.train": "PoseTrainer",
@@ -153,10 +156,10 @@ PATCHES: dict[str, dict[str, Callable[[Any, ModuleType], Any]]] = {  # module: n
     **{module: {f"{trainer}.get_model": add_pruned} for module, trainer in TRAINERS.items()},
 }
 ADDED = {"Model.compress"}  # names that Ultralytics has not
-ALSO_USED = {
+ALSO_USED = {  # module: names; of two with a bar between them, one is enough
     "ultralytics.cfg": (
         "ARGV",
-        "YAML",
+        "YAML|yaml_load",
         "DEFAULT_CFG_DICT",
         "merge_equals_args",
         "check_cfg",
@@ -164,7 +167,7 @@ ALSO_USED = {
         "get_save_dir",
     ),
     "ultralytics.data.utils": ("DATASETS_DIR", "check_det_dataset"),
-    "ultralytics.engine.model": ("load_checkpoint", "yaml_model_load"),
+    "ultralytics.engine.model": ("load_checkpoint|attempt_load_one_weight", "yaml_model_load"),
 }
 
 
@@ -180,7 +183,7 @@ def apply(name: str) -> None:
     if failure or name not in PATCHES:  # an editable checkout may be newer than the installed start-up hook
         return
     module = importlib.import_module(name)
-    missing = [other for other in ALSO_USED.get(name, ()) if not hasattr(module, other)]
+    missing = [other for other in ALSO_USED.get(name, ()) if not any(hasattr(module, one) for one in other.split("|"))]
     new = []
     for path, build in PATCHES[name].items():
         owner_name, _, attribute = path.rpartition(".")
@@ -244,8 +247,20 @@ def activate() -> None:
     """
     try:
         for name in PATCHES:
-            apply(name)
+            if name not in TRAINERS or has_module(name):
+                apply(name)
     except Unsupported as error:
         give_up(error)
     if failure:
         raise ImportError(failure)
+    warn_of_untested()
+
+
+@functools.cache
+def warn_of_untested() -> None:
+    """Say once, and only to those who compress, that nobody has tried this with so new an Ultralytics."""
+    if parse_version(ultralytics.__version__) > parse_version(TESTED[-1]):
+        LOGGER.warning(
+            f"ultralytics-compress {__version__} was tested with Ultralytics {TESTED[0]} to {TESTED[-1]}, and this is "
+            f"{ultralytics.__version__}. It goes on; if something fails, install ultralytics=={TESTED[-1]}."
+        )

@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.compat.files import READER, YAML
 from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, REFUSALS, is_refusal, load_cfg, refusing
-from ultralytics.utils import LOGGER, YAML, checks
+from ultralytics.utils import LOGGER, checks
 
 EXAMPLE = """
     Make a trained model smaller and faster by structured pruning, then fine-tune it:
@@ -113,15 +114,14 @@ def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
 @contextmanager
 def keys_known(cfg: ModuleType) -> Iterator[None]:
     """Let Ultralytics' parser know the keys of the compress mode, and stop it before the run."""
+    from ultralytics.cfg.compress.compat.checkpoints import LOADER
     from ultralytics.engine import model
     from ultralytics.engine.compress.checks.models import load_named_checkpoint, read_yaml
 
-    class WholeYAML(YAML):
-        """Reads the args.yaml of a compress run with the file beside it."""
+    def load_whole(file, append_filename=False):
+        return load_cfg(file)  # the args.yaml of a compress run with the file beside it
 
-        @classmethod
-        def load(cls, file, append_filename=False):
-            return load_cfg(file)
+    reader = load_whole if READER == "yaml_load" else type("WholeYAML", (YAML,), {"load": staticmethod(load_whole)})
 
     def stop(self, **arguments):
         raise Parsed(self, arguments)
@@ -130,9 +130,13 @@ def keys_known(cfg: ModuleType) -> Iterator[None]:
         return load_named_checkpoint("model", weight)
 
     known = {**cfg.DEFAULT_CFG_DICT, **DEFAULTS}
-    places = [(cfg, "DEFAULT_CFG_DICT", known), (cfg, "YAML", WholeYAML), (model.Model, "compress", stop)]
+    places: list[tuple[Any, str, Any]] = [
+        (cfg, "DEFAULT_CFG_DICT", known),
+        (cfg, READER, reader),
+        (model.Model, "compress", stop),
+    ]
     # Ultralytics answers files that hold no model with whatever fails
-    places += [(model, "load_checkpoint", load), (model, "yaml_model_load", read_yaml)]
+    places += [(model, LOADER, load), (model, "yaml_model_load", read_yaml)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
     for owner, name, value in places:
         setattr(owner, name, value)

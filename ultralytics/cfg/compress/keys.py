@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ultralytics import __version__
 from ultralytics.cfg import check_dict_alignment
-from ultralytics.utils import DEFAULT_CFG_DICT, YAML, IterableSimpleNamespace
+from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.keys import FOLDER, HAS_DISTILLATION
+from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 KEYS_FILE = Path(__file__).with_name("default.yaml")  # names, defaults and descriptions
 COMPRESS_FILE = "compress.yaml"  # a run's values, beside its args.yaml
@@ -112,8 +115,14 @@ def check_names(args: Mapping[str, Any]) -> None:
 
     Raises:
         SyntaxError: If there is another one.
+        ValueError: If 'distill_model' is given to an Ultralytics that cannot distil.
     """
-    check_dict_alignment({**DEFAULT_CFG_DICT, **DEFAULTS}, dict(args))
+    if args.get("distill_model") and not HAS_DISTILLATION:
+        raise ValueError(
+            f"'distill_model={args['distill_model']}' needs an Ultralytics that distils, and this is {__version__}. "
+            "Leave distill_model out, or update Ultralytics."
+        )
+    check_dict_alignment({**FOLDER, **DEFAULT_CFG_DICT, **DEFAULTS}, dict(args))
 
 
 def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:

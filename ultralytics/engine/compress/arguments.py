@@ -9,24 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
+from ultralytics import __version__ as stock_version
+from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.compat.files import YAML, get_save_dir
+from ultralytics.cfg.compress.compat.keys import FOLDER
+from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS, is_distributed, read_dataset
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, refusing, split
 from ultralytics.engine.compress.checks.training import check_training, find_data
 from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.recovery import recover
 from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.utils import (
-    DEFAULT_CFG,
-    DEFAULT_CFG_DICT,
-    LOCAL_RANK,
-    LOGGER,
-    RANK,
-    YAML,
-    IterableSimpleNamespace,
-    colorstr,
-)
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, IterableSimpleNamespace, colorstr
 from ultralytics.utils.torch_utils import select_device
 
 PLACE = ("name", "project", "save_dir")
@@ -71,16 +66,19 @@ class PruneArguments(StockTrainer):
             self.prune_args = get_prune_cfg(self.given)
             check_training({key: {**base, **overrides}.get(key) for key in PLACE})  # Ultralytics makes strings of them
             overrides = self.prepare(base, overrides)
-            get_cfg({**DEFAULT_CFG_DICT, **base}, overrides)
+            base = {**FOLDER, **DEFAULT_CFG_DICT, **base}
+            get_cfg(base, overrides)
         with ExitStack() as refused:
             refused.callback(self.release_folder)
-            super().__init__({**DEFAULT_CFG_DICT, **base}, overrides, _callbacks)
+            super().__init__(base, overrides, _callbacks)
             refused.pop_all()
         if RANK in {-1, 0}:
             save_prune_args(self.save_dir, self.prune_args)
             values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
             LOGGER.info(f"{colorstr('compress:')} ultralytics-compress {__version__} {values}")
-        if self.ddp:  # workers get the class, the arguments, the model and the callbacks, after the folder was emptied
+        if is_distributed(
+            self
+        ):  # workers get the class, the arguments, the model and the callbacks, after the folder was emptied
             self.callbacks[CARRIED] = [dict(vars(self.prune_args))]
 
     @property
@@ -116,6 +114,8 @@ class PruneArguments(StockTrainer):
                 self.claim_folder(last.parents[1])
                 recover(last, last.with_name("best.pt"))
         super().check_resume(overrides)
+        if overrides.get("save_dir"):  # which older trainers do not take over
+            self.args.save_dir = overrides["save_dir"]
         stock, old = split(vars(self.args))  # version 0.1.0 had all keys in one namespace
         self.args = IterableSimpleNamespace(**stock)
         if self.resume:
@@ -128,6 +128,12 @@ class PruneArguments(StockTrainer):
             self.prune_args = get_prune_cfg({**self.given, **old})
         if RANK == -1:  # a distributed run is checked by the process that starts it
             with refusing():
+                if is_distributed(self) and not CARRIES_CALLBACKS:
+                    raise ValueError(
+                        f"'device={self.args.device}' is not supported by compress with Ultralytics {stock_version}, "
+                        "which hands no callbacks to the workers of a distributed training. Name one GPU, or update "
+                        "Ultralytics."
+                    )
                 self.device = select_device(self.args.device, verbose=False)
                 self.check_run()
         self.args.save_dir = str(get_save_dir(self.args))
@@ -145,7 +151,7 @@ class PruneArguments(StockTrainer):
         self.args.data = find_data(self.args.data)
         given = self.args.data
         try:
-            self.data = self.get_dataset()
+            self.data = read_dataset(self)
         except (KeyError, RuntimeError) as error:  # as Ultralytics raises whatever is wrong with a data set
             kind = FileNotFoundError if isinstance(error.__cause__, FileNotFoundError) else ValueError
             raise kind(f"'data={given}' is invalid: {error.args[0]}") from error

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.training import override_configs
 from ultralytics.engine.pruning.graph.image_size import image_stride
 from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.utils import DEFAULT_CFG_DICT, TQDM
-from ultralytics.utils.patches import override_configs
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer

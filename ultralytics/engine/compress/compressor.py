@@ -15,7 +15,9 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.cfg import get_save_dir
+from ultralytics.cfg.compress.compat.devices import unset_deterministic
+from ultralytics.cfg.compress.compat.files import get_save_dir
+from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import (
@@ -48,7 +50,6 @@ from ultralytics.engine.pruning.latency.table import LatencyTable
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
-from ultralytics.utils.torch_utils import unset_deterministic
 
 
 class Compressor(PruneArguments):
@@ -139,7 +140,7 @@ class Compressor(PruneArguments):
                 f"'speed_up={self.prune_args.speed_up}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
                 "Give a compressor one speed_up."
             )
-        check_distillation(args["distill_model"], self.prune_args.distill)
+        check_distillation(args.get("distill_model"), self.prune_args.distill)
         check_installed(self.prune_args.budget)
         return args
 
@@ -156,8 +157,8 @@ class Compressor(PruneArguments):
             check_classes(dense, self.args, self.data)
         self.args.model = name
         check_sparsity(self.prune_args, name, dense)
-        if self.args.distill_model:
-            check_teacher(self.args.distill_model, dense, self.task)
+        if teacher := teacher_of(self.args):
+            check_teacher(teacher, dense, self.task)
         if dense is None and isinstance(self.args.pretrained, (str, Path)):
             load_named("pretrained", self.args.pretrained)
         if not self.resumed:  # which has been checked when it began
@@ -246,7 +247,7 @@ class Compressor(PruneArguments):
         """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
         if self.prune_args.sl_model:
             return Path(self.prune_args.sl_model)
-        own = {"epochs": self.prune_args.sl_epochs, "distill_model": None}  # distillation belongs to the fine-tuning
+        own = {"epochs": self.prune_args.sl_epochs, **NO_TEACHER}  # distillation belongs to the fine-tuning
         args = {**self._training_args("sparsify", str(dense)), **sl_hyperparameters(self.prune_args.sl_hyp), **own}
         return self._train("sparsify", self.sparsifier, args)
 
@@ -269,10 +270,11 @@ class Compressor(PruneArguments):
         sweep_temporaries(folder)
         last = self.stages.last(stage)
         own = {"save_dir": str(folder)}
+        cfg = {**DEFAULT_CFG_DICT, **own}
         if last is None:  # not begun, or stopped before its first epoch ended
-            trainer(overrides={**args, **own}, _callbacks=self.callbacks).train()
+            trainer(cfg, {**args, **own}, self.callbacks).train()
         elif not training_ended(last):
-            trainer(overrides={"resume": str(last), **own, **self.changed}, _callbacks=self.callbacks).train()
+            trainer(cfg, {"resume": str(last), **own, **self.changed}, self.callbacks).train()
         weights = folder / BEST if (folder / BEST).exists() else folder / LAST
         self.stages.complete(stage, weights)
         return weights

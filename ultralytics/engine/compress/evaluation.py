@@ -58,7 +58,8 @@ def report_on(
     Returns:
         (dict): See `ultralytics.engine.pruning.report.build.build_report`; and 'max_det', with which was validated.
     """
-    own = {**validation_arguments(args), "device": device_name(device), "save_dir": str(folder)}
+    own = {**validation_arguments(args), "device": device_name(device)}
+    own |= {"project": str(folder.parent), "name": folder.name, "exist_ok": True}  # that is the folder
     models: dict[str, nn.Module] = {}
     for name, file in files.items():
         if name in metrics:

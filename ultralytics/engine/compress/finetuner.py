@@ -11,6 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics import __version__
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.devices import unset_deterministic
+from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION, teacher_of
+from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
@@ -25,9 +30,7 @@ from ultralytics.engine.pruning.log import lines_counted
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.report.read import read_report
 from ultralytics.nn.modules.head import Detect
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, colorstr
-from ultralytics.utils.torch_utils import unset_deterministic
 
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
@@ -59,7 +62,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
         """
         args = {**DEFAULT_CFG_DICT, **cfg, **overrides, "task": self.task}
         check_resume_value(args["resume"], "a last.pt")
-        check_distillation(args["distill_model"], self.prune_args.distill)
+        check_distillation(args.get("distill_model"), self.prune_args.distill)
         if isinstance(args["resume"], (str, Path)):
             check_resumed(args["resume"])
         if args["resume"] is True:
@@ -74,32 +77,38 @@ class Finetuner(PruneArguments, LoggedTrainer):
                 )
             Record.of(pruned)
             check_freeze(args["freeze"], len(pruned.model))
-            if args["distill_model"]:
-                check_teacher(args["distill_model"], pruned, self.task)
-            elif self.prune_args.distill:
-                overrides["distill_model"] = find_teacher(pruned)
+            if teacher := args.get("distill_model"):
+                check_teacher(teacher, pruned, self.task)
+            elif self.prune_args.distill and (teacher := find_teacher(pruned)):
+                overrides["distill_model"] = teacher
         return overrides
 
     def check_run(self) -> None:
         """Find the teacher of a run that was moved, and check the arguments of the run."""
-        if self.resume and self.args.distill_model:
-            self.args.distill_model = str(moved(self.args.distill_model, Path(self.args.resume).parents[1]))
+        if self.resume and (teacher := teacher_of(self.args)):
+            self.args.distill_model = str(moved(teacher, Path(self.args.resume).parents[1]))
         super().check_run()
 
-    def _setup_train(self) -> None:
+    def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
         with lines_counted("Freezing layer 'teacher_model.", "the teacher's parameters are frozen, {} in all"):
-            super()._setup_train()
+            super()._setup_train(*args)
+        if not BUILDS_PIPELINE:
+            self.step_often()
         if not self.resume:
             (self.save_dir / REPORT_FILE).unlink(missing_ok=True)
 
     def _build_train_pipeline(self) -> None:
-        """Build the stock pipeline, with an optimizer step per batch in a short training whose 'nbs' is the default.
+        """Build the stock pipeline, and have it step often enough."""
+        super()._build_train_pipeline()
+        self.step_often()
+
+    def step_often(self) -> None:
+        """Let a short training, whose 'nbs' is the default, step the optimizer with every batch.
 
         A pruned network has far to go: the 64 images that Ultralytics gathers for each step leave a small data set with
         too few steps to get there.
         """
-        super()._build_train_pipeline()
         batches = len(self.train_loader) * self.epochs
         if self.args.nbs == DEFAULT_CFG.nbs and self.accumulate > 1 and batches <= SHORT_TRAINING:
             self.args.nbs, self.accumulate = self.batch_size, 1
@@ -193,6 +202,9 @@ def find_teacher(pruned: nn.Module) -> str | None:
         (str | None): Its path; None if the model has a head whose features Ultralytics cannot distil, or the file is
             gone or another one by now; which is logged.
     """
+    if not HAS_DISTILLATION:
+        LOGGER.info(f"no distillation: Ultralytics {__version__} cannot distil; newer ones can")
+        return None
     head = pruned.model[-1]
     if not isinstance(head, Detect):
         name = type(head).__name__

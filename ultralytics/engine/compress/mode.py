@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg, refusing
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
 from ultralytics.engine.compress.checks.training import check_training
@@ -19,7 +20,6 @@ from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.report.build import REPORT_FILE
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import checks
 
 COMPRESSORS = {  # model class: task: module and class

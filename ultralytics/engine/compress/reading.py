@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 
 
 def read_model(file: str | Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.checks.models import load_named
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import get_save_dir
+from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML, get_save_dir
 from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
 from ultralytics.engine.compress.stages import CHANGED, MODEL, STAGES_FILE, check_same, has_begun
 from ultralytics.engine.pruning.files import holds_nothing
-from ultralytics.utils import LOGGER, YAML, colorstr
+from ultralytics.utils import LOGGER, colorstr
 
 PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
@@ -41,7 +41,9 @@ def find_run(args: dict, holds: str | Path) -> Path | None:
     """
     place = {k: args.get(k) and str(args[k]) for k in ("project", "name", "task", "mode")}
     first = get_save_dir(SimpleNamespace(**place, exist_ok=True, save_dir=None))
-    numbered = re.compile(rf"{re.escape(first.name)}(-\d+)?")  # as Ultralytics' `increment_path` does it
+    numbered = re.compile(
+        rf"{re.escape(first.name)}({re.escape(NUMBER_MARK)}\d+)?"
+    )  # as Ultralytics' `increment_path` does it
     folders = first.parent.iterdir() if first.parent.is_dir() else ()
     named = [folder for folder in folders if numbered.fullmatch(folder.name) and folder.is_dir()]
     runs = {folder: folder / holds for folder in named if (folder / holds).exists()}

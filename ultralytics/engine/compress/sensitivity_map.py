@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ultralytics.cfg.compress.compat.training import override_configs
 from ultralytics.engine.compress.batches import model_lent
 from ultralytics.engine.compress.validation import validation_arguments
 from ultralytics.engine.pruning.files import read_csv, write_csv
@@ -18,7 +19,6 @@ from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.engine.pruning.ranking.sensitivity import RATIOS, measure_sensitivity
 from ultralytics.engine.pruning.report.sensitivity_plot import draw_sensitivity, short_name
 from ultralytics.utils import LOGGER
-from ultralytics.utils.patches import override_configs
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer

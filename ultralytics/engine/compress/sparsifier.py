@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.devices import unwrap_model
+from ultralytics.cfg.compress.compat.keys import teacher_of
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
@@ -29,7 +31,7 @@ from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr
-from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
+from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 DOOMED_FILE = "doomed.pt"  # what a method that trains towards a target has chosen to remove
 SHARE_STEP = 0.05  # sparsity is compared in steps of this
@@ -77,9 +79,9 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             raise ValueError(
                 f"'prune_method={self.prune_args.prune_method}' has no sparsity training. Methods that have: {names}."
             )
-        if self.args.distill_model:
+        if teacher := teacher_of(self.args):
             raise ValueError(
-                f"'distill_model={self.args.distill_model}' is not supported in sparsity training. Leave it out here, "
+                f"'distill_model={teacher}' is not supported in sparsity training. Leave it out here, "
                 "and distil in the fine-tuning."
             )
         check_model_name(self.args.model)
@@ -103,9 +105,9 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             return self.prune_args.reg + self.prune_args.delta_reg * self.ema.updates
         return reg_at(self.epoch, self.epochs, self.prune_args)
 
-    def _setup_train(self) -> None:
+    def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
-        super()._setup_train()
+        super()._setup_train(*args)
         with torch_distributed_zero_first(LOCAL_RANK):  # the first process chooses the units, the others read them
             if not self.resume and LOCAL_RANK in {-1, 0}:
                 for file in (DISTRIBUTION_FILE, DOOMED_FILE):  # as the stock trainer does with results.csv

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.engine.compress.recovery import recover
 from ultralytics.engine.pruning.files import sha256, written_whole
-from ultralytics.utils import YAML
 
 STAGES_FILE = "stages.yaml"
 # entries of the record that are no stages

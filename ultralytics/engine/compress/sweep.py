@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ultralytics.cfg import get_save_dir
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML, get_save_dir
 from ultralytics.cfg.compress.keys import check, refusing, sweep_targets
 from ultralytics.engine.compress.checks.training import check_resume_value
 from ultralytics.engine.compress.compressor import Compressor
@@ -26,8 +27,7 @@ from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE
 from ultralytics.engine.pruning.report.sweep_plot import draw_sweep
 from ultralytics.engine.pruning.report.table import export_command
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER, YAML, colorstr
+from ultralytics.utils import LOGGER, colorstr
 
 RUNS_FILE = "runs.yaml"  # target to the folder of its run
 SCHEMA = 2  # layout of sweep.json; 1 had no number, medians for latencies and 'speed_up' for the ratio of FLOPs

@@ -21,6 +21,8 @@ TAKEN = (  # arguments of the run that hold in its validations
     "agnostic_nms",
     "augment",
     "quantize",
+    "half",  # before quantize
+    "int8",
     "dnn",
     "channels_last",
     "overlap_mask",
@@ -50,4 +52,5 @@ def validation_arguments(args: SimpleNamespace) -> dict[str, Any]:
     Returns:
         (dict[str, Any]): Arguments, without batch, device and folder.
     """
-    return {**{key: getattr(args, key) for key in TAKEN}, **OWN}
+    known = vars(args)  # not every Ultralytics has all of these
+    return {**{key: known[key] for key in TAKEN if key in known}, **{key: OWN[key] for key in OWN if key in known}}

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.modules import AAttn
 from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
 from ultralytics.nn.extra_modules.prunable_parts import copy_marks, join_convs, split_conv
-from ultralytics.nn.modules.block import AAttn, Attention
+from ultralytics.nn.modules.block import Attention
 
 
 class Pairing(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from conftest import build_model
 
 from ultralytics import ASSETS, YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, keep_architecture
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
@@ -20,7 +21,7 @@ from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 

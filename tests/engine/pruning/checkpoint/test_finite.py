@@ -6,10 +6,10 @@ from copy import deepcopy
 import pytest
 import torch
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.nn.tasks import load_checkpoint
 
 
 @pytest.fixture(scope="module")

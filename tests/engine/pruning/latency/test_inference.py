@@ -8,6 +8,7 @@ import torch
 from conftest import build_model
 from torch import nn
 
+from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.engine.pruning.latency import onnx_runtime
 from ultralytics.engine.pruning.latency.blocks import block_latency
 from ultralytics.engine.pruning.latency.inference import inference_settings, memory_format, synchronized_time
@@ -16,7 +17,7 @@ from ultralytics.engine.pruning.latency.pytorch import pytorch_convolutions, pyt
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import LINUX, LOGGER, WINDOWS
-from ultralytics.utils.torch_utils import init_seeds, unset_deterministic
+from ultralytics.utils.torch_utils import init_seeds
 
 CPU = torch.device("cpu")
 

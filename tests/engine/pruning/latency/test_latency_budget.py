@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import FAST, build_model
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.keys import CHOICES
 from ultralytics.engine.pruning import prune as prune_module
 from ultralytics.engine.pruning.budget import costs
@@ -25,7 +26,6 @@ from ultralytics.engine.pruning.report.table import format_report
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
-from ultralytics.nn.tasks import load_checkpoint
 
 CPU = torch.device("cpu")
 WITH_ONNX = [*(["onnx"] if find_spec("onnx") and find_spec("onnxruntime") else []), "pytorch"]

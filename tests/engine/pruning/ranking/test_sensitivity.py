@@ -10,6 +10,7 @@ import torch
 from conftest import Interrupted, also_slow
 from torch import nn
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
@@ -22,7 +23,6 @@ from ultralytics.engine.pruning.ranking.sensitivity import RATIOS, limits_from, 
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 from ultralytics.nn.extra_modules.prunable import prunable_copy
-from ultralytics.nn.tasks import load_checkpoint
 
 NAME = "model.5.conv"
 

@@ -10,12 +10,13 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg import check_cfg
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import check, check_names, split
 from ultralytics.engine.compress.checks.models import is_yaml, load_named
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.nn.tasks import yaml_model_load
-from ultralytics.utils import LOGGER, YAML, colorstr
+from ultralytics.utils import LOGGER, colorstr
 
 SL_HYP = Path(__file__).resolve().parents[3] / "cfg" / "hyp.scratch.sl.yaml"
 OF_THE_RUN = {  # keys that the run decides on, and how to give them

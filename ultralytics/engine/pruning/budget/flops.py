@@ -4,28 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
 from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import Graph, is_depthwise
+from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import SLICED, outputs
 from ultralytics.engine.pruning.graph.widths import Widths, paired_inputs
-from ultralytics.nn.extra_modules.prunable import products
+from ultralytics.nn.extra_modules.prunable import products, prunable_copy
+from ultralytics.nn.modules.block import Attention
 from ultralytics.utils.torch_utils import get_flops
 
 IMGSZ = 640  # pixels at which Ultralytics states GFLOPs
 BN_FLOPS = 8  # per element, as Ultralytics' counter has it: 4 operations, and it doubles operations to FLOPs
 
 
-def count_flops(model: nn.Module, imgsz: int = IMGSZ) -> float:
-    """Return the GFLOPs that Ultralytics prints for a model, `get_flops`.
+def count_flops(model: nn.Module) -> float:
+    """Return the GFLOPs that Ultralytics prints for a model, `get_flops`, or our own sum if that leaves attention out.
 
     Args:
         model (nn.Module): An Ultralytics model.
-        imgsz (int): Image size in pixels.
 
     Returns:
         (float): GFLOPs, two FLOPs per multiply-accumulate.
@@ -33,13 +35,44 @@ def count_flops(model: nn.Module, imgsz: int = IMGSZ) -> float:
     Raises:
         RuntimeError: If Ultralytics' counter fails, which it reports as zero.
     """
-    flops = get_flops(model, imgsz)
+    if not counts_attention():
+        return sum_flops(model)
+    flops = get_flops(model, IMGSZ)
     if not flops:
         raise RuntimeError(
             f"Ultralytics' get_flops failed on {type(model).__name__} and returned 0.0: "
             "check that 'ultralytics-thop' is installed and that the model runs at this image size"
         )
     return flops
+
+
+@cache
+def counts_attention() -> bool:
+    """Return True if Ultralytics' counter counts the products of attention, which grow with the square of the pixels.
+
+    One that fails is none of the older ones, which leave them out.
+    """
+    probe = nn.Sequential(nn.Conv2d(3, 32, 1), Attention(32, num_heads=1))
+    small, large = (get_flops(probe, size) for size in (64, 128))
+    return not small or large > 4.1 * small  # 4 times the pixels
+
+
+def sum_flops(model: nn.Module) -> float:
+    """Return the GFLOPs of the layers and attention products of a model: what Ultralytics' present counter returns.
+
+    Args:
+        model (nn.Module): An unfused Ultralytics model.
+
+    Returns:
+        (float): GFLOPs at 640 pixels; without the attention of a decoder, which is never pruned.
+    """
+    model = prunable_copy(model)
+    example = example_image(model)
+    if find_ends(model).anchors > 1:  # a decoder's queries do not grow with the image
+        example = example.new_zeros(*example.shape[:2], IMGSZ, IMGSZ)
+    area = _areas(model, example)
+    layers = sum(pixels * _cost_per_pixel(m) for m, pixels in area.items())
+    return (layers + sum(outputs(conv) * cost * area[conv] ** 2 for conv, cost in products(model))) / 1e9
 
 
 class FlopsFormula:
@@ -100,10 +133,7 @@ def layer_flops(model: nn.Module) -> dict[str, float]:
     """
     example = example_image(model)
     names = {m: name for name, m in model.named_modules()}
-    return {
-        names[m]: float(pixels * outputs(m) * (_cost_per_pair(m) * paired_inputs(m) + _cost_per_output(m)))
-        for m, pixels in _areas(model, example).items()
-    }
+    return {names[m]: float(pixels * _cost_per_pixel(m)) for m, pixels in _areas(model, example).items()}
 
 
 def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
@@ -126,6 +156,11 @@ def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
         for hook in hooks:
             hook.remove()
     return area
+
+
+def _cost_per_pixel(layer: nn.Module) -> float:
+    """Return the FLOPs per pixel of a layer as wide as it is."""
+    return outputs(layer) * (_cost_per_pair(layer) * paired_inputs(layer) + _cost_per_output(layer))
 
 
 def _cost_per_pair(layer: nn.Module) -> float:

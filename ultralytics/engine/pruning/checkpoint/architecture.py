@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_classes
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.nn.modules.head import Pose
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -56,7 +56,7 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
         )
     if class_count(model) not in {None, data["nc"]}:
         renew_classes(model, data["nc"])
-    if args.cls_remap:
+    if vars(args).get("cls_remap"):  # not every Ultralytics has it
         model.names = data["names"]
         model._remap_cls_by_names(weights.float().state_dict(), weights, verbose=RANK in {-1, 0})
     if RANK in {-1, 0}:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from ultralytics.nn.modules.block import Proto26
-from ultralytics.nn.modules.head import Classify, Depth, Detect, RTDETRDecoder, Segment, SemanticSegment
+from ultralytics.cfg.compress.compat.modules import Depth, Proto26, SemanticSegment
+from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder, Segment
 
 
 def class_count(model: nn.Module) -> int | None:
@@ -51,7 +51,7 @@ def renew_classify(head: Classify, nc: int) -> None:
     head.linear = nn.Linear(head.linear.in_features, nc)
 
 
-def renew_semantic(head: SemanticSegment, nc: int) -> None:
+def renew_semantic(head: nn.Module, nc: int) -> None:
     """Renew the classifiers of a semantic segmentation head."""
     for branch in (head.classifier, head.aux_head):
         if branch is not None:

@@ -8,18 +8,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ultralytics.nn.modules.block import Proto26
-from ultralytics.nn.modules.head import (
-    Classify,
-    Depth,
-    Detect,
-    Pose26,
-    RTDETRDecoder,
-    Segment,
-    SemanticSegment,
-    WorldDetect,
-    YOLOEDetect,
-)
+from ultralytics.cfg.compress.compat.modules import Depth, Pose26, Proto26, SemanticSegment, YOLOEDetect
+from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder, Segment, WorldDetect
 
 
 class SideBranch(NamedTuple):
@@ -103,7 +93,7 @@ def detect_ends(head: Detect) -> Ends:
     return Ends(predictions, side_branches)
 
 
-def semantic_ends(head: SemanticSegment) -> Ends:
+def semantic_ends(head: nn.Module) -> Ends:
     """Return the ends of the classifier and the auxiliary head."""
     if head.aux_head is None:
         return Ends([head.classifier[-1]])

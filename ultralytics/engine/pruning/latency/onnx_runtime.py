@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.export import traced_export
 from ultralytics.engine.exporter import Exporter
 from ultralytics.engine.pruning.latency.shapes import REPEATS, WARMUP, ConvShape
 from ultralytics.engine.pruning.latency.turns import Timing, take_turns
@@ -48,7 +49,7 @@ def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device 
             copy = deepcopy(model).cpu().float()
             copy.task = guess_model_task(copy)
             copy.pt_path = str(Path(folder) / f"{i}.pt")  # where the exporter puts the ONNX file
-            with warnings_only():  # the export's progress and advice concern a file that is deleted at once
+            with traced_export(), warnings_only():  # which would concern a file that is deleted at once
                 file = Exporter(overrides=settings)(model=copy)
             session, feed = open_session(file, threads)
             torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number

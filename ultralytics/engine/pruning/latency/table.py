@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ultralytics.cfg.compress.compat.devices import get_gpu_info
 from ultralytics.engine.pruning.files import write_json
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.shapes import ConvShape
 from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
-from ultralytics.utils.torch_utils import get_cpu_info, get_gpu_info
+from ultralytics.utils.torch_utils import get_cpu_info
 
 STEP = 8  # channels between two widths that are measured
 DELETE = "Delete it, and its convolutions are measured anew."

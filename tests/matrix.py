@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The tests in environments of other releases of what the package stands on, and the table of it in the docs.
+
+    python tests/matrix.py                          every row, the tests that are not slow, each in a fresh environment
+    python tests/matrix.py --short                  the oldest and the newest Ultralytics, the tests marked 'compat'
+    python tests/matrix.py --rows "Ultralytics 8.4.0" --marked compat
+    python tests/matrix.py --borrow                 on top of the running environment, but for what a row pins
+
+Rows differ from a plain installation in one thing each. A row whose Python is not on this machine is named as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "docs/compatibility.md"
+COMPAT = ROOT / "ultralytics/cfg/compress/compat/__init__.py"
+HEADING = """# Which releases it is tested with
+
+`python tests/matrix.py` writes this table: in each environment the package is installed and its tests run. A row pins what
+its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a release
+lacks are skipped, with the name of what is missing.
+
+| environment | Python | tests | passed | failed | skipped | date |
+|---|---|---|---:|---:|---:|---|
+"""
+WITH: Mapping[str, tuple[str, ...]] = {  # pins of a release that its own requirements leave open or that came too late
+    "ultralytics==8.3.0": ("numpy<2", "pandas<2.3", "seaborn", "tqdm", "py-cpuinfo", "pytz", "tzdata"),
+    "torch==2.0.1": ("torchvision==0.15.2", "numpy<2"),
+    "torch==2.4.1": ("torchvision==0.19.1",),
+    "torch==2.6.0": ("torchvision==0.21.0",),
+}
+
+
+class Row(NamedTuple):
+    """One environment.
+
+    Attributes:
+        name (str): Its name in the table.
+        pins (tuple[str, ...]): What pip installs beside this package.
+        python (str): Version of Python, empty for the running one.
+    """
+
+    name: str
+    pins: tuple[str, ...] = ()
+    python: str = ""
+
+
+def tested_ultralytics() -> list[str]:
+    """Return the releases of Ultralytics that the package names as tested, from its text."""
+    return re.findall(r'"([\d.]+)"', re.search(r"^TESTED = \((.+?)\)", COMPAT.read_text("utf-8"), re.M | re.S)[1])
+
+
+def list_rows() -> list[Row]:
+    """Return all rows."""
+    pinned = [
+        *(f"ultralytics=={version}" for version in tested_ultralytics()),
+        *(f"torch=={version}" for version in ("2.0.1", "2.4.1", "2.6.0")),
+        "torch-pruning==1.5.3",
+        *("numpy==1.26.4", "numpy>=2"),
+    ]
+    names = {"ultralytics": "Ultralytics", "numpy": "NumPy", "torch": "PyTorch", "torch-pruning": "torch-pruning"}
+    rows = []
+    for pin in pinned:
+        package, version = re.match(r"([\w-]+?)(?:==|>=)(.+)", pin).groups()
+        rows.append(Row(f"{names[package]} {version}", (pin, *WITH.get(pin, ()))))
+    return [Row("newest of everything"), *rows, *(Row(f"Python 3.{minor}", (), f"3.{minor}") for minor in range(9, 15))]
+
+
+def find_python(version: str) -> str | None:
+    """Return the interpreter of a version, None if there is none: on the path, or among those of pyenv."""
+    if not version:
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [shutil.which(f"python{version}"), *map(str, pyenv.glob(f"{version}.*/bin/python"))]
+    return next((python for python in found if python and runs(python)), None)
+
+
+def runs(python: str) -> bool:
+    """Return True for an interpreter that starts; pyenv's shims of versions that are not chosen do not."""
+    return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+
+
+def make_environment(row: Row, folder: Path, borrow: bool) -> Path:
+    """Install a row's packages and this one, and return the environment's interpreter.
+
+    Raises:
+        subprocess.CalledProcessError: If pip finds no such packages.
+    """
+    subprocess.run([find_python(row.python), "-m", "venv", folder], check=True)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    project = folder / "project"  # a build leaves its folders there
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "runs")
+    shutil.copytree(ROOT, project, ignore=ignored)
+    if borrow:
+        packages = Path(subprocess.check_output([python, "-c", SITE_PACKAGES], text=True).strip())
+        (packages / "borrowed.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+        if row.pins:
+            subprocess.run([*pip, "--no-deps", "--no-warn-conflicts", *row.pins], check=True)
+        subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", project], check=True)
+    else:
+        subprocess.run([*pip, f"{project}[test,export]", *row.pins], check=True)
+    return python
+
+
+SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
+
+
+def run_tests(python: Path, folder: Path, marked: str) -> dict[str, int]:
+    """Return how many tests passed, failed and were skipped."""
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked, "--junitxml", folder / "tests.xml"]
+    subprocess.run(list(map(str, command)), cwd=folder / "project", env=environ)
+    suite = ElementTree.parse(folder / "tests.xml").getroot()[0]
+    count = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
+    failed = count["failures"] + count["errors"]
+    return {"passed": count["tests"] - failed - count["skipped"], "failed": failed, "skipped": count["skipped"]}
+
+
+def read_table() -> dict[str, str]:
+    """Return the lines of the table by the names of their rows."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
+    return {line.split("|")[1].strip(): line for line in lines[lines.index("") + 1 :] if line.startswith("| ")}
+
+
+def write_table(lines: Mapping[str, str]) -> None:
+    """Write the table, rows in the order of `list_rows`."""
+    names = [row.name for row in list_rows()]
+    TABLE.parent.mkdir(exist_ok=True)
+    ordered = sorted(lines, key=lambda name: names.index(name) if name in names else -1)
+    TABLE.write_text(HEADING + "".join(f"{lines[name]}\n" for name in ordered), encoding="utf-8")
+
+
+def run_row(row: Row, marked: str, borrow: bool) -> tuple[str, bool]:
+    """Return the table's line of a row, and whether it is good."""
+    if find_python(row.python) is None:
+        return f"| {row.name} | {row.python} | not run: no such Python on the machine | | | | {date.today()} |", True
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        try:
+            python = make_environment(row, Path(name), borrow)
+        except subprocess.CalledProcessError as error:
+            return f"| {row.name} | {row.python} | not installed: {error.args[0]} | | | | {date.today()} |", False
+        version = subprocess.check_output(
+            [python, "-c", "import platform; print(platform.python_version())"], text=True
+        )
+        count = run_tests(python, Path(name), marked)
+    figures = " | ".join(str(count[key]) for key in ("passed", "failed", "skipped"))
+    return f"| {row.name} | {version.strip()} | {marked} | {figures} | {date.today()} |", not count["failed"]
+
+
+def main() -> None:
+    """Run the rows that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", help="names of rows, i.e. 'Ultralytics 8.4.0'; by default all")
+    parser.add_argument("--marked", default="not slow", help="pytest's -m")
+    parser.add_argument("--borrow", action="store_true", help="take what a row does not pin from this environment")
+    parser.add_argument("--short", action="store_true", help="the oldest Ultralytics, tests marked 'compat', no table")
+    args = parser.parse_args()
+    rows = {row.name: row for row in list_rows()}
+    names = [f"Ultralytics {tested_ultralytics()[0]}"] if args.short else args.rows or [*rows]
+    if unknown := [name for name in names if name not in rows]:
+        parser.error(f"no such row: {', '.join(unknown)}. Rows are: {', '.join(rows)}")
+    good = True
+    for name in names:
+        line, passed = run_row(rows[name], "compat" if args.short else args.marked, args.borrow or args.short)
+        sys.stdout.write(f"{line}\n")
+        good = good and passed
+        if not args.short:
+            write_table({**read_table(), name: line})
+    sys.exit(not good)
+
+
+if __name__ == "__main__":
+    main()

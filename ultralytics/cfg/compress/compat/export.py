@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Exports by releases that are older than torch's present exporter."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+
+@contextmanager
+def traced_export() -> Iterator[None]:
+    """Have `torch.onnx.export` trace a model unless it is told otherwise: older releases of Ultralytics rely on it."""
+    stock = torch.onnx.export
+    if "dynamo" in inspect.signature(stock).parameters:
+        torch.onnx.export = partial(stock, dynamo=False)
+    try:
+        yield
+    finally:
+        torch.onnx.export = stock

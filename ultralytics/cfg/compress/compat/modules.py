@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Layers that not every Ultralytics has."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from ultralytics.nn.modules import block, head
+
+
+def find_class(module: ModuleType, name: str) -> Any:
+    """Return a class of layers, or one that nothing is an instance of."""
+    return getattr(module, name, None) or type(name, (nn.Module,), {"__doc__": "This Ultralytics has no such layer."})
+
+
+AAttn = find_class(block, "AAttn")
+Proto26 = find_class(block, "Proto26")
+Depth = find_class(head, "Depth")
+Pose26 = find_class(head, "Pose26")
+SemanticSegment = find_class(head, "SemanticSegment")
+YOLOEDetect = find_class(head, "YOLOEDetect")

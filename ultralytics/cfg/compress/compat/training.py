@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What trainers offer, and the helpers around them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.utils.dist import generate_ddp_file
+
+BUILDS_PIPELINE = hasattr(BaseTrainer, "_build_train_pipeline")  # loaders and optimizer, in a method of their own
+CARRIES_CALLBACKS = "callbacks" in generate_ddp_file.__code__.co_names  # to the workers of a distributed training
+
+
+def is_distributed(trainer: BaseTrainer) -> bool:
+    """Return True in the process that starts the workers of a distributed training."""
+    device = trainer.args.device  # as older trainers read it, which note nothing
+    count = len(device) if isinstance(device, (list, tuple)) else len(str(device or "").split(","))
+    return getattr(trainer, "ddp", count > 1 and "LOCAL_RANK" not in os.environ)
+
+
+def read_dataset(trainer: BaseTrainer) -> dict[str, Any]:
+    """Return the data set of a trainer; older ones keep it and return its two splits."""
+    found = trainer.get_dataset()
+    return found if isinstance(found, dict) else trainer.data
+
+
+@contextmanager
+def override_configs(args: SimpleNamespace, overrides: dict[str, Any]) -> Iterator[None]:
+    """Give some arguments other values until the block ends; those that this Ultralytics does not know go again."""
+    before = dict(vars(args))
+    vars(args).update(overrides)
+    try:
+        yield
+    finally:
+        vars(args).clear()
+        vars(args).update(before)
