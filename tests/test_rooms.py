@@ -35,6 +35,7 @@ EXCEPTIONS = {  # importing file, imported file: why it may look up
     ("cfg/compress/cli.py", "engine/compress/checks/models.py"): "the command line refuses a model file as a run does",
     ("cfg/compress/activation.py", "engine/pruning/checkpoint/architecture.py"): "patched trainers, when they build",
     ("cfg/compress/activation.py", "engine/pruning/checkpoint/record.py"): "patched trainers, when they build",
+    ("cfg/compress/activation.py", "engine/pruning/checkpoint/releases.py"): "checkpoints, when they are loaded",
 }
 
 

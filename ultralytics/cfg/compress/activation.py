@@ -139,6 +139,28 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
     return get_model_or_keep_pruned
 
 
+def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
+    """Return a loader that says, of a pruned checkpoint that does not load here, which Ultralytics loads it."""
+
+    @functools.wraps(torch_safe_load)
+    def load_or_say_where(weight, *args, **kwargs):
+        from ultralytics.engine.pruning.checkpoint import record, releases
+
+        try:
+            checkpoint, file = torch_safe_load(weight, *args, **kwargs)
+        except (AttributeError, TypeError) as error:  # a class that is not here
+            if sentence := releases.explain_failure(weight):
+                raise releases.NeedsNewerUltralyticsError(sentence) from error
+            raise
+        if isinstance(checkpoint, dict):
+            model = checkpoint.get("ema") or checkpoint.get("model")
+            if record.is_pruned(model):
+                releases.check_changes(model, file)
+        return checkpoint, file
+
+    return load_or_say_where
+
+
 TRAINERS = {  # module: trainer; not every Ultralytics has them all
     "ultralytics.models.yolo.detect.train": "DetectionTrainer",
     "ultralytics.models.yolo.segment.train": "SegmentationTrainer",
@@ -152,6 +174,7 @@ TRAINERS = {  # module: trainer; not every Ultralytics has them all
 PATCHES: dict[str, dict[str, Callable[[Any, ModuleType], Any]]] = {  # module: name: what makes the replacement
     "ultralytics.cfg": {"MODES": add_mode, "CLI_HELP_MSG": add_example, "entrypoint": add_commands},
     "ultralytics.data.utils": {"check_cls_dataset": add_yaml, "check_file": add_datasets},
+    "ultralytics.nn.tasks": {"torch_safe_load": add_release},
     "ultralytics.engine.model": {"Model.compress": add_compress},
     **{module: {f"{trainer}.get_model": add_pruned} for module, trainer in TRAINERS.items()},
 }

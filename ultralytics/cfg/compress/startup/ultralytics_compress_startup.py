@@ -11,6 +11,7 @@ ACTIVATION = "ultralytics.cfg.compress.activation"
 WATCHED = (
     "ultralytics.cfg",
     "ultralytics.data.utils",
+    "ultralytics.nn.tasks",
     "ultralytics.engine.model",
     "ultralytics.models.yolo.detect.train",
     "ultralytics.models.yolo.segment.train",
