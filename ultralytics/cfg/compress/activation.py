@@ -22,6 +22,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 from ultralytics.utils.checks import parse_version
 
 ABSENT = object()
+OURS = "ultralytics.engine.compress"  # what every compress module of a task imports
 failure = ""  # why nothing is replaced
 replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, what Ultralytics has there, what stands there now
 
@@ -206,6 +207,8 @@ def apply(name: str) -> None:
     if failure or name not in PATCHES:  # an editable checkout may be newer than the installed start-up hook
         return
     module = importlib.import_module(name)
+    if name in TRAINERS:
+        check_not_hidden(module)
     missing = [other for other in ALSO_USED.get(name, ()) if not any(hasattr(module, one) for one in other.split("|"))]
     new = []
     for path, build in PATCHES[name].items():
@@ -220,6 +223,32 @@ def apply(name: str) -> None:
         raise Unsupported(f"has no {', '.join(f'{name}.{other}' for other in missing)}")
     for owner, attribute, stock, now in [(*rest, build(rest[-1], module)) for *rest, build in new]:
         _replace(owner, attribute, stock, now)
+
+
+def check_not_hidden(module: ModuleType) -> None:
+    """Refuse an Ultralytics whose own module hides the one of this package beside a trainer.
+
+    Args:
+        module (ModuleType): The trainer's module.
+
+    Raises:
+        Unsupported: With what to do.
+    """
+    file = Path(module.__file__ or "").with_name("compress.py")
+    if file.is_file() and OURS not in file.read_text(encoding="utf-8", errors="replace"):
+        raise Unsupported(
+            f"has a module '{file}' of its own, which 'python -m ultralytics_compress_drop_in' moves aside for that of "
+            "this package"
+        )
+
+
+def tell_state() -> None:
+    """Say whether the extension is on; if it is not, the reason has been said."""
+    try:
+        activate()
+    except ImportError:
+        return
+    LOGGER.info(f"ultralytics-compress {__version__}: on, in {Path(__file__).parent}")
 
 
 def _replace(owner: Any, name: str, stock: Any, now: Any) -> None:
