@@ -8,6 +8,7 @@ from setuptools import Distribution, setup
 
 ROOT = Path(__file__).resolve().parent
 STARTUP = "ultralytics/cfg/compress/startup"
+TOP_LEVEL = ["ultralytics_compress.pth", "ultralytics_compress_startup.py", "ultralytics_compress_drop_in.py"]
 
 
 class OverlayDistribution(Distribution):
@@ -91,6 +92,6 @@ setup(
     packages=find_overlay_packages(),
     package_data={"": ["*.yaml", "*.html"]},
     # A wheel's data folder lies beside its purelib one: these land at the top of site-packages.
-    data_files=[("../purelib", [f"{STARTUP}/ultralytics_compress.pth", f"{STARTUP}/ultralytics_compress_startup.py"])],
+    data_files=[("../purelib", [f"{STARTUP}/{name}" for name in TOP_LEVEL])],
     zip_safe=False,
 )

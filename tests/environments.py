@@ -24,7 +24,7 @@ SITE_PACKAGES = Path(distribution("ultralytics").locate_file(""))
 class Environment:
     """A virtual environment that borrows the running one's packages, all but Ultralytics and the overlay."""
 
-    def __init__(self, folder, borrowed, ultralytics_wheel):
+    def __init__(self, folder, borrowed, ultralytics_wheel=None):
         venv.create(folder)
         self.folder = folder
         self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
@@ -39,7 +39,8 @@ class Environment:
         }
         self.site_packages = Path(self.python("import sysconfig; print(sysconfig.get_path('purelib'))"))
         (self.site_packages / "borrowed.pth").write_text(str(borrowed))
-        self.install("--no-compile", ultralytics_wheel)
+        if ultralytics_wheel:
+            self.install("--no-compile", ultralytics_wheel)
 
     def run(self, *command, cwd=None, **environ):
         """Return the finished process of a command, which must succeed."""
@@ -53,9 +54,9 @@ class Environment:
         assert process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
         return process
 
-    def python(self, code, cwd=None):
+    def python(self, code, cwd=None, **environ):
         """Return what a piece of Python prints."""
-        return self.run(self.scripts / "python", "-c", code, cwd=cwd).stdout.strip()
+        return self.run(self.scripts / "python", "-c", code, cwd=cwd, **environ).stdout.strip()
 
     def install(self, *args):
         """Let pip install from given files, never from an index."""

@@ -189,3 +189,11 @@ def test_the_library_has_a_face():
     assert all(getattr(pruning, name) for name in pruning.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'prune_modle'"):
         pruning.prune_modle  # noqa: B018
+
+
+@pytest.mark.parametrize("speed_up", [1.5, 3])
+def test_area_attention_is_as_wide_as_its_input(speed_up):
+    """Ultralytics before 8.4.34 takes the one for the other."""
+    pruned, _ = prune_model(build_model("yolo12n"), Budget(speed_up), prune_method="lamp")
+    blocks = [m for m in pruned.modules() if type(m).__name__ == "AAttn"]
+    assert blocks and all(m.qkv.conv.in_channels == m.num_heads * m.head_dim for m in blocks)

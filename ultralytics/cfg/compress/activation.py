@@ -22,6 +22,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 from ultralytics.utils.checks import parse_version
 
 ABSENT = object()
+OURS = "ultralytics.engine.compress"  # what every compress module of a task imports
 failure = ""  # why nothing is replaced
 replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, what Ultralytics has there, what stands there now
 
@@ -139,6 +140,28 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
     return get_model_or_keep_pruned
 
 
+def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
+    """Return a loader that says, of a pruned checkpoint that does not load here, which Ultralytics loads it."""
+
+    @functools.wraps(torch_safe_load)
+    def load_or_say_where(weight, *args, **kwargs):
+        from ultralytics.engine.pruning.checkpoint import record, releases
+
+        try:
+            checkpoint, file = torch_safe_load(weight, *args, **kwargs)
+        except (AttributeError, TypeError) as error:  # a class that is not here
+            if sentence := releases.explain_failure(weight):
+                raise releases.NeedsNewerUltralyticsError(sentence) from error
+            raise
+        if isinstance(checkpoint, dict):
+            model = checkpoint.get("ema") or checkpoint.get("model")
+            if record.is_pruned(model):
+                releases.check_changes(model, file)
+        return checkpoint, file
+
+    return load_or_say_where
+
+
 TRAINERS = {  # module: trainer; not every Ultralytics has them all
     "ultralytics.models.yolo.detect.train": "DetectionTrainer",
     "ultralytics.models.yolo.segment.train": "SegmentationTrainer",
@@ -152,6 +175,7 @@ TRAINERS = {  # module: trainer; not every Ultralytics has them all
 PATCHES: dict[str, dict[str, Callable[[Any, ModuleType], Any]]] = {  # module: name: what makes the replacement
     "ultralytics.cfg": {"MODES": add_mode, "CLI_HELP_MSG": add_example, "entrypoint": add_commands},
     "ultralytics.data.utils": {"check_cls_dataset": add_yaml, "check_file": add_datasets},
+    "ultralytics.nn.tasks": {"torch_safe_load": add_release},
     "ultralytics.engine.model": {"Model.compress": add_compress},
     **{module: {f"{trainer}.get_model": add_pruned} for module, trainer in TRAINERS.items()},
 }
@@ -183,6 +207,8 @@ def apply(name: str) -> None:
     if failure or name not in PATCHES:  # an editable checkout may be newer than the installed start-up hook
         return
     module = importlib.import_module(name)
+    if name in TRAINERS:
+        check_not_hidden(module)
     missing = [other for other in ALSO_USED.get(name, ()) if not any(hasattr(module, one) for one in other.split("|"))]
     new = []
     for path, build in PATCHES[name].items():
@@ -197,6 +223,32 @@ def apply(name: str) -> None:
         raise Unsupported(f"has no {', '.join(f'{name}.{other}' for other in missing)}")
     for owner, attribute, stock, now in [(*rest, build(rest[-1], module)) for *rest, build in new]:
         _replace(owner, attribute, stock, now)
+
+
+def check_not_hidden(module: ModuleType) -> None:
+    """Refuse an Ultralytics whose own module hides the one of this package beside a trainer.
+
+    Args:
+        module (ModuleType): The trainer's module.
+
+    Raises:
+        Unsupported: With what to do.
+    """
+    file = Path(module.__file__ or "").with_name("compress.py")
+    if file.is_file() and OURS not in file.read_text(encoding="utf-8", errors="replace"):
+        raise Unsupported(
+            f"has a module '{file}' of its own, which 'python -m ultralytics_compress_drop_in' moves aside for that of "
+            "this package"
+        )
+
+
+def tell_state() -> None:
+    """Say whether the extension is on; if it is not, the reason has been said."""
+    try:
+        activate()
+    except ImportError:
+        return
+    LOGGER.info(f"ultralytics-compress {__version__}: on, in {Path(__file__).parent}")
 
 
 def _replace(owner: Any, name: str, stock: Any, now: Any) -> None:

@@ -17,9 +17,19 @@ EXAMPLE = """
     Make a trained model smaller and faster by structured pruning, then fine-tune it:
         yolo compress model=path/to/best.pt data=coco8.yaml speed_up=2.0 epochs=100
 """
+
+
+def tell_state() -> None:
+    """Say, for 'yolo checks', whether the extension is on."""
+    from ultralytics.cfg.compress import activation
+
+    activation.tell_state()
+
+
 AFTERWARDS: dict[str, Callable[[], None]] = {  # Ultralytics' special commands that say more with this package
     "cfg": lambda: YAML.print(KEYS_FILE),
     "version": lambda: LOGGER.info(f"ultralytics-compress {__version__}"),
+    "checks": tell_state,
 }
 
 

@@ -18,6 +18,7 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
+from ultralytics.engine.pruning.checkpoint.releases import oldest_release
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import find_method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
@@ -108,6 +109,7 @@ def prune_model(
         channels=history.channels(),
         yaml=dense_yaml(model),
         source=source_of(model),
+        needs_ultralytics=oldest_release(pruned),
     )
     LOGGER.info(
         f"Pruned by {prune_method}: {record.parameters['dense']:,} to {record.parameters['pruned']:,} parameters, "

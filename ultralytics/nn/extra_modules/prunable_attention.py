@@ -138,8 +138,11 @@ class PrunableAAttn(PrunableAttention):
         self.scale /= factor
 
     def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
-        """Yield queries and values, which the stock block cuts alike."""
-        yield self.q.conv, self.v.conv
+        """Yield queries and values, which the stock block cuts alike, and the projection.
+
+        Before 8.4.34 the stock block takes the width of its input, which is the projection's, for that of the values.
+        """
+        yield self.q.conv, self.v.conv, self.proj.conv
 
 
 def head_parts(heads: int, *sizes: int) -> list[torch.Tensor]:

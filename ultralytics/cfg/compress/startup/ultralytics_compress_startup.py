@@ -2,15 +2,26 @@
 """Post-import hook that activates the overlay, whichever way Ultralytics is imported.
 
 Installed at the top of site-packages beside `ultralytics_compress.pth`, whose one line imports it in every interpreter
-of the environment. So it imports nothing but `sys` until one of the watched modules has been executed.
+of the environment. So it imports nothing that an interpreter has not imported already until one of the watched modules
+has been executed.
 """
 
+import os.path
 import sys
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+OWN = (  # the overlay's packages; its other modules are all named ultralytics.models. ... .compress
+    "ultralytics.cfg.compress",
+    "ultralytics.data.shapes",
+    "ultralytics.engine.compress",
+    "ultralytics.engine.pruning",
+    "ultralytics.nn.extra_modules",
+)
 ACTIVATION = "ultralytics.cfg.compress.activation"
 WATCHED = (
     "ultralytics.cfg",
     "ultralytics.data.utils",
+    "ultralytics.nn.tasks",
     "ultralytics.engine.model",
     "ultralytics.models.yolo.detect.train",
     "ultralytics.models.yolo.segment.train",
@@ -46,6 +57,23 @@ class ActivationFinder:
                     activate_after(spec.loader, name)
                 return spec
         return None
+
+
+class OverlayFinder:
+    """Meta path finder of last resort: the overlay's modules, for an Ultralytics that lies in another folder than this.
+
+    It may be the system's below a virtual environment, or a checkout that is imported from where it is.
+    """
+
+    def find_spec(self, name, path=None, target=None):
+        """Return the spec of a module of the overlay that was not found beside Ultralytics; None for any other."""
+        parent = name.rpartition(".")[0]
+        is_task = name.startswith("ultralytics.models.") and name.endswith(".compress")
+        if not is_task and name not in OWN and parent not in OWN:  # modules further down are found by their package
+            return None
+        from importlib.machinery import PathFinder
+
+        return PathFinder.find_spec(name, [os.path.join(HERE, *parent.split("."))])
 
 
 def activate_after(loader, name):
@@ -115,3 +143,4 @@ def give_up(error):
 
 
 sys.meta_path.insert(0, ActivationFinder())
+sys.meta_path.append(OverlayFinder())

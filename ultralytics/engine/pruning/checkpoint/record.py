@@ -50,6 +50,7 @@ class Record:
         recalibrated (bool): Batch norm statistics were measured anew after the cut.
         run (str): Folder of the run that made the cut; empty for none.
         versions (dict[str, str]): Of this package, Ultralytics, torch and torch-pruning.
+        needs_ultralytics (str): Oldest release that loads the pruned model and computes the same; empty if not known.
         date (str): When, in ISO 8601.
         schema (int): Version of these fields.
     """
@@ -72,6 +73,7 @@ class Record:
     recalibrated: bool = False
     run: str = ""
     versions: dict[str, str] = field(default_factory=versions)
+    needs_ultralytics: str = ""
     date: str = field(default_factory=lambda: datetime.now().astimezone().isoformat())
     schema: int = SCHEMA
 

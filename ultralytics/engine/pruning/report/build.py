@@ -56,7 +56,8 @@ def build_report(
             unit), 'flops_ratio' and '<runtime>_latency_ratio' (dense over the last row; None where the latencies
             overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads', 'runtimes'
             (name to version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
-            'left_dense' (layers whose outputs stay whole, and why) and 'curve'.
+            'left_dense' (layers whose outputs stay whole, and why), 'needs_ultralytics' (the oldest release that loads
+            the checkpoints, empty if not known) and 'curve'.
     """
     twins = _twins(models)
     timed = {name: models[name] for name in twins.values()}
@@ -86,6 +87,7 @@ def build_report(
         "layers": compare_layers(*ends.values()),
         "blocks": block_latency(ends, imgsz, device),
         "left_dense": record.left_dense,
+        "needs_ultralytics": record.needs_ultralytics,
         "curve": curve,
     }
 

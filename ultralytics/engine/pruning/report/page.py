@@ -13,6 +13,7 @@ from ultralytics.engine.pruning.report.table import (
     conditions_of,
     deployed,
     export_command,
+    releases_of,
     remarks_of,
     spreads_of,
     summary_of,
@@ -38,7 +39,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
         remarks=remarks_of(report),
         command=export_command(deployed(report), report["imgsz"]),
         models=table_of(report),
-        notes=[conditions_of(report), *spreads_of(report)],
+        notes=[conditions_of(report), *spreads_of(report), *releases_of(report)],
         pictures={title: b64encode(file.read_bytes()).decode() for title, file in pictures.items()},
         details={
             "Every layer, dense and pruned": _layer_lines(report),

@@ -98,6 +98,12 @@ def conditions_of(report: dict[str, Any]) -> str:
     )
 
 
+def releases_of(report: dict[str, Any]) -> list[str]:
+    """Return in which releases of Ultralytics the checkpoints load, if that is known."""
+    release = report.get("needs_ultralytics")
+    return [f"The checkpoints load in Ultralytics {release} or newer, without this package."] if release else []
+
+
 def deployed(report: dict[str, Any]) -> str:
     """Return the checkpoint to deploy, that of the last model."""
     return list(report["rows"].values())[-1]["weights"]
@@ -116,7 +122,7 @@ def export_command(weights: str, imgsz: int) -> str:
 def format_report(report: dict[str, Any]) -> str:
     """Return the report as text."""
     lines = [f"{name:>12}" + "".join(f"{cell:>19}" for cell in cells) for name, *cells in table_of(report)]
-    return "\n".join([*lines, summary_of(report), conditions_of(report), *spreads_of(report)])
+    return "\n".join([*lines, summary_of(report), conditions_of(report), *spreads_of(report), *releases_of(report)])
 
 
 def _ratio(ratio: float | None, digits: int = 2) -> str:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Pruned checkpoints say which Ultralytics loads them, and where one does not, so does the error."""
+
+import pytest
+import torch
+from conftest import build_model
+from torch import nn
+
+import ultralytics
+from ultralytics import YOLO
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
+from ultralytics.engine.pruning.checkpoint.releases import NeedsNewerUltralyticsError, oldest_release
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.nn.modules import block
+from ultralytics.nn.modules.head import Detect
+
+
+@pytest.mark.parametrize(
+    ("name", "release"),
+    [
+        ("yolov8n", "8.0.200"),
+        ("yolov8n-obb", "8.2.103"),
+        ("yolov9t", "8.2.103"),
+        ("yolov10n", "8.2.103"),
+        ("yolo11n", "8.3.0"),
+        ("yolo12n", "8.3.78"),
+        ("yolo26n", "8.4.0"),
+        ("yolo26n-cls", "8.3.0"),
+        ("yolo26n-sem", "8.4.52"),
+        ("yolo26n-depth", "8.4.104"),
+    ],
+)
+def test_the_oldest_release_of_a_model(name, release):
+    assert oldest_release(build_model(name)) == release
+
+
+def test_of_a_class_that_is_somebody_s_own_nothing_is_known():
+    model = build_model("yolov8n")
+    model.model[0].act = type("Mine", (nn.Identity,), {})()
+    assert oldest_release(model) == ""
+
+
+@pytest.fixture(scope="module")
+def prune_pt(tmp_path_factory):
+    """Return a function that writes a pruned checkpoint."""
+
+    def write(name):
+        file = tmp_path_factory.mktemp("pruned") / f"{name}.pt"
+        pruned, record = prune_model(build_model(name), Budget(1.5), prune_method="lamp")
+        save_pruned(file, pruned, record)
+        return file
+
+    return write
+
+
+def test_a_missing_class_is_named_with_the_release_that_has_it(prune_pt, monkeypatch):
+    file = prune_pt("yolo12n")
+    assert YOLO(file).model.pruning["needs_ultralytics"] == "8.3.78"
+    monkeypatch.delattr(block, "A2C2f")
+    sentence = r"'.*yolo12n.pt' is pruned and needs Ultralytics 8.3.78 or newer \(A2C2f\), and this is \d"
+    with pytest.raises(NeedsNewerUltralyticsError, match=sentence):
+        YOLO(file)
+    with pytest.raises(SystemExit, match=sentence):
+        monkeypatch.setattr(ultralytics.cfg, "ARGV", ["yolo", "compress", f"model={file}", "data=coco8.yaml"])
+        ultralytics.cfg.entrypoint()
+
+
+def test_other_checkpoints_fail_as_ever(tmp_path, monkeypatch):
+    dense = YOLO("yolo12n.yaml")
+    dense.save(tmp_path / "dense.pt")
+    monkeypatch.delattr(block, "A2C2f")
+    with pytest.raises(AttributeError, match="Can't get attribute 'A2C2f'"):
+        YOLO(tmp_path / "dense.pt")
+
+
+def test_a_head_that_would_predict_something_else_is_refused(prune_pt, monkeypatch):
+    file = prune_pt("yolo26n")
+    monkeypatch.delattr(Detect, "end2end")
+    with pytest.raises(NeedsNewerUltralyticsError, match=r"needs Ultralytics 8.4.0 or newer \(a Detect head that"):
+        YOLO(file)
+
+
+def test_attention_that_is_as_wide_as_its_input_needs_no_newer_release(prune_pt, monkeypatch):
+    file = prune_pt("yolo12n")
+    monkeypatch.delattr(block.AAttn, "__setstate__")
+    model = YOLO(file).model
+    attention = next(m for m in model.modules() if isinstance(m, block.AAttn))
+    attention.head_dim //= 2  # what version 0.1.0 has left
+    model.pruning = {}
+    torch.save({"model": model}, file)
+    with pytest.raises(NeedsNewerUltralyticsError, match=r"needs Ultralytics 8.4.34 or newer \(an AAttn narrower"):
+        YOLO(file)
