@@ -29,9 +29,9 @@ TABLE = ROOT / "docs/compatibility.md"
 COMPAT = ROOT / "ultralytics/cfg/compress/compat/__init__.py"
 HEADING = """# Which releases it is tested with
 
-`python tests/matrix.py` writes this table: in each environment the package is installed and its tests run. A row pins what
-its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a release
-lacks are skipped, with the name of what is missing.
+`python tests/matrix.py` writes this table: in each environment the package is installed and its tests run. A row pins
+what its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a
+release lacks are skipped, with the name of what is missing.
 
 | environment | Python | tests | passed | failed | skipped | date |
 |---|---|---|---:|---:|---:|---|
@@ -99,12 +99,13 @@ def make_environment(row: Row, folder: Path, borrow: bool) -> Path:
     Raises:
         subprocess.CalledProcessError: If pip finds no such packages.
     """
-    subprocess.run([find_python(row.python), "-m", "venv", folder], check=True)
+    own_pip = ["--without-pip"] if borrow else []  # and its setuptools, which would be older than the borrowed one
+    subprocess.run([find_python(row.python), "-m", "venv", *own_pip, folder], check=True)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     project = folder / "project"  # a build leaves its folders there
-    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "runs")
-    shutil.copytree(ROOT, project, ignore=ignored)
+    ignored = (".git", ".venv", ".*_cache", "build", "*.egg-info", "__pycache__", "runs")
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*ignored))
     if borrow:
         packages = Path(subprocess.check_output([python, "-c", SITE_PACKAGES], text=True).strip())
         (packages / "borrowed.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
@@ -122,7 +123,8 @@ SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 def run_tests(python: Path, folder: Path, marked: str) -> dict[str, int]:
     """Return how many tests passed, failed and were skipped."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked, "--junitxml", folder / "tests.xml"]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfEs", "--continue-on-collection-errors"]
+    command += ["-m", marked, "--junitxml", folder / "tests.xml"]
     subprocess.run(list(map(str, command)), cwd=folder / "project", env=environ)
     suite = ElementTree.parse(folder / "tests.xml").getroot()[0]
     count = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
@@ -133,7 +135,9 @@ def run_tests(python: Path, folder: Path, marked: str) -> dict[str, int]:
 def read_table() -> dict[str, str]:
     """Return the lines of the table by the names of their rows."""
     lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
-    return {line.split("|")[1].strip(): line for line in lines[lines.index("") + 1 :] if line.startswith("| ")}
+    return {
+        line.split("|")[1].strip(): line for line in lines if line.startswith("| ") and "| environment " not in line
+    }
 
 
 def write_table(lines: Mapping[str, str]) -> None:

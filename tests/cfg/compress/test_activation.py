@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import ultralytics_compress_startup
+from conftest import load_architecture
 
 import ultralytics.cfg
 from ultralytics import RTDETR, SAM, YOLO
@@ -130,6 +131,7 @@ def test_mode_of_a_command(words, mode):
 
 @pytest.mark.parametrize("name", ["yolov8s-worldv2", "yoloe-26s"])
 def test_unsupported_model_is_refused_with_the_reason(tmp_path, name):
+    load_architecture(f"{name}.yaml")
     with pytest.raises(ValueError, match="is not supported, because its classes are compared with text embeddings"):
         YOLO(f"{name}.yaml").compress(data="coco8.yaml", project=str(tmp_path))
 
