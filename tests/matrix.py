@@ -12,6 +12,7 @@ Rows differ from a plain installation in one thing each. A row whose Python is n
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -171,9 +172,13 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", help="names of rows, i.e. 'Ultralytics 8.4.0'; by default all")
     parser.add_argument("--marked", default="not slow", help="pytest's -m")
     parser.add_argument("--borrow", action="store_true", help="take what a row does not pin from this environment")
+    parser.add_argument("--names", action="store_true", help="print the names of all rows as JSON, and do nothing else")
     parser.add_argument("--short", action="store_true", help="the oldest Ultralytics, tests marked 'compat', no table")
     args = parser.parse_args()
     rows = {row.name: row for row in list_rows()}
+    if args.names:
+        sys.stdout.write(f"{json.dumps([*rows])}\n")
+        return
     names = [f"Ultralytics {tested_ultralytics()[0]}"] if args.short else args.rows or [*rows]
     if unknown := [name for name in names if name not in rows]:
         parser.error(f"no such row: {', '.join(unknown)}. Rows are: {', '.join(rows)}")
