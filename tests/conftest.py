@@ -112,14 +112,18 @@ def pytest_sessionfinish():
     shutil.rmtree(CONFIG_DIR, ignore_errors=True)
 
 
+def load_architecture(name: str) -> dict:
+    """Return the architecture of a YAML, or skip the test where this Ultralytics has no such model."""
+    try:
+        return yaml_model_load(name)
+    except FileNotFoundError:
+        pytest.skip(f"Ultralytics {__version__} has no {name}")
+
+
 @functools.lru_cache(maxsize=4)  # mostly yolov8n; the largest take a gigabyte
 def _built(name: str, nc: int) -> nn.Module:
     torch.manual_seed(0)
-    try:
-        architecture = yaml_model_load(f"{name}.yaml")
-    except FileNotFoundError:
-        pytest.skip(f"Ultralytics {__version__} has no {name}.yaml")
-    task = "rtdetr" if "rtdetr" in name else guess_model_task(architecture)
+    task = "rtdetr" if "rtdetr" in name else guess_model_task(load_architecture(f"{name}.yaml"))
     model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
     return enliven(model, model.predict)
 

@@ -12,6 +12,7 @@ Rows differ from a plain installation in one thing each. A row whose Python is n
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -29,15 +30,15 @@ TABLE = ROOT / "docs/compatibility.md"
 COMPAT = ROOT / "ultralytics/cfg/compress/compat/__init__.py"
 HEADING = """# Which releases it is tested with
 
-`python tests/matrix.py` writes this table: in each environment the package is installed and its tests run. A row pins what
-its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a release
-lacks are skipped, with the name of what is missing.
+`python tests/matrix.py` writes this table: in each environment the package is installed and its tests run. A row pins
+what its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a
+release lacks are skipped, with the name of what is missing.
 
 | environment | Python | tests | passed | failed | skipped | date |
 |---|---|---|---:|---:|---:|---|
 """
 WITH: Mapping[str, tuple[str, ...]] = {  # pins of a release that its own requirements leave open or that came too late
-    "ultralytics==8.3.0": ("numpy<2", "pandas<2.3", "seaborn", "tqdm", "py-cpuinfo", "pytz", "tzdata"),
+    "ultralytics==8.3.0": ("numpy<2", "pandas<2.3"),
     "torch==2.0.1": ("torchvision==0.15.2", "numpy<2"),
     "torch==2.4.1": ("torchvision==0.19.1",),
     "torch==2.6.0": ("torchvision==0.21.0",),
@@ -99,17 +100,18 @@ def make_environment(row: Row, folder: Path, borrow: bool) -> Path:
     Raises:
         subprocess.CalledProcessError: If pip finds no such packages.
     """
-    subprocess.run([find_python(row.python), "-m", "venv", folder], check=True)
+    own_pip = ["--without-pip"] if borrow else []  # and its setuptools, which would be older than the borrowed one
+    subprocess.run([find_python(row.python), "-m", "venv", *own_pip, folder], check=True)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     project = folder / "project"  # a build leaves its folders there
-    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "runs")
-    shutil.copytree(ROOT, project, ignore=ignored)
+    ignored = (".git", ".venv", ".*_cache", "build", "*.egg-info", "__pycache__", "runs")
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*ignored))
     if borrow:
         packages = Path(subprocess.check_output([python, "-c", SITE_PACKAGES], text=True).strip())
         (packages / "borrowed.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
         if row.pins:
-            subprocess.run([*pip, "--no-deps", "--no-warn-conflicts", *row.pins], check=True)
+            subprocess.run([*pip, "--no-warn-conflicts", *row.pins], check=True)
         subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", project], check=True)
     else:
         subprocess.run([*pip, f"{project}[test,export]", *row.pins], check=True)
@@ -122,8 +124,11 @@ SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 def run_tests(python: Path, folder: Path, marked: str) -> dict[str, int]:
     """Return how many tests passed, failed and were skipped."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked, "--junitxml", folder / "tests.xml"]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfEs", "--continue-on-collection-errors"]
+    command += ["-m", marked, "--junitxml", folder / "tests.xml"]
     subprocess.run(list(map(str, command)), cwd=folder / "project", env=environ)
+    if not (folder / "tests.xml").exists():  # pytest has not come to the first test
+        return {"passed": 0, "failed": 1, "skipped": 0}
     suite = ElementTree.parse(folder / "tests.xml").getroot()[0]
     count = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
     failed = count["failures"] + count["errors"]
@@ -133,7 +138,9 @@ def run_tests(python: Path, folder: Path, marked: str) -> dict[str, int]:
 def read_table() -> dict[str, str]:
     """Return the lines of the table by the names of their rows."""
     lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
-    return {line.split("|")[1].strip(): line for line in lines[lines.index("") + 1 :] if line.startswith("| ")}
+    return {
+        line.split("|")[1].strip(): line for line in lines if line.startswith("| ") and "| environment " not in line
+    }
 
 
 def write_table(lines: Mapping[str, str]) -> None:
@@ -167,9 +174,13 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", help="names of rows, i.e. 'Ultralytics 8.4.0'; by default all")
     parser.add_argument("--marked", default="not slow", help="pytest's -m")
     parser.add_argument("--borrow", action="store_true", help="take what a row does not pin from this environment")
+    parser.add_argument("--names", action="store_true", help="print the names of all rows as JSON, and do nothing else")
     parser.add_argument("--short", action="store_true", help="the oldest Ultralytics, tests marked 'compat', no table")
     args = parser.parse_args()
     rows = {row.name: row for row in list_rows()}
+    if args.names:
+        sys.stdout.write(f"{json.dumps([*rows])}\n")
+        return
     names = [f"Ultralytics {tested_ultralytics()[0]}"] if args.short else args.rows or [*rows]
     if unknown := [name for name in names if name not in rows]:
         parser.error(f"no such row: {', '.join(unknown)}. Rows are: {', '.join(rows)}")

@@ -28,10 +28,9 @@ pytestmark = pytest.mark.compat
 
 def stock_imports(file):
     """Return the names that a file imports from Ultralytics' own modules."""
-    nodes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
-    stock = [
-        node for node in nodes if (node.module or "").split(".")[0] == "ultralytics" and "compat" not in node.module
-    ]
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    stock = [node for node in froms if (node.module or "").startswith("ultralytics") and ".compat" not in node.module]
     return {alias.name for node in stock for alias in node.names}
 
 

@@ -8,20 +8,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import MODELS, also_slow
+from conftest import MODELS, also_slow, load_architecture
 from test_shapes import file_hashes
 
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.data import ClassificationDataset, build_yolo_dataset
+from ultralytics.data import utils as data_utils
 from ultralytics.data.shapes import dataset
 from ultralytics.data.shapes.labels import SEEN, keypoints, visible_polygon
 from ultralytics.data.shapes.look import Look
 from ultralytics.data.shapes.outline import fill_polygon
 from ultralytics.data.shapes.scene import SHAPE_DISTANCE, draw_scene
 from ultralytics.data.shapes.texture import SIZE
-from ultralytics.data.utils import check_cls_dataset, check_det_dataset, load_dataset_cache_file, load_depth
+from ultralytics.data.utils import check_cls_dataset, check_det_dataset, load_dataset_cache_file
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
@@ -197,7 +198,7 @@ def test_depth_is_metric_and_nearer_shapes_come_first(sets):
     files = sorted((data["path"] / "depth/val").glob("*.png"))
     assert len(files) == dataset.SPLITS["val"]
     for file in files:
-        depth = load_depth(file, data["depth_scale"])
+        depth = data_utils.load_depth(file, data["depth_scale"])
         assert depth.min() > 0.9 and depth.max() < 10
         assert depth[-1].max() < depth[0].max()
     for i in range(10):
@@ -210,6 +211,7 @@ def test_depth_is_metric_and_nearer_shapes_come_first(sets):
 @pytest.mark.parametrize("task", also_slow(["segment", "classify"], ["pose", "obb", "semantic", "depth"]))
 def test_a_pruned_model_of_other_classes_trains_on_it(sets, task, tmp_path):
     """One epoch runs to its end, validation has its metrics, and the architecture is kept but for the classes."""
+    load_architecture(TASKS[task][1])
     yaml, data = sets(task)
     keypoints = {"data_kpt_shape": data["kpt_shape"]} if task == "pose" else {}
     build = getattr(tasks, MODELS[task])

@@ -125,7 +125,7 @@ def test_image_size_that_is_not_given_is_the_tasks_own(settings, tmp_path):
             image = np.full((32, 32, 3), 200 * (kind == "light") + i, dtype=np.uint8)
             cv2.imwrite(str(tmp_path / "sorted" / split / kind / "0.png"), image)
     keys = {k: v for k, v in settings.items() if k != "imgsz"}
-    own = {"model": "yolo26n-cls.yaml", "data": str(tmp_path / "sorted")}
+    own = {"model": "yolo11n-cls.yaml", "data": str(tmp_path / "sorted")}
     assert ClassificationCompressor(overrides={**keys, **own, "name": "i-prune"}).args.imgsz == 224
     assert DetectionCompressor(overrides={**keys, "name": "j-prune"}).args.imgsz == 640
 
