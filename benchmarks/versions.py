@@ -3,6 +3,7 @@
 
     python benchmarks/versions.py --out runs/versions
     python benchmarks/versions.py --out runs/versions --ultralytics 8.3.0 8.4.0 --only yolo11n yolo12n
+    python benchmarks/versions.py --out runs/versions --weights runs/detect/mine-finetune/weights/best.pt
 
 Models are built from Ultralytics' YAMLs, given statistics that fit their input, and pruned to 2x. Each release is
 downloaded, unpacked, and put in front of the running environment's packages, without this package's start-up hook.
@@ -24,12 +25,14 @@ import torch
 from fetch import machine, markdown
 
 from ultralytics import RTDETR, YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import enliven
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, TQDM
+from ultralytics.utils.checks import parse_version
 
 MODELS = ["yolov8n", "yolov8s", "yolo11n", "yolo12n", "yolov9t", "yolov10n", "yolo26n"]
 RELEASES = ["8.1.47", "8.2.103", "8.3.0", "8.3.253", "8.4.0", "8.4.50", "8.4.190"]
@@ -45,7 +48,7 @@ assert ultralytics.__file__.startswith(folder) and "compress" not in ultralytics
 x, found = torch.from_numpy(np.load(image)), {}
 for file in files:
     try:
-        np.save(file.replace(".pt", ".npy"), first_output(YOLO(file).model, x).numpy())
+        np.save(f"{out}.{files.index(file)}.npy", first_output(YOLO(file).model, x).numpy())
     except Exception as error:
         found[file] = f"{type(error).__name__}: {error}"
 open(out, "w", encoding="utf-8").write(json.dumps(found))
@@ -66,21 +69,27 @@ def first_output(model: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     return output
 
 
-def prune(name: str, file: Path, image: torch.Tensor) -> np.ndarray:
-    """Write a pruned checkpoint and return its output here."""
+def prune(name: str, file: Path) -> None:
+    """Write a pruned checkpoint."""
     yolo = (RTDETR if "rtdetr" in name else YOLO)(f"{name}.yaml")
     dense = enliven(yolo.model, yolo.model.predict)
     pruned, record = prune_model(dense, Budget(speed_up=2.0), prune_method="lamp")
     save_pruned(file, pruned, record, {"task": yolo.task, "imgsz": 192})
-    return first_output(load_checkpoint(file)[0], image).numpy()
+
+
+def expect(file: Path, image: torch.Tensor) -> tuple[np.ndarray, str]:
+    """Return the output of a pruned checkpoint here, and the release that its record says it needs."""
+    model, _ = load_checkpoint(file)
+    return first_output(model, image).numpy(), Record.of(model).needs_ultralytics
 
 
 def fetch(release: str, out: Path) -> Path:
     """Return a folder with a release of Ultralytics and nothing else."""
     folder = out / f"ultralytics-{release}"
     if not folder.exists():
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(out)]
-        subprocess.run([*pip, f"ultralytics=={release}"], check=True)
+        if not list(out.glob(f"ultralytics-{release}-*.whl")):
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(out)]
+            subprocess.run([*pip, f"ultralytics=={release}"], check=True)
         with zipfile.ZipFile(next(out.glob(f"ultralytics-{release}-*.whl"))) as archive:
             archive.extractall(folder)
     return folder
@@ -95,14 +104,16 @@ def fetch_needed(out: Path) -> Path:
     return folder
 
 
-def outcome(error: str | None, file: Path, expected: np.ndarray) -> str:
-    """Return one cell of the table: 'equal', how far off, or why not."""
+def outcome(error: str | None, output: Path, expected: np.ndarray, needed: str, release: str) -> str:
+    """Return one cell of the table: 'equal', what the record says is needed, how far off, or why it failed."""
+    if parse_version(release) < parse_version(needed):
+        return f"needs {needed}"
     if error:
         return error.split(" on <module")[0].split("\n")[0]
-    output = np.load(file.with_suffix(".npy"))
-    if output.shape != expected.shape:
-        return f"shape {output.shape} instead of {expected.shape}"
-    difference = float(np.abs(output - expected).max() / np.abs(expected).max())
+    found = np.load(output)
+    if found.shape != expected.shape:
+        return f"shape {found.shape} instead of {expected.shape}"
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     return "equal" if difference < TOLERANCE else f"differs by {difference:.0e}"
 
 
@@ -110,6 +121,7 @@ def main() -> None:
     """Prune every model, run it in every release, and write results.json and results.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for releases, checkpoints and results")
+    parser.add_argument("--weights", nargs="+", type=Path, default=[], help="pruned checkpoints, instead of models")
     parser.add_argument("--only", nargs="+", default=MODELS, help="names of model YAMLs")
     parser.add_argument("--ultralytics", nargs="+", default=RELEASES, help="releases")
     args = parser.parse_args()
@@ -117,8 +129,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     image = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
     np.save(out / "image.npy", image.numpy())
-    files = {name: out / f"{name}-pruned.pt" for name in args.only}
-    expected = {name: prune(name, file, image) for name, file in TQDM(files.items(), desc="Models")}
+    files = {str(file): file.resolve() for file in args.weights}
+    if not files:
+        files = {name: out / f"{name}-pruned.pt" for name in args.only}
+        for name, file in TQDM(files.items(), desc="Models"):
+            prune(name, file)
+    expected = {name: expect(file, image) for name, file in files.items()}
     results: dict[str, dict[str, str]] = {name: {} for name in files}
     # the oldest call torch.load without weights_only, which is true by default in recent releases of torch
     environ = {**os.environ, "YOLO_CONFIG_DIR": str(out), "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
@@ -129,8 +145,9 @@ def main() -> None:
         command = [sys.executable, "-S", "-c", code, json.dumps(words), json.dumps(paths)]
         subprocess.run(command, check=True, cwd=out, env=environ, stdout=subprocess.DEVNULL)
         found = json.loads((out / "found.json").read_text(encoding="utf-8"))
-        for name, file in files.items():
-            results[name][release] = outcome(found.get(str(file)), file, expected[name])
+        for i, (name, file) in enumerate(files.items()):
+            output = out / f"found.json.{i}.npy"
+            results[name][release] = outcome(found.get(str(file)), output, *expected[name], release)
     (out / "results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
     rows = [[name, *row.values()] for name, row in results.items()]
     table = markdown(["pruned model", *args.ultralytics], rows)

