@@ -23,6 +23,7 @@ from filelock import FileLock
 from torch import nn
 
 from ultralytics import YOLO, __version__
+from ultralytics.cfg import check_cfg
 from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
@@ -89,8 +90,19 @@ def interrupt(*_):
     raise Interrupted
 
 
+def takes_whole_floats():
+    """Return True if Ultralytics takes 2.0 for an int, which came after its checks of strings and None."""
+    values = {"workers": 2.0}
+    try:
+        check_cfg(values)
+    except TypeError:
+        return False
+    return isinstance(values["workers"], int)
+
+
 NEEDS = {  # what a test may need: this Ultralytics has it
     "distillation": HAS_DISTILLATION,
+    "checks of strings, None and whole floats": takes_whole_floats(),
     "attention in get_flops": counts_attention(),
     "distributed workers that get callbacks": CARRIES_CALLBACKS,
 }
@@ -99,6 +111,11 @@ NEEDS = {  # what a test may need: this Ultralytics has it
 def needs(thing):
     """Return the mark that skips a test where this Ultralytics lacks what the test is about."""
     return pytest.mark.skipif(not NEEDS[thing], reason=f"Ultralytics {__version__} has no {thing}")
+
+
+def no_argument(key):
+    """Return the pattern of Ultralytics' sentence on a key that it does not know, which older ones print in colour."""
+    return rf"'(\x1b\[\d+m)*{key}(\x1b\[0m)?' is not a valid YOLO argument"
 
 
 def also_slow(values, slow):

@@ -114,12 +114,15 @@ def hash_of(model):
 
 def describe(run):
     """Return everything about a run's folder that two equal runs share."""
-    from ultralytics.nn.tasks import load_checkpoint
-    from ultralytics.utils import YAML
+    import yaml
 
+    from ultralytics.nn import tasks
+
+    load_checkpoint = getattr(tasks, "load_checkpoint", None) or tasks.attempt_load_one_weight
     run = Path(run)
     found = {"files": sorted(str(file.relative_to(run)) for file in run.rglob("*") if file.is_file())}
-    found["args"] = {k: str(v).replace(str(run.parent), "") for k, v in YAML.load(run / "args.yaml").items()}
+    args = yaml.safe_load((run / "args.yaml").read_text(encoding="utf-8"))
+    found["args"] = {k: str(v).replace(str(run.parent), "") for k, v in args.items()}
     for file in sorted((run / "weights").iterdir()):
         model, checkpoint = load_checkpoint(file)
         found[file.name] = [sorted(checkpoint), sorted(checkpoint["train_args"]), hash_of(model)]
@@ -180,13 +183,14 @@ def export(weights, data, folder):
 
 def tune(weights, data, project):
     """Tune for one iteration."""
+    import yaml
+
     from ultralytics import YOLO
-    from ultralytics.utils import YAML
 
     YOLO(weights).tune(data=data, iterations=1, epochs=1, project=project, name="tune", val=False, **FAST)
     run = Path(project, "tune")
     files = sorted(str(file.relative_to(run)) for file in run.rglob("*") if file.is_file())
-    return {"files": files, "best": sorted(YAML.load(run / "best_hyperparameters.yaml"))}
+    return {"files": files, "best": sorted(yaml.safe_load((run / "best_hyperparameters.yaml").read_text("utf-8")))}
 
 
 def benchmark(weights, data):
