@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
 
-from ultralytics.engine.pruning.graph.groups import Graph, is_depthwise
+from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.places import SLICED, outputs
+from ultralytics.engine.pruning.graph.places import SLICED, inputs, loses_groups, outputs
 from ultralytics.engine.pruning.graph.widths import Widths, paired_inputs
 from ultralytics.nn.extra_modules.prunable import products
 from ultralytics.utils.torch_utils import get_flops
@@ -46,7 +48,8 @@ class FlopsFormula:
     """FLOPs of a network at 640 pixels as a function of how many units each group keeps.
 
     With o and i the output and input channels of a layer, which are linear in the units kept n, a convolution costs
-    2·H·W·k²·o·i (transposed: H·W of its input), a depthwise convolution 2·H·W·k²·o, a linear layer 2·o·i per pixel, a
+    2·H·W·k²·o·i/g in g groups (transposed: H·W of its input), one that loses whole groups 2·H·W·k²·o·i/g with i/g fixed
+    (a depthwise convolution: 2·H·W·k²·o), a linear layer 2·o·i per pixel, a
     batch norm 8·H·W·o, and an attention product over all pairs of pixels 2·(H·W)²·o. This is what Ultralytics' counter
     (thop) adds up; what else it counts does not depend on n and is taken from its own figure.
 
@@ -111,11 +114,11 @@ def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
     area: dict[nn.Module, float] = {}
     scale = IMGSZ**2 / example.shape[2:].numel()
 
-    def record(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+    def record(layer: nn.Module, args: tuple, output: torch.Tensor) -> None:
         if isinstance(layer, nn.Linear):
             pixels = output.shape[:-1].numel() * (scale if output.dim() > 2 else 1)  # 2: pooled features
         else:
-            pixels = scale * (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
+            pixels = scale * (args[0] if isinstance(layer, _ConvTransposeNd) else output).shape[2:].numel()
         area[layer] = area.get(layer, 0) + pixels
 
     hooks = [m.register_forward_hook(record) for m in model.modules() if type(m) in SLICED]
@@ -132,13 +135,15 @@ def _cost_per_pair(layer: nn.Module) -> float:
     """Return the FLOPs per pixel, output channel and input channel."""
     if isinstance(layer, nn.Linear):
         return 2
-    if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer):
+    if isinstance(layer, _BatchNorm) or loses_groups(layer):
         return 0
     return 2 * np.prod(layer.kernel_size) / layer.groups
 
 
 def _cost_per_output(layer: nn.Module) -> float:
     """Return the FLOPs per pixel and output channel."""
-    if isinstance(layer, nn.BatchNorm2d):
+    if isinstance(layer, _BatchNorm):
         return BN_FLOPS
-    return 2 * np.prod(layer.kernel_size) if is_depthwise(layer) else 0
+    if isinstance(layer, nn.Linear) or not loses_groups(layer):
+        return 0
+    return 2 * np.prod(layer.kernel_size) * (inputs(layer) // layer.groups)  # which stay, in the groups that stay

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ultralytics.engine.pruning.graph.groups import Group, is_depthwise
-from ultralytics.engine.pruning.graph.places import inputs, outputs
+from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.places import inputs, is_depthwise, outputs
 
 AXES = ("out", "in")
 
@@ -55,4 +56,4 @@ class Widths:
 
 def paired_inputs(layer: nn.Module) -> int:
     """Return the channels of the 'in' axis; batch norms and depthwise convolutions have none."""
-    return 0 if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer) else inputs(layer)
+    return 0 if isinstance(layer, _BatchNorm) or is_depthwise(layer) else inputs(layer)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.budget.flops import layer_flops
 from ultralytics.engine.pruning.checkpoint.record import dense_yaml
@@ -28,7 +29,7 @@ def compare_layers(dense: nn.Module, pruned: nn.Module) -> list[dict[str, Any]]:
     layers = dict(dense.named_modules()), dict(pruned.named_modules())
     backbone = len(dense_yaml(dense)["backbone"])
     rows = []
-    for name in (name for name in flops[0] if not isinstance(layers[0][name], nn.BatchNorm2d)):
+    for name in (name for name in flops[0] if not isinstance(layers[0][name], _BatchNorm)):
         pair = [model[name] for model in layers]
         index = int(name.split(".")[1])
         head = index == len(dense.model) - 1
