@@ -232,8 +232,11 @@ def reduce(flow: Flow, func: Any, args: tuple, kwargs: dict, output: Any) -> Non
     labels = flow.of(x)
     dims = _dims(args, kwargs, x.dim())
     if any(flow.varies(labels, d) for d in dims):
-        count(flow, func, args, kwargs, dims, output)
-        return
+        if {*flow.varying(labels)} <= {*dims}:
+            count(flow, func, args, kwargs, dims, output)
+            return
+        for d in dims:  # they meet as in a sum of tensors
+            flow.tie(labels, labels.narrow(d, 0, 1))
     result = output[0] if isinstance(output, tuple) else output
     reduced = labels.amax(dims, keepdim=True)
     if func._schema.name == "aten::topk":
@@ -255,12 +258,10 @@ def pass_along(flow: Flow, func: Any, args: tuple, kwargs: dict, output: Any) ->
 def count(flow: Flow, func: Any, args: tuple, kwargs: dict, dims: Sequence[int], output: Any) -> None:
     """Let an operation count channels that lie along one dimension, if their order there does not matter."""
     name = func._schema.name.removeprefix("aten::")
-    if name in COUNTING and flow.varying(flow.of(args[0])) == [d for d in dims if flow.varies(flow.of(args[0]), d)]:
-        dim, *more = flow.varying(flow.of(args[0]))
-        if not more:
-            flow.counted(func, args, kwargs, dim, output)
-            return
-    flow.keep(args, f"'{name}' counts its channels")
+    if name in COUNTING and len(dims := [d for d in dims if flow.varies(flow.of(args[0]), d)]) == 1:
+        flow.counted(func, args, kwargs, dims[0], output)
+    else:
+        flow.keep(args, f"'{name}' counts its channels")
 
 
 def _dims(args: tuple, kwargs: dict, count: int) -> list[int]:
