@@ -109,7 +109,9 @@ class Trace(Flow):
     def is_beyond(self, layer: nn.Module) -> bool:
         """Return True for a layer that reads nothing but predictions."""
         inputs = self.axes.get((layer, "in"))
-        return inputs is not None and bool((self.labels.roots(inputs) == self.labels.roots(self.labels.whole(BEYOND))).all())
+        return inputs is not None and bool(
+            (self.labels.roots(inputs) == self.labels.roots(self.labels.whole(BEYOND))).all()
+        )
 
 
 def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
