@@ -1,33 +1,20 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""How channels flow through a network: a mode in which every tensor carries a label for each of its elements."""
+"""How channels flow through a network: what the labels of its tensors are, and what is to happen where they meet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ultralytics.engine.pruning.graph.labels import NONE
-from ultralytics.engine.pruning.graph.layers import find_rule
-from ultralytics.engine.pruning.graph.operations import follow
-
-FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a forward pass, or a rule that meets what it was not made for, may raise."""
 
 
-class Flow(TorchDispatchMode):
-    """Labels for the elements of all tensors, followed while a network runs.
-
-    Layers follow rules of their own (`layers`). Between them every operation is seen as PyTorch executes it, below
-    autograd (`operations`): one that only moves values moves the labels likewise. What labels mean, and what happens
-    where they meet, is up to the subclass.
+class Flow:
+    """Labels for the elements of all tensors of a network that runs; what they mean is up to the subclass.
 
     Attributes:
         names (dict[nn.Module, str]): Names of the modules.
@@ -37,7 +24,7 @@ class Flow(TorchDispatchMode):
     dtype = torch.float64  # in which integers are exact
 
     def __init__(self, model: nn.Module):
-        """Take a network, to be run while the mode is entered.
+        """Take a network.
 
         Args:
             model (nn.Module): Model.
@@ -52,7 +39,6 @@ class Flow(TorchDispatchMode):
         """Forget all labels, before the network runs."""
         self._of = WeakTensorKeyDictionary()
         self._stack: list[nn.Module] = [model]
-        self._quiet = 0
 
     def tie(self, a: torch.Tensor, b: torch.Tensor) -> None:
         """Take note that labels meet, of two tensors whose shapes broadcast."""
@@ -79,6 +65,9 @@ class Flow(TorchDispatchMode):
         """Return the labels of channels that a layer makes."""
         raise NotImplementedError
 
+    def met(self, labels: torch.Tensor, constant: torch.Tensor) -> None:
+        """Take note that channels meet numbers, one or more for each, that belong to no channel."""
+
     def counted(self, func: Any, args: tuple, kwargs: dict, dim: int, output: Any) -> None:
         """Take note that an operation counts the channels of its first argument, which lie along one dimension."""
 
@@ -101,52 +90,6 @@ class Flow(TorchDispatchMode):
     def is_trusted(self) -> bool:
         """Return True if channels that are cut up need not be tied."""
         return True
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Run an operation and follow it."""
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        if not self._quiet:
-            with self.quiet():
-                try:
-                    follow(self, func, args, kwargs, output)
-                except FAILURES as error:
-                    self.keep([args, kwargs, output], f"its channels cannot be followed through '{func}' ({error})")
-        return output
-
-    @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Do not follow what is executed meanwhile."""
-        self._quiet += 1
-        try:
-            yield
-        finally:
-            self._quiet -= 1
-
-    def hook(self, model: nn.Module) -> list[RemovableHandle]:
-        """Let the modules of a network report when they begin and end."""
-        hooks = []
-        for module in self.names:
-            hooks.append(module.register_forward_pre_hook(self.enter, with_kwargs=True, prepend=True))
-            hooks.append(module.register_forward_hook(self.leave, with_kwargs=True))
-        return hooks
-
-    def enter(self, module: nn.Module, _args: tuple, _kwargs: dict) -> None:
-        """Note that a module begins; what happens inside a layer that has a rule is not followed."""
-        self._stack.append(module)
-        if find_rule(module):
-            self._quiet += 1
-
-    def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        """Apply the rule of a layer that ends."""
-        if rule := find_rule(module):
-            if self._quiet == 1:
-                try:
-                    rule(self, module, *args, **kwargs, output=output)
-                except FAILURES as error:
-                    self.keep([args, kwargs, output], f"its channels cannot be followed ({error})")
-            self._quiet -= 1
-        self._stack.pop()
 
     @property
     def block(self) -> nn.Module:

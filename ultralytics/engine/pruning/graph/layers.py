@@ -144,6 +144,17 @@ RULES: dict[type[nn.Module], Callable[..., None]] = {
 }
 
 
+def register_rule(kind: type[nn.Module], rule: Callable[..., None]) -> None:
+    """Set how channels pass a kind of layer, and those that inherit from it.
+
+    Args:
+        kind (type[nn.Module]): Class of the layer.
+        rule (Callable): Takes a `Flow`, the layer, the arguments that the layer was called with, and `output=`.
+    """
+    RULES[kind] = rule
+    _rule_of.cache_clear()
+
+
 def find_rule(module: nn.Module) -> Callable[..., None] | None:
     """Return the rule for a layer, or None for any other module, in which every operation is followed."""
     return _rule_of(type(module))

@@ -172,6 +172,9 @@ def combine(flow: Flow, inputs: Sequence[torch.Tensor], output: Any, in_place: b
     """Tie the channels that meet in an element."""
     result = next(t for t in tree_leaves(output) if isinstance(t, torch.Tensor))
     merged = merge(flow, [flow.of(t).expand(result.shape) for t in inputs if flow.is_labelled(t)])
+    for constant in inputs:
+        if not flow.is_labelled(constant) and constant.dim() and constant is not result:
+            flow.met(merged, constant.expand(result.shape))
     if in_place and _is_solid(flow.of(result)):
         flow.of(result).copy_(merged)
     else:

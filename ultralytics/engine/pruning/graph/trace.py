@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.graph.flow import FAILURES, Flow
 from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
 from ultralytics.engine.pruning.graph.labels import NONE, Labels
+from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
 from ultralytics.nn.extra_modules.prunable_form import PrunableForm
 
 BEYOND = "its outputs are added to the predictions"
@@ -31,7 +30,7 @@ class Doubt:
     reason: str
 
 
-class Trace(Flow):
+class Trace(FlowMode):
     """What the channels of a network's layers have to do with each other.
 
     Labels are numbers of channels. An operation that combines tensors element by element ties the labels that meet,
@@ -80,6 +79,19 @@ class Trace(Flow):
             self.axes[layer, "out"] = self.labels.fresh(count)
         return self.axes[layer, "out"]
 
+    def met(self, labels: torch.Tensor, constant: torch.Tensor) -> None:
+        """Leave channels whole that meet other numbers than their neighbours; equal ones may count on their number."""
+        dims = [d for d in self.varying(labels) if constant.shape[d] > 1 and constant.stride(d)]
+        if any(bool((constant != constant.narrow(d, 0, 1)).any()) for d in dims):
+            self.hold(labels, "its outputs meet numbers that no layer makes")
+        elif dims:
+            self.doubt(labels, "its outputs meet a tensor of their number")
+
+    def doubt(self, labels: torch.Tensor, what: str) -> None:
+        """Take note of an operation that may count on a number of channels."""
+        if not self.is_trusted():
+            self.doubts.append(Doubt(labels.unique(), f"{what} in {self.where()}"))
+
     def comparable(self, labels: torch.Tensor, dim: int) -> torch.Tensor:
         """Return the smallest label of the class of each label; elements of no channel are like the others."""
         roots = self.labels.roots(labels)
@@ -100,11 +112,10 @@ class Trace(Flow):
         """Return True if some of a tensor's elements belong to a channel."""
         return id(tensor) in self._tensors or super().is_labelled(tensor)
 
-    def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        """Apply the rule of a layer that ends, behind which there may be predictions."""
-        super().leave(module, args, kwargs, output)
-        if module in self._ends.predictions or self.is_beyond(module):
-            self.labels.keep(self.axes[module, "out"], BEYOND)
+    def passed(self, layer: nn.Module) -> None:
+        """Leave the predictions whole, and what is made of them."""
+        if layer in self._ends.predictions or self.is_beyond(layer):
+            self.labels.keep(self.axes[layer, "out"], BEYOND)
 
     def is_beyond(self, layer: nn.Module) -> bool:
         """Return True for a layer that reads nothing but predictions."""

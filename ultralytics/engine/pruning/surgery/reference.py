@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from ultralytics.engine.pruning.graph.flow import Flow
+from ultralytics.engine.pruning.graph.mode import FlowMode
 
 
-class Reference(Flow):
+class Reference(FlowMode):
     """Follows which elements of a dense model's tensors belong to pruned channels, and leaves them out of the count.
 
     Labels are 1 for elements of pruned channels, which are known where layers put them out, and 0 for all others.
