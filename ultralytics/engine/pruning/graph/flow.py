@@ -68,6 +68,16 @@ class Flow:
     def met(self, labels: torch.Tensor, constant: torch.Tensor) -> None:
         """Take note that channels meet numbers, one or more for each, that belong to no channel."""
 
+    def is_trusted(self) -> bool:
+        """Return True if the block that is running need not be asked how it cuts up its channels."""
+        return True
+
+    def told(self, number: int, channels: torch.Tensor) -> None:
+        """Take note that a block may hold a number of channels, and which these are."""
+
+    def doubt(self, labels: torch.Tensor, what: str) -> None:
+        """Take note of an operation that may count on a number of channels."""
+
     def counted(self, func: Any, args: tuple, kwargs: dict, dim: int, output: Any) -> None:
         """Take note that an operation counts the channels of its first argument, which lie along one dimension."""
 
@@ -86,10 +96,6 @@ class Flow:
     def comparable(self, labels: torch.Tensor, dim: int) -> torch.Tensor:
         """Return labels so that those which go together are equal, to be compared along a dimension."""
         return labels
-
-    def is_trusted(self) -> bool:
-        """Return True if channels that are cut up need not be tied."""
-        return True
 
     @property
     def block(self) -> nn.Module:

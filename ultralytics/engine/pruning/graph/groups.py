@@ -38,7 +38,7 @@ class Slice:
     units: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Units of channels that can be removed independently of each other, and what each holds in every layer.
 
@@ -51,12 +51,14 @@ class Group:
         slices (list[Slice]): The convolutions, linear layers and batch norms that the group touches, by whose weights
             its units are ranked.
         riders (list[Slice]): What else loses channels with them: layers of other kinds and bare parameters.
+        doubt (str): What on their way may count on a number of channels, or an empty string.
     """
 
     name: str
     size: int
     slices: list[Slice]
     riders: list[Slice] = field(default_factory=list)
+    doubt: str = ""
 
     def convs(self, axis: str) -> Iterable[Slice]:
         """Yield the slices of convolutions and linear layers on one axis."""
@@ -90,6 +92,7 @@ class Graph:
         groups (list[Group]): Groups that can be pruned.
         sizes (list[int]): Units of each group.
         left_dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
+        halved (list[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many channels of one tensor each.
     """
 
     def __init__(self, model: nn.Module, needs_norms: bool = False):
@@ -105,8 +108,9 @@ class Graph:
         self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
+        self._doubts: dict[int, str] = {}
         self.left_dense: dict[str, str] = {self.names[m]: ends.reason for m in self.protected}
-        self._halved = list(equal_inputs(model))
+        self.halved = list(equal_inputs(model))
         self._trace = trace(model, ends, self.example)
         self._find_groups()
 
@@ -124,7 +128,9 @@ class Graph:
         for place, roots in axes.items():
             for channel, root in enumerate(roots.tolist()):
                 places[root].append((place, channel))
-        readers = {(conv, "in"): convs for convs in self._halved for conv in convs}
+        readers = {(conv, "in"): convs for convs in self.halved for conv in convs}
+        for doubt in reversed(self._trace.doubts):
+            self._doubts.update(dict.fromkeys(labels.roots(doubt.labels).tolist(), doubt.reason))
         taken: set[int] = set()
         for layer, axis in reversed(axes):
             if axis != "out" or not isinstance(layer, MAKERS) or is_depthwise(layer):
@@ -167,19 +173,29 @@ class Graph:
         for (layer, axis), pairs in held.items():
             channels, numbers = torch.tensor(sorted(pairs)).unbind(1)
             (slices if is_weighed(layer) else riders).append(Slice(layer, axis, channels, numbers))
-        group = Group(self.names[root], len(units), slices, riders)
+        doubt = next((self._doubts[unit] for unit in units if unit in self._doubts), "")
+        group = Group(self.names[root], len(units), slices, riders, doubt)
+        self.groups.append(group)
         if obstacle := self._obstacle(group):
-            makers = (s.layer for s in group.convs("out"))
-            self.left_dense.update({self.names[m]: obstacle for m in makers if self.names[m] not in self.left_dense})
-        else:
-            self.groups.append(group)
+            self.leave_whole(group, obstacle)
+
+    def leave_whole(self, group: Group, reason: str) -> None:
+        """Take a group out of those that can be pruned.
+
+        Args:
+            group (Group): One of the groups.
+            reason (str): Why.
+        """
+        self.groups.remove(group)
+        for s in group.convs("out"):
+            self.left_dense.setdefault(self.names[s.layer], reason)
 
     def _obstacle(self, group: Group) -> str:
         """Return why a group must stay whole, or an empty string."""
         if self._needs_norms and not group.has_norms():
             return "it has no batch norm, by whose scale the method ranks"
         readers = {s.layer for s in group.convs("in")}
-        for convs in self._halved:
+        for convs in self.halved:
             if not readers.isdisjoint(convs) and group.shared_out(convs) is None:
                 return f"they are halved together with channels of other layers ({self.names[convs[0]]})"
         return ""

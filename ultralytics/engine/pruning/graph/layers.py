@@ -25,6 +25,9 @@ def pass_conv(flow: Flow, conv: nn.Module, x: torch.Tensor, *_: Any, output: tor
     finer of the two is taken. A depthwise convolution is one of groups of one channel.
     """
     dim = output.dim() - 1 - len(conv.kernel_size)
+    if conv.in_channels == conv.out_channels == 1 and x.shape == output.shape and len(flow.varying(flow.of(x))) == 1:
+        mix_neighbours(flow, conv, x, output)
+        return
     inputs = flow.channels(x, dim)
     if conv.groups == conv.in_channels == conv.out_channels > 1:
         outputs = flow.note(conv, "out", inputs)
@@ -34,6 +37,13 @@ def pass_conv(flow: Flow, conv: nn.Module, x: torch.Tensor, *_: Any, output: tor
         if conv.groups > 1:
             _tie_groups(flow, inputs.view(conv.groups, -1), outputs.view(conv.groups, -1))
     flow.set_channels(output, outputs, dim)
+
+
+def mix_neighbours(flow: Flow, conv: nn.Module, x: torch.Tensor, output: torch.Tensor) -> None:
+    """Hand on channels that lie along a vector, over which a convolution goes."""
+    flow.set(output, flow.of(x).clone())
+    (dim,) = flow.varying(flow.of(x))
+    flow.counted(lambda x: conv._conv_forward(x, conv.weight, conv.bias), (x,), {}, dim, output)
 
 
 def _tie_groups(flow: Flow, inputs: torch.Tensor, outputs: torch.Tensor) -> None:

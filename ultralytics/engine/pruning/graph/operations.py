@@ -10,6 +10,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ultralytics.engine.pruning.graph.labels import NONE
+from ultralytics.engine.pruning.graph.parts import CUTS, numbers
 
 if TYPE_CHECKING:
     from ultralytics.engine.pruning.graph.flow import Flow
@@ -148,24 +149,11 @@ def move(flow: Flow, name: str, args: tuple, kwargs: dict, output: Any) -> None:
     for tensor, label in zip(tree_leaves(output), tree_leaves(moved)):
         if isinstance(tensor, torch.Tensor):
             flow.set(tensor, label)
-    source = flow.of(args[0]) if isinstance(args[0], torch.Tensor) else None
-    if source is not None:
-        couple_parts(flow, name, source, moved)
-
-
-def couple_parts(flow: Flow, name: str, source: torch.Tensor, moved: Any) -> None:
-    """Let channels that are cut up into equal parts go together, part by part; a block that has a form knows better."""
-    if flow.is_trusted():
-        return
-    if isinstance(moved, (list, tuple)):
-        dims = [d for d in flow.varying(source) if {p.shape[d] for p in moved if p.dim() > d} != {source.shape[d]}]
-        if dims and all(part.shape == moved[0].shape for part in moved):
-            for part in moved[1:]:
-                flow.tie(moved[0], part)
-    elif name in ("view", "_unsafe_view", "_reshape_alias", "reshape"):
-        dims = flow.varying(moved)
-        for dim in sorted(dims, key=lambda d: moved.shape[d])[: max(len(dims) - len(flow.varying(source)), 0)]:
-            flow.tie(moved, moved.narrow(dim, 0, 1))
+    if name in CUTS and not flow.is_trusted() and (dims := flow.varying(flow.of(args[0]))):
+        CUTS[name](flow, flow.of(args[0]), dims, args, moved)
+        for number, channels in numbers(flow, flow.of(args[0]), args if name == "slice" else (), moved):
+            flow.told(number, channels)
+        flow.doubt(flow.of(args[0]), f"its channels are cut up ({name})")
 
 
 def combine(flow: Flow, inputs: Sequence[torch.Tensor], output: Any, in_place: bool) -> None:

@@ -123,8 +123,22 @@ class BareTensor:
     dim: int
 
 
+@dataclass(frozen=True)
+class Number:
+    """An attribute of a block that holds a number of channels.
+
+    Attributes:
+        owner (nn.Module): The block.
+        name (str): The attribute.
+    """
+
+    owner: nn.Module
+    name: str
+
+
 WIDTHS: dict[type, Callable[[Any], int]] = {  # of layers with channels by which nothing is ranked
     BareTensor: lambda bare: getattr(bare.owner, bare.name).shape[bare.dim],
+    Number: lambda number: getattr(number.owner, number.name),
     _InstanceNorm: lambda norm: norm.num_features,
     nn.Embedding: lambda embedding: embedding.embedding_dim,
     nn.GroupNorm: lambda norm: norm.num_channels,
@@ -134,7 +148,7 @@ WIDTHS: dict[type, Callable[[Any], int]] = {  # of layers with channels by which
 }
 
 
-def width(layer: nn.Module | BareTensor, axis: str) -> int:
+def width(layer: nn.Module | BareTensor | Number, axis: str) -> int:
     """Return the channels of an axis of anything that has channels."""
     if isinstance(layer, nn.Module) and is_sliced(layer):
         return outputs(layer) if axis == "out" else inputs(layer)

@@ -12,7 +12,10 @@ from torch import nn
 from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
 from ultralytics.engine.pruning.graph.labels import NONE, Labels
 from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
+from ultralytics.engine.pruning.graph.places import Number
 from ultralytics.nn.extra_modules.prunable_form import PrunableForm
+from ultralytics.nn.extra_modules.prunable_parts import LAYER_MARKS
+from ultralytics.nn.modules.head import Classify
 
 BEYOND = "its outputs are added to the predictions"
 
@@ -87,8 +90,14 @@ class Trace(FlowMode):
         elif dims:
             self.doubt(labels, "its outputs meet a tensor of their number")
 
+    def told(self, number: int, channels: torch.Tensor) -> None:
+        """Note the attributes of the block that may be this number, to be changed with the channels."""
+        for name, value in vars(self.block).items():
+            if type(value) is int and value == number > 1 and name not in LAYER_MARKS:
+                self.note(Number(self.block, name), "out", channels)
+
     def doubt(self, labels: torch.Tensor, what: str) -> None:
-        """Take note of an operation that may count on a number of channels."""
+        """Take note of an operation that may count on a number of channels, which its code does not tell."""
         if not self.is_trusted():
             self.doubts.append(Doubt(labels.unique(), f"{what} in {self.where()}"))
 
@@ -98,8 +107,8 @@ class Trace(FlowMode):
         return torch.where(roots == NONE, roots.amax(dim, keepdim=True), roots)
 
     def is_trusted(self) -> bool:
-        """Return True if the block that is running says itself which channels go together."""
-        return isinstance(self.block, PrunableForm)
+        """Return True if the block that is running says itself which channels go together, or counts on no number."""
+        return isinstance(self.block, (PrunableForm, Classify, nn.Flatten))
 
     def begin(self, tensor: torch.Tensor) -> torch.Tensor:
         """Label each element of a parameter that is used without a layer."""

@@ -17,7 +17,16 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torchvision.ops import DeformConv2d
 
 from ultralytics.engine.pruning.graph.groups import Group
-from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, inputs, is_depthwise, is_sliced, outputs, width
+from ultralytics.engine.pruning.graph.places import (
+    MAKERS,
+    BareTensor,
+    Number,
+    inputs,
+    is_depthwise,
+    is_sliced,
+    outputs,
+    width,
+)
 from ultralytics.nn.modules.conv import RepConv
 
 Kept = dict[nn.Module, dict[str, torch.Tensor]]  # layer: axis 'out' or 'in': indices of the channels kept
@@ -171,6 +180,16 @@ def slice_bare_tensor(bare: BareTensor, out_channels: torch.Tensor) -> None:
     setattr(bare.owner, bare.name, _parameter(values, tensor) if isinstance(tensor, nn.Parameter) else values)
 
 
+def set_number(number: Number, out_channels: torch.Tensor) -> None:
+    """Set the number of channels that a block holds.
+
+    Args:
+        number (Number): Which it is.
+        out_channels (torch.Tensor): Channels to keep.
+    """
+    setattr(number.owner, number.name, len(out_channels))
+
+
 def by_torch_pruning(remove: Callable) -> Callable[..., None]:
     """Return a slicer for a kind of layer that lets torch-pruning remove the other channels.
 
@@ -211,6 +230,7 @@ SLICERS: dict[type[nn.Module], Callable[..., None]] = {
     nn.PReLU: by_torch_pruning(tp.prune_prelu_out_channels),
     nn.Embedding: by_torch_pruning(tp.prune_embedding_out_channels),
     BareTensor: slice_bare_tensor,
+    Number: set_number,
 }
 ATTRIBUTES = {RepConv: match_rep_conv}  # stock blocks that keep channel counts in attributes which they compute with
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,12 +84,21 @@ def mask(model: nn.Module, channels: Channels) -> nn.Module:
         layer = layers.get(name)
         if layer is None or any(max(kept[axis], default=0) >= width(layer, axis) for axis in ("in", "out")):
             raise ValueError(f"the record belongs to another model: it keeps channels of '{name}' that this one lacks.")
-        keep = _mask(kept["in"], inputs(layer), layer)
-        layer.register_forward_pre_hook(lambda _layer, args, keep=keep: (args[0] * keep, *args[1:]))
         absent[layer] = torch.ones(outputs(layer))
         absent[layer][kept["out"]] = 0
-    Reference(model, absent).attach(model)
+    reference = Reference(model, absent)
+    reference.attach(model)
+    for layer in absent:
+        keep = _mask(channels[reference.names[layer]]["in"], inputs(layer), layer)
+        layer.register_forward_pre_hook(partial(_mask_input, reference, keep))
     return model
+
+
+def _mask_input(reference: Reference, keep: torch.Tensor, _layer: nn.Module, args: tuple) -> tuple:
+    """Return a layer's arguments, of which the first is the input, with the input masked and labelled as before."""
+    x = args[0] * keep
+    reference.set(x, reference.of(args[0]))
+    return x, *args[1:]
 
 
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
