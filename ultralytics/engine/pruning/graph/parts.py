@@ -46,10 +46,9 @@ def tie_subpixels(flow: Flow, labels: torch.Tensor, _dims: list[int], args: tupl
 
 
 def tie_shuffled(flow: Flow, labels: torch.Tensor, _dims: list[int], args: tuple, moved: torch.Tensor) -> None:
-    """Let channels be shuffled in rows that stay equally long: the same of every group, or whole groups."""
+    """Let channel i of every group go together, so that the groups stay equally large."""
     rows = labels.unflatten(1, (args[1], -1))
-    dim = 1 if rows.shape[1] <= rows.shape[2] else 2
-    flow.tie(rows, rows.narrow(dim, 0, 1))
+    flow.tie(rows, rows.narrow(1, 0, 1))
 
 
 def hold_places(flow: Flow, labels: torch.Tensor, dims: list[int], args: tuple, moved: Any) -> None:

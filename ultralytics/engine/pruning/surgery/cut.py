@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import torch
 import torch_pruning as tp
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torchvision.ops import DeformConv2d
 
@@ -223,7 +222,8 @@ SLICERS: dict[type[nn.Module], Callable[..., None]] = {
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d, DeformConv2d), slice_conv),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), slice_conv_transpose),
     nn.Linear: slice_linear,
-    **dict.fromkeys((_BatchNorm, _InstanceNorm), slice_batch_norm),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), slice_batch_norm),
+    _InstanceNorm: slice_batch_norm,
     nn.GroupNorm: slice_group_norm,
     nn.MultiheadAttention: slice_attention,
     nn.LayerNorm: by_torch_pruning(tp.prune_layernorm_out_channels),
