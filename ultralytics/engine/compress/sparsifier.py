@@ -23,12 +23,12 @@ from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.budget.selection import check_target, select_units
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
+from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
@@ -228,7 +228,7 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
     """
     method = METHODS[args.prune_method]
     assert method.regulariser is not None  # a Sparsifier takes no other method
-    graph = Graph(prunable_copy(model), method.needs_norms)
+    graph = sound_graph(prunable_copy(model), method.needs_norms)
     units = Units(graph)
     if method.trains_towards_target and doomed is None:
         budget = Budget.from_args(args)

@@ -19,12 +19,12 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.checkpoint.releases import oldest_release
-from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import find_method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
 from ultralytics.engine.pruning.surgery.proof import prove_cut
+from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
@@ -182,7 +182,7 @@ class _Pruner:
         pruned = prunable_copy(self.model)
         history, dense = History(pruned), None
         for step in range(1, steps + 1):
-            graph = Graph(pruned, self.needs_norms)
+            graph = sound_graph(pruned, self.needs_norms)
             formula = self.cost.formula(graph)
             dense = dense or formula.dense
             scores = (step == 1 and self._first_scores) or self.score(pruned, graph.groups)

@@ -14,23 +14,6 @@ from ultralytics.nn.extra_modules.prunable_parts import copy_marks
 from ultralytics.nn.modules.block import ADown
 
 
-class Half(nn.Module):
-    """Takes one half of the channels; a layer of its own, so that the dependency graph can tell which.
-
-    Attributes:
-        index (int): 0 for the first half, 1 for the second.
-    """
-
-    def __init__(self, index: int):
-        """Set which half to take."""
-        super().__init__()
-        self.index = index
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        half = x.shape[1] // 2
-        return x.narrow(1, self.index * half, half)
-
-
 class PrunableADown(PrunableForm):
     """ADown: the halves of the averaged input are downsampled by a convolution, and by pooling and a convolution.
 
@@ -42,11 +25,6 @@ class PrunableADown(PrunableForm):
     """
 
     STOCKS = (ADown,)
-
-    def __init__(self):
-        """Set what has no counterpart in the stock block."""
-        super().__init__()
-        self.first, self.second = Half(0), Half(1)
 
     @classmethod
     def from_block(cls, block: nn.Module) -> PrunableADown:
@@ -71,6 +49,6 @@ class PrunableADown(PrunableForm):
         yield self.cv1.conv, self.cv2.conv
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        averaged = F.avg_pool2d(x, kernel_size=2, stride=1)
-        largest = F.max_pool2d(self.second(averaged), kernel_size=3, stride=2, padding=1)
-        return torch.cat((self.cv1(self.first(averaged)), self.cv2(largest)), 1)
+        first, second = F.avg_pool2d(x, kernel_size=2, stride=1).chunk(2, 1)
+        largest = F.max_pool2d(second, kernel_size=3, stride=2, padding=1)
+        return torch.cat((self.cv1(first), self.cv2(largest)), 1)

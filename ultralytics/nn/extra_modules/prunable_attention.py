@@ -2,9 +2,7 @@
 """Prunable forms of the attention blocks Attention and AAttn: queries, keys and values from convolutions of their own.
 
 Heads stay, and lose equally many channels each. A query channel goes together with its key channel, since only their
-product is used; a value channel with its place in the output. The dependency graph cannot follow the products over all
-pixels. While it is traced (`tracing`), the forms show it what is tied instead: the elementwise product of queries and
-keys, which is a further output for the trace, and the values in place of their weighted means.
+product is used; a value channel with its place in the output.
 """
 
 from __future__ import annotations
@@ -20,19 +18,10 @@ from ultralytics.nn.extra_modules.prunable_parts import copy_marks, join_convs, 
 from ultralytics.nn.modules.block import Attention
 
 
-class Pairing(nn.Module):
-    """Ties queries to keys for the trace."""
-
-    def forward(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """Return q·k, channel by channel."""
-        return q * k
-
-
 class PrunableAttention(PrunableForm):
     """Attention: the output is viewed in the input's shape, so the values must be as wide as the input.
 
     Attributes:
-        tracing (bool): Show the dependency graph what is tied, instead of computing the output.
         num_heads (int): Number of heads.
         area (int): Number of areas of the image; pixels attend to those of their own area.
         scale (float): Factor of the attention scores; that of the dense block, for pruned queries and keys too.
@@ -48,8 +37,7 @@ class PrunableAttention(PrunableForm):
     def __init__(self):
         """Set what has no counterpart in the stock block."""
         super().__init__()
-        self.tracing, self.area = False, 1
-        self.pairing = Pairing()
+        self.area = 1
 
     @classmethod
     def from_block(cls, block: nn.Module) -> PrunableAttention:
@@ -104,9 +92,6 @@ class PrunableAttention(PrunableForm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.q(x), self.k(x), self.v(x)
-        if self.tracing:
-            self.pairing(q, k)
-            return self.proj(v + self.pe(v))
         # (B, heads, channels of a head, areas, pixels of an area) to (B, heads, areas, channels, pixels)
         split = [t.flatten(2).unflatten(1, (self.num_heads, -1)).unflatten(3, (self.area, -1)) for t in (q, k, v)]
         heads = [t.transpose(2, 3) for t in split]

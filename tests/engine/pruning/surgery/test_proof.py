@@ -17,19 +17,22 @@ from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
 from ultralytics.nn.modules.conv import Conv
 
 
-class Ramp(Conv):
-    """Weighs its channels by where they stand among all of them."""
+class Counted(Conv):
+    """Weighs its channels by how many there are."""
 
     def forward(self, x):
         y = super().forward(x)
-        return y * torch.linspace(0.5, 1.5, y.shape[1])[:, None, None]
+        return y * (y.shape[1] / 100)
 
 
-class FixedRamp(Conv):
-    """Weighs its channels by a tensor of the dense width that is no parameter."""
+class Strict(Conv):
+    """Wants the dense width."""
 
     def forward(self, x):
-        return super().forward(x) * self.weights
+        y = super().forward(x)
+        if y.shape[1] != self.width:
+            raise RuntimeError("The size of tensor y is another one")
+        return y
 
 
 def shifted(layer, **index):
@@ -68,15 +71,15 @@ def test_a_batch_norm_that_is_sliced_wrongly_is_seen_by_the_layer_behind(yolov8n
 
 def test_channels_used_behind_the_graphs_back_are_found(yolov8n):
     model = deepcopy(yolov8n)
-    model.model[5].__class__ = Ramp
+    model.model[5].__class__ = Counted
     with pytest.raises(WrongCutError, match=r"is 'model\.6\.cv1\.conv'.* a prunable form"):
         prune(model)
 
 
 def test_a_pruned_model_that_does_not_run_is_found(yolov8n):
     model = deepcopy(yolov8n)
-    model.model[5].__class__ = FixedRamp
-    model.model[5].weights = torch.rand(model.model[5].conv.out_channels, 1, 1)
+    model.model[5].__class__ = Strict
+    model.model[5].width = model.model[5].conv.out_channels
     with pytest.raises(WrongCutError, match=r"does not run \(The size of tensor .*\)\..* is 'model\.6\.cv1\.conv'"):
         prune(model)
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
+from torchvision.ops import DeformConv2d
 
-from ultralytics.engine.pruning.graph.groups import Graph, is_depthwise
+from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.places import SLICED, outputs
+from ultralytics.engine.pruning.graph.places import MAKERS, WIDTHS, inputs, is_sliced, loses_groups, width
 from ultralytics.engine.pruning.graph.widths import Widths, paired_inputs
 from ultralytics.nn.extra_modules.prunable import products, prunable_copy
 from ultralytics.nn.modules.block import Attention
 from ultralytics.utils.torch_utils import get_flops
 
 IMGSZ = 640  # pixels at which Ultralytics states GFLOPs
-BN_FLOPS = 8  # per element, as Ultralytics' counter has it: 4 operations, and it doubles operations to FLOPs
+# what Ultralytics' counter (thop) counts beside products, per element; it doubles operations to FLOPs
+NORM_FLOPS = {True: 8, False: 4}  # by whether it has a scale and a shift
+PRELU_FLOPS = 2
 
 
 def count_flops(model: nn.Module) -> float:
@@ -71,16 +76,18 @@ def sum_flops(model: nn.Module) -> float:
     if find_ends(model).anchors > 1:  # a decoder's queries do not grow with the image
         example = example.new_zeros(*example.shape[:2], IMGSZ, IMGSZ)
     area = _areas(model, example)
-    layers = sum(pixels * _cost_per_pixel(m) for m, pixels in area.items())
-    return (layers + sum(outputs(conv) * cost * area[conv] ** 2 for conv, cost in products(model))) / 1e9
+    layers = sum(_cost(m, pixels) for m, pixels in area.items())
+    return (layers + sum(width(conv, "out") * cost * area[conv] ** 2 for conv, cost in products(model))) / 1e9
 
 
 class FlopsFormula:
     """FLOPs of a network at 640 pixels as a function of how many units each group keeps.
 
     With o and i the output and input channels of a layer, which are linear in the units kept n, a convolution costs
-    2·H·W·k²·o·i (transposed: H·W of its input), a depthwise convolution 2·H·W·k²·o, a linear layer 2·o·i per pixel, a
-    batch norm 8·H·W·o, and an attention product over all pairs of pixels 2·(H·W)²·o. This is what Ultralytics' counter
+    2·H·W·k²·o·i/g in g groups (transposed: H·W of its input), one that loses whole groups 2·H·W·k²·o·i/g with i/g fixed
+    (a depthwise convolution: 2·H·W·k²·o), a linear layer 2·o·i per pixel, a
+    norm 8·H·W·o, an attention product over all pairs of pixels 2·(H·W)²·o, and nn.MultiheadAttention 8·H·W·o·i with
+    o = i and two such products. This is what Ultralytics' counter
     (thop) adds up; what else it counts does not depend on n and is taken from its own figure.
 
     Attributes:
@@ -102,7 +109,7 @@ class FlopsFormula:
         self.widths = Widths(area, graph.groups)
         row = {layer: i for i, layer in enumerate(area)}
         self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in area])
-        self._single = np.array([_cost_per_output(m) * area[m] for m in area])
+        self._single = np.array([_cost_per_output(m, area[m]) * area[m] for m in area])
         for conv, cost in products(graph.model):
             self._single[row[conv]] += cost * area[conv] ** 2
         self.rest = 0.0
@@ -133,7 +140,7 @@ def layer_flops(model: nn.Module) -> dict[str, float]:
     """
     example = example_image(model)
     names = {m: name for name, m in model.named_modules()}
-    return {names[m]: float(pixels * _cost_per_pixel(m)) for m, pixels in _areas(model, example).items()}
+    return {names[m]: _cost(m, pixels) for m, pixels in _areas(model, example).items()}
 
 
 def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
@@ -141,14 +148,17 @@ def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
     area: dict[nn.Module, float] = {}
     scale = IMGSZ**2 / example.shape[2:].numel()
 
-    def record(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        if isinstance(layer, nn.Linear):
+    def record(layer: nn.Module, args: tuple, output: Any) -> None:
+        if isinstance(layer, (nn.Linear, nn.MultiheadAttention)):
+            output = output[0] if isinstance(output, tuple) else output
             pixels = output.shape[:-1].numel() * (scale if output.dim() > 2 else 1)  # 2: pooled features
+        elif isinstance(layer, MAKERS):
+            pixels = scale * (args[0] if isinstance(layer, _ConvTransposeNd) else output).shape[2:].numel()
         else:
-            pixels = scale * (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).shape[2:].numel()
+            pixels = scale * output.numel() / width(layer, "out")
         area[layer] = area.get(layer, 0) + pixels
 
-    hooks = [m.register_forward_hook(record) for m in model.modules() if type(m) in SLICED]
+    hooks = [m.register_forward_hook(record) for m in model.modules() if is_counted(m)]
     try:
         with torch.no_grad():
             model(example)
@@ -158,22 +168,45 @@ def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
     return area
 
 
-def _cost_per_pixel(layer: nn.Module) -> float:
-    """Return the FLOPs per pixel of a layer as wide as it is."""
-    return outputs(layer) * (_cost_per_pair(layer) * paired_inputs(layer) + _cost_per_output(layer))
+def _cost(layer: nn.Module, pixels: float) -> float:
+    """Return the FLOPs of a layer as wide as it is, for so many pixels."""
+    per_output = _cost_per_pair(layer) * paired_inputs(layer) + _cost_per_output(layer, pixels)
+    return float(pixels * width(layer, "out") * per_output)
+
+
+def is_counted(layer: nn.Module) -> bool:
+    """Return True for a layer whose FLOPs Ultralytics counts, and depend on channels that it can lose."""
+    if isinstance(layer, (DeformConv2d, nn.Embedding)):
+        return False
+    single = isinstance(layer, nn.PReLU) and layer.num_parameters == 1
+    several = isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) > 1
+    return (is_sliced(layer) or isinstance(layer, tuple(WIDTHS))) and not single and not several
 
 
 def _cost_per_pair(layer: nn.Module) -> float:
     """Return the FLOPs per pixel, output channel and input channel."""
     if isinstance(layer, nn.Linear):
         return 2
-    if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer):
+    if isinstance(layer, nn.MultiheadAttention):
+        return 8  # four projections
+    if not isinstance(layer, MAKERS) or loses_groups(layer):
         return 0
     return 2 * np.prod(layer.kernel_size) / layer.groups
 
 
-def _cost_per_output(layer: nn.Module) -> float:
-    """Return the FLOPs per pixel and output channel."""
-    if isinstance(layer, nn.BatchNorm2d):
-        return BN_FLOPS
-    return 2 * np.prod(layer.kernel_size) if is_depthwise(layer) else 0
+def _cost_per_output(layer: nn.Module, area: float) -> float:
+    """Return the FLOPs per pixel and output channel.
+
+    Args:
+        layer (nn.Module): Layer.
+        area (float): Pixels of an image of 640 for which it works.
+    """
+    if isinstance(layer, nn.MultiheadAttention):
+        return 4 * area  # two products over all pairs of pixels
+    if isinstance(layer, nn.PReLU):
+        return PRELU_FLOPS
+    if not isinstance(layer, MAKERS):
+        return NORM_FLOPS[layer.weight is not None]
+    if isinstance(layer, nn.Linear) or not loses_groups(layer):
+        return 0
+    return 2 * np.prod(layer.kernel_size) * (inputs(layer) // layer.groups)  # which stay, in the groups that stay

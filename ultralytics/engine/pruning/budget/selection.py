@@ -12,6 +12,7 @@ from ultralytics.engine.pruning.budget.flops import FlopsFormula
 from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, check_reachable, couple, solve_budget
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group
+from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, prunable_copy, same_width
 
 
@@ -84,7 +85,7 @@ def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) ->
     Raises:
         OutOfReachError: If it is not.
     """
-    graph = Graph(prunable_copy(model), needs_norms)
+    graph = sound_graph(prunable_copy(model), needs_norms)
     formula = FlopsFormula(graph)
     scores = [torch.zeros(size, dtype=torch.float64) for size in graph.sizes]
     check_reachable(couple_groups(graph, scores, budget, graph.sizes), formula, budget.speed_up, formula.dense)

@@ -3,22 +3,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-import torch_pruning as tp
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.places import MAKERS, SLICED, outputs
+from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, is_depthwise, is_weighed
 from ultralytics.engine.pruning.graph.trace import trace
 from ultralytics.nn.extra_modules.prunable import equal_inputs
 
-MAX_STEPS = 2_000_000  # channels met on one walk, a few seconds; the longest in any of Ultralytics' models meets 38,000
-Touched = dict[tuple[nn.Module, str], set[tuple[int, int]]]  # (layer, axis): (channel, root channel) pairs
+Place = tuple[nn.Module, str]  # layer and axis
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Slice:
     units: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Units of channels that can be removed independently of each other, and what each holds in every layer.
 
@@ -49,12 +48,17 @@ class Group:
     Attributes:
         name (str): Name of the convolution from which the group was found.
         size (int): Number of units.
-        slices (list[Slice]): The layers that the group touches.
+        slices (list[Slice]): The convolutions, linear layers and batch norms that the group touches, by whose weights
+            its units are ranked.
+        riders (list[Slice]): What else loses channels with them: layers of other kinds and bare parameters.
+        doubt (str): What on their way may count on a number of channels, or an empty string.
     """
 
     name: str
     size: int
     slices: list[Slice]
+    riders: list[Slice] = field(default_factory=list)
+    doubt: str = ""
 
     def convs(self, axis: str) -> Iterable[Slice]:
         """Yield the slices of convolutions and linear layers on one axis."""
@@ -62,7 +66,7 @@ class Group:
 
     def has_norms(self) -> bool:
         """Return True if a batch norm belongs to the units."""
-        return any(isinstance(s.layer, nn.BatchNorm2d) for s in self.slices)
+        return any(isinstance(s.layer, _BatchNorm) for s in self.slices)
 
     def shared_out(self, convs: Sequence[nn.Conv2d]) -> torch.Tensor | None:
         """Return the units that each of some convolutions reads, if they read all units and equally many each.
@@ -79,7 +83,7 @@ class Group:
 
 
 class Graph:
-    """Dependency graph of a model, traced once by torch-pruning (DepGraph, Fang et al. 2023, arXiv 2301.12900).
+    """Which channels of a model go together, by one traced forward pass (cf. DepGraph, Fang et al., arXiv 2301.12900).
 
     Attributes:
         model (nn.Module): The traced model, in prunable form.
@@ -88,6 +92,7 @@ class Graph:
         groups (list[Group]): Groups that can be pruned.
         sizes (list[int]): Units of each group.
         left_dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
+        halved (list[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many channels of one tensor each.
     """
 
     def __init__(self, model: nn.Module, needs_norms: bool = False):
@@ -103,8 +108,9 @@ class Graph:
         self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
+        self._doubts: dict[int, str] = {}
         self.left_dense: dict[str, str] = {self.names[m]: ends.reason for m in self.protected}
-        self._halved = list(equal_inputs(model))
+        self.halved = list(equal_inputs(model))
         self._trace = trace(model, ends, self.example)
         self._find_groups()
 
@@ -113,151 +119,83 @@ class Graph:
         return [group.size for group in self.groups]
 
     def _find_groups(self) -> None:
-        """Walk from every convolution whose outputs no earlier walk has reached."""
-        reached: dict[nn.Module, set[int]] = defaultdict(set)
-        for conv in list(self._trace.graph.module2node):
-            if type(conv) not in MAKERS or is_depthwise(conv):
+        """Put together the units that each convolution makes and no earlier one has, from the last to the first."""
+        labels = self._trace.labels
+        axes = {**self._trace.axes, **self._bare_axes()}
+        whole = labels.reasons()
+        axes = {place: labels.roots(channels) for place, channels in axes.items()}
+        places: dict[int, list[tuple[Place, int]]] = defaultdict(list)  # unit to its channels
+        for place, roots in axes.items():
+            for channel, root in enumerate(roots.tolist()):
+                places[root].append((place, channel))
+        readers = {(conv, "in"): convs for convs in self.halved for conv in convs}
+        for doubt in reversed(self._trace.doubts):
+            self._doubts.update(dict.fromkeys(labels.roots(doubt.labels).tolist(), doubt.reason))
+        taken: set[int] = set()
+        for layer, axis in reversed(axes):
+            if axis != "out" or not isinstance(layer, MAKERS) or is_depthwise(layer):
                 continue
-            roots = [c for c in range(outputs(conv)) if c not in reached[conv]]
-            if not roots:
+            units = list(dict.fromkeys(axes[layer, axis].tolist()))
+            if self._trace.is_beyond(layer):
                 continue
-            touched, obstacle = self._walk(conv, roots)
-            for (layer, axis), pairs in touched.items():
-                if axis == "out":
-                    reached[layer].update(channel for channel, _ in pairs)
-            group, obstacle = (None, obstacle) if obstacle else self._build(conv, touched)
-            if group and self._needs_norms and not group.has_norms():
-                group, obstacle = None, "it has no batch norm, by whose scale the method ranks"
-            if group is None:
-                makers = (m for m, axis in touched if axis == "out" and isinstance(m, MAKERS))
-                self.left_dense.update(
-                    {self.names[m]: obstacle for m in makers if self.names[m] not in self.left_dense}
-                )
-            else:
-                self.groups.append(group)
+            if reasons := [whole[unit] for unit in units if unit in whole]:
+                self.left_dense.setdefault(self.names[layer], reasons[0])
+            alike: dict[tuple, list[int]] = defaultdict(list)  # units that hold equally many channels of every layer
+            for unit in units:
+                if unit not in whole and unit not in taken:
+                    taken.add(unit)
+                    counts = Counter(readers.get(place, place) for place, _ in places[unit])
+                    alike[tuple(counts.items())].append(unit)
+            for units in alike.values():
+                self._add(layer, units, places)
 
-    def _walk(self, root: nn.Module, channels: list[int]) -> tuple[Touched, str]:
-        """Follow torch-pruning's dependencies from output channels of one convolution.
+    def _bare_axes(self) -> dict[Place, torch.Tensor]:
+        """Return the channels of parameters and buffers without a layer; those along two dimensions must stay."""
+        axes = {}
+        for module in self.names:
+            for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+                labels = self._trace.bare.get(id(tensor))
+                dims = [] if labels is None else self._trace.varying(labels)
+                if len(dims) == 1:
+                    channels = labels.movedim(dims[0], 0).flatten(1)[:, 0] if labels.dim() > 1 else labels
+                    axes[BareTensor(module, name, dims[0]), "out"] = channels
+                elif labels is not None:
+                    self._trace.labels.keep(labels, f"they share '{name}' of {self.names[module]}")
+        return axes
 
-        torch-pruning's own `get_pruning_group` keeps one root per channel, which loses that two roots may meet in one
-        channel (the two halves of a GhostConv added to a plain tensor); this walk keeps them all.
+    def _add(self, root: nn.Module, units: Sequence[int], places: dict) -> None:
+        """Add the group of some units, or note why it must stay whole."""
+        held: dict[Place, list[tuple[int, int]]] = defaultdict(list)
+        for number, unit in enumerate(units):
+            for place, channel in places[unit]:
+                held[place].append((channel, number))
+        slices, riders = [], []
+        for (layer, axis), pairs in held.items():
+            channels, numbers = torch.tensor(sorted(pairs)).unbind(1)
+            (slices if is_weighed(layer) else riders).append(Slice(layer, axis, channels, numbers))
+        doubt = next((self._doubts[unit] for unit in units if unit in self._doubts), "")
+        group = Group(self.names[root], len(units), slices, riders, doubt)
+        self.groups.append(group)
+        if obstacle := self._obstacle(group):
+            self.leave_whole(group, obstacle)
+
+    def leave_whole(self, group: Group, reason: str) -> None:
+        """Take a group out of those that can be pruned.
 
         Args:
-            root (nn.Module): Convolution to begin with.
-            channels (list[int]): Its output channels.
-
-        Returns:
-            touched (dict): (layer, axis) to the set of (channel, root channel) pairs reached there.
-            obstacle (str): Why the channels must stay whole, or an empty string.
-
-        Raises:
-            RuntimeError: If so many channels depend on each other that the walk would not end in good time.
+            group (Group): One of the groups.
+            reason (str): Why.
         """
-        graph = self._trace.graph
-        node = graph.module2node[root]
-        index = [tp._helpers._HybridIndex(idx=c, root_idx=c) for c in channels]
-        prune_out = graph.get_pruner_of_module(root).prune_out_channels
-        touched: Touched = defaultdict(set)
-        obstacle = ""
-        seen: dict[tuple[int, str], set] = defaultdict(set)
-        stack = [(node, prune_out, index)]
-        steps = 0
-        while stack:
-            node, handler, index = stack.pop()
-            steps += len(index)
-            if steps > MAX_STEPS:
-                crowded, _ = max(touched, key=lambda place: len(touched[place]))
-                raise RuntimeError(
-                    f"the channels of '{self.names[root]}' are tied to each other in too many ways to follow, most of "
-                    f"all in '{self.names.get(crowded)}': more than {MAX_STEPS:,} steps. Give the block around it a "
-                    "prunable form (ultralytics.nn.extra_modules), or one convolution for each part that it shuffles."
-                )
-            # bound methods: torch-pruning asks for ==, sets and `in` do that, `is` would not
-            axis = "out" if graph.is_out_channel_pruning_fn(handler) else "in"
-            known = seen[id(node), axis]
-            index = [i for i in index if i not in known]
-            if not index:
-                continue
-            known.update(index)
-            if reason := self._trace.obstacle(node):
-                obstacle = reason
-                continue
-            if has_parameters(node.module):
-                touched[node.module, axis].update((i.idx, i.root_idx) for i in index)
-            for dep in node.dependencies:
-                if dep.is_triggered_by(handler):
-                    onward = index
-                    for mapping in dep.index_mapping:
-                        onward = onward if mapping is None else mapping(onward)
-                    if onward:
-                        stack.append((dep.target, dep.handler, onward))
-        return touched, obstacle
+        self.groups.remove(group)
+        for s in group.convs("out"):
+            self.left_dense.setdefault(self.names[s.layer], reason)
 
-    def _build(self, root: nn.Module, touched: Touched) -> tuple[Group | None, str]:
-        """Return the group of a walk, or None and the reason why its layers must stay whole."""
-        for layer, axis in touched:
-            if layer in self.protected and axis == "out":
-                return None, "its outputs are added to the predictions"
-            if type(layer) not in SLICED:
-                return None, f"its channels reach a {type(layer).__name__} layer, which cannot be sliced"
-            if getattr(layer, "groups", 1) > 1 and not is_depthwise(layer):
-                return None, f"its channels reach a grouped convolution ({self.names[layer]})"
-
-        units = _units(pairs for pairs in touched.values())
-        slices = []
-        for (layer, axis), pairs in touched.items():
-            channels = sorted({channel for channel, _ in pairs})
-            unit_of = {channel: units[root_channel] for channel, root_channel in pairs}
-            slices.append(Slice(layer, axis, torch.tensor(channels), torch.tensor([unit_of[c] for c in channels])))
-        group = Group(self.names[root], max(units.values()) + 1, slices)
-        partial: set[nn.Module] = set()  # layers that read a part of the units
-        for convs in self._halved:
-            if any((conv, "in") in touched for conv in convs):
-                if group.shared_out(convs) is None:
-                    return None, f"they are halved together with channels of other layers ({self.names[convs[0]]})"
-                partial.update(convs)
-        for s in group.slices:
-            if s.axis == "in" and s.layer in partial:
-                continue
-            if len(set(torch.bincount(s.units, minlength=group.size).tolist())) > 1:
-                return None, f"its channels are unevenly repeated in {self.names[s.layer]}"
-        return group, ""
-
-
-def _units(pair_sets: Iterable[set[tuple[int, int]]]) -> dict[int, int]:
-    """Number the classes of root channels that meet in some channel of some layer.
-
-    Args:
-        pair_sets (Iterable[set[tuple[int, int]]]): For each layer and axis, (channel, root channel) pairs.
-
-    Returns:
-        (dict[int, int]): Root channel to its unit, numbered from 0 in the order of the root channels.
-    """
-    parent: dict[int, int] = {}
-
-    def find(root: int) -> int:
-        parent.setdefault(root, root)
-        while parent[root] != root:
-            parent[root] = parent[parent[root]]
-            root = parent[root]
-        return root
-
-    for pairs in pair_sets:
-        first: dict[int, int] = {}
-        for channel, root in pairs:
-            a, b = find(first.setdefault(channel, root)), find(root)
-            parent[max(a, b)] = min(a, b)
-    numbers: dict[int, int] = {}
-    return {root: numbers.setdefault(find(root), len(numbers)) for root in sorted(parent)}
-
-
-def is_depthwise(layer: nn.Module) -> bool:
-    """Return True for a convolution in which every output channel reads one input channel of its own."""
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
-
-
-def has_parameters(module: object) -> bool:
-    """Return True for a layer with parameters or a parameter, False for torch-pruning's stand-ins for operations."""
-    if isinstance(module, nn.Parameter):
-        return True
-    return isinstance(module, nn.Module) and next(module.parameters(), None) is not None
+    def _obstacle(self, group: Group) -> str:
+        """Return why a group must stay whole, or an empty string."""
+        if self._needs_norms and not group.has_norms():
+            return "it has no batch norm, by whose scale the method ranks"
+        readers = {s.layer for s in group.convs("in")}
+        for convs in self.halved:
+            if not readers.isdisjoint(convs) and group.shared_out(convs) is None:
+                return f"they are halved together with channels of other layers ({self.names[convs[0]]})"
+        return ""

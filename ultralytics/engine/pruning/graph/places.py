@@ -1,16 +1,56 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Map the layers of the prunable form to stock layers and channel indices."""
+"""The layers whose channels count: how many they have, where in their weights, and where in the stock model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torchvision.ops import DeformConv2d
 
 from ultralytics.nn.extra_modules.prunable import PrunableForm
 
-MAKERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # layers that make channels out of others
-SLICED = (*MAKERS, nn.BatchNorm2d)  # layers whose channels can be removed
-OUT_DIM = {nn.ConvTranspose2d: 1}  # dimension of the weight that counts outputs, where it is not 0
+MAKERS = (  # layers that make channels out of others
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+    DeformConv2d,
+)
+SLICED = (*MAKERS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)  # layers that can lose channels
+
+
+def is_sliced(module: nn.Module) -> bool:
+    """Return True for a layer whose channels count: a convolution, a linear layer or a batch norm."""
+    return isinstance(module, SLICED) and not isinstance(module, NonDynamicallyQuantizableLinear)  # of an attention
+
+
+def is_weighed(layer: nn.Module) -> bool:
+    """Return True for a layer by whose weight its channels can be ranked."""
+    return isinstance(layer, nn.Module) and is_sliced(layer) and layer.weight is not None
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Return True for a convolution in which every output channel reads one input channel of its own."""
+    return isinstance(layer, MAKERS) and getattr(layer, "groups", 1) == inputs(layer) == outputs(layer) > 1
+
+
+def loses_groups(layer: nn.Module) -> bool:
+    """Return True for a convolution in groups that loses whole groups, not channels of every group.
+
+    It is what leaves the finer choice; a depthwise convolution is the extreme.
+    """
+    return getattr(layer, "groups", 1) > inputs(layer) // getattr(layer, "groups", 1)
 
 
 def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, torch.Tensor]]:
@@ -30,7 +70,7 @@ def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, torch.Tensor]]:
                 branches[f"{prefix}.{part}"] = f"{prefix}.{stock}", index
     places = {}
     for name, layer in model.named_modules():
-        if type(layer) in SLICED:
+        if is_sliced(layer):
             branch = next((b for b in branches if name == b or name.startswith(f"{b}.")), None)
             if branch is None:
                 places[layer] = name, torch.arange(outputs(layer))
@@ -42,13 +82,23 @@ def stock_places(model: nn.Module) -> dict[nn.Module, tuple[str, torch.Tensor]]:
 
 def weight_dim(layer: nn.Module, axis: str) -> int:
     """Return the dimension of a layer's weight that counts its channels on the axis 'out' or 'in'."""
-    out = OUT_DIM.get(type(layer), 0)
+    out = int(isinstance(layer, _ConvTransposeNd))
     return out if axis == "out" else 1 - out
+
+
+def per_channel(layer: nn.Module, axis: str, values: torch.Tensor) -> torch.Tensor:
+    """Sum values of the shape of a layer's weight for each channel of an axis, shape (channels,)."""
+    dim = weight_dim(layer, axis)
+    groups = 1 if isinstance(layer, _BatchNorm) or dim == 0 else getattr(layer, "groups", 1)
+    if groups > 1:  # the weight's dimension 1 counts the channels of one group
+        return values.unflatten(0, (groups, -1)).flatten(3).sum((1, 3)).flatten()
+    dims = [d for d in range(values.dim()) if d != dim]
+    return values.sum(dims) if dims else values
 
 
 def outputs(layer: nn.Module) -> int:
     """Return the output channels of a layer."""
-    if isinstance(layer, nn.BatchNorm2d):
+    if isinstance(layer, _BatchNorm):
         return layer.num_features
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
@@ -56,3 +106,50 @@ def outputs(layer: nn.Module) -> int:
 def inputs(layer: nn.Module) -> int:
     """Return the input channels of a convolution or linear layer."""
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+
+
+@dataclass(frozen=True)
+class BareTensor:
+    """A parameter or buffer that a module uses without a layer.
+
+    Attributes:
+        owner (nn.Module): The module.
+        name (str): Its attribute.
+        dim (int): Dimension that counts channels.
+    """
+
+    owner: nn.Module
+    name: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class Number:
+    """An attribute of a block that holds a number of channels.
+
+    Attributes:
+        owner (nn.Module): The block.
+        name (str): The attribute.
+    """
+
+    owner: nn.Module
+    name: str
+
+
+WIDTHS: dict[type, Callable[[Any], int]] = {  # of layers with channels by which nothing is ranked
+    BareTensor: lambda bare: getattr(bare.owner, bare.name).shape[bare.dim],
+    Number: lambda number: getattr(number.owner, number.name),
+    _InstanceNorm: lambda norm: norm.num_features,
+    nn.Embedding: lambda embedding: embedding.embedding_dim,
+    nn.GroupNorm: lambda norm: norm.num_channels,
+    nn.LayerNorm: lambda norm: norm.normalized_shape[0],
+    nn.MultiheadAttention: lambda attention: attention.embed_dim,
+    nn.PReLU: lambda prelu: prelu.num_parameters,
+}
+
+
+def width(layer: nn.Module | BareTensor | Number, axis: str) -> int:
+    """Return the channels of an axis of anything that has channels."""
+    if isinstance(layer, nn.Module) and is_sliced(layer):
+        return outputs(layer) if axis == "out" else inputs(layer)
+    return next(WIDTHS[kind] for kind in type(layer).__mro__ if kind in WIDTHS)(layer)

@@ -1,57 +1,141 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The trace: torch-pruning runs a network once and notes which layers read which."""
+"""The trace: a network runs once on a small image, and the labels of its tensors say which channels go together."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch_pruning as tp
 from torch import nn
-from torch_pruning.dependency.index_mapping import update_concat_index_mapping
 
-from ultralytics.engine.pruning.graph.autograd import is_halved, pixel_flattening, unread
 from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
-from ultralytics.engine.pruning.graph.places import SLICED
-from ultralytics.nn.extra_modules.prunable import forms
-from ultralytics.nn.extra_modules.prunable_adown import Half
-from ultralytics.nn.extra_modules.prunable_attention import Pairing, PrunableAttention
+from ultralytics.engine.pruning.graph.labels import NONE, Labels
+from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
+from ultralytics.engine.pruning.graph.places import Number
+from ultralytics.nn.extra_modules.prunable_form import PrunableForm
+from ultralytics.nn.extra_modules.prunable_parts import LAYER_MARKS
+from ultralytics.nn.modules.head import Classify
 
-# Operations through which torch-pruning's index mappings are wrong or explode; stock blocks that use them have prunable
-# forms that do not, and what reaches them in any other block stays dense.
-OPTYPE = tp.ops.OPTYPE
-OPAQUE = {OPTYPE.SPLIT, OPTYPE.SLICE, OPTYPE.RESHAPE, OPTYPE.UNBIND, OPTYPE.EXPAND}
+BEYOND = "its outputs are added to the predictions"
 
 
 @dataclass(frozen=True)
-class Trace:
-    """What reads what in a network (DepGraph, Fang et al. 2023, arXiv 2301.12900).
+class Doubt:
+    """An operation that may count on a number of channels.
 
     Attributes:
-        graph (tp.DependencyGraph): Nodes for layers and operations, with torch-pruning's dependencies between them.
-        clear (set): Autograd nodes of operations of an opaque kind through which channels can be followed all the same.
+        labels (torch.Tensor): Labels of the channels that pass it.
+        reason (str): What it is and where.
     """
 
-    graph: tp.DependencyGraph
-    clear: set
+    labels: torch.Tensor
+    reason: str
 
-    def obstacle(self, node: tp.dependency.Node) -> str:
-        """Return why channels cannot be followed through an operation, or an empty string."""
-        if node.type in OPAQUE and node.grad_fn not in self.clear:
-            return f"a block without prunable form cuts up its channels ({node.type.name.lower()})"
-        if node.type == OPTYPE.CONCAT:
-            tensors = node.grad_fn.next_functions
-            if len({*tensors}) < len(tensors):  # torch-pruning counts a tensor once
-                return "its channels are concatenated with themselves"
-            if node.grad_fn._saved_dim == 1 and node.module.offsets is None:
-                return "its channels are concatenated with others that torch-pruning cannot count"
-        return ""
+
+class Trace(FlowMode):
+    """What the channels of a network's layers have to do with each other.
+
+    Labels are numbers of channels. An operation that combines tensors element by element ties the labels that meet,
+    and what is unknown leaves the channels whole that enter it.
+
+    Attributes:
+        labels (Labels): The channels.
+        axes (dict): (layer, axis) to the labels of its channels there, in the order of the forward pass.
+        bare (dict): Labels of the parameters and buffers that are used without a layer, each by its id.
+        doubts (list[Doubt]): Operations that may count on a number of channels.
+    """
+
+    def __init__(self, model: nn.Module, ends: Ends):
+        """Take a network, to be run while the trace is entered.
+
+        Args:
+            model (nn.Module): Float model in evaluation mode and prunable form.
+            ends (Ends): Where it ends.
+        """
+        super().__init__(model)
+        self.labels = Labels()
+        self.labels.whole(BEYOND)
+        self.axes: dict[tuple[nn.Module, str], torch.Tensor] = {}
+        self.bare: dict[int, torch.Tensor] = {}
+        self.doubts: list[Doubt] = []
+        self._ends = ends
+        self._tensors = {id(t) for t in [*model.parameters(), *model.buffers()] if t.numel() > 1}
+
+    def tie(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        """Let channels go together that meet in an element."""
+        self.labels.tie(a, b)
+
+    def hold(self, labels: torch.Tensor, what: str) -> None:
+        """Leave channels whole, for a reason to which the block is added."""
+        self.labels.keep(labels, f"{what} in {self.where()}")
+
+    def note(self, layer: nn.Module, axis: str, labels: torch.Tensor) -> torch.Tensor:
+        """Take down the channels of a layer, and tie them to those of its earlier calls."""
+        noted = self.axes.setdefault((layer, axis), labels)
+        self.labels.tie(noted, labels)
+        return noted
+
+    def made(self, layer: nn.Module, count: int) -> torch.Tensor:
+        """Return the labels of channels that a layer makes, the same in each of its calls."""
+        if (layer, "out") not in self.axes:
+            self.axes[layer, "out"] = self.labels.fresh(count)
+        return self.axes[layer, "out"]
+
+    def met(self, labels: torch.Tensor, constant: torch.Tensor) -> None:
+        """Leave channels whole that meet other numbers than their neighbours; equal ones may count on their number."""
+        dims = [d for d in self.varying(labels) if constant.shape[d] > 1 and constant.stride(d)]
+        if any(bool((constant != constant.narrow(d, 0, 1)).any()) for d in dims):
+            self.hold(labels, "its outputs meet numbers that no layer makes")
+        elif dims:
+            self.doubt(labels, "its outputs meet a tensor of their number")
+
+    def told(self, number: int, channels: torch.Tensor) -> None:
+        """Note the attributes of the block that may be this number, to be changed with the channels."""
+        for name, value in vars(self.block).items():
+            if type(value) is int and value == number > 1 and name not in LAYER_MARKS:
+                self.note(Number(self.block, name), "out", channels)
+
+    def doubt(self, labels: torch.Tensor, what: str) -> None:
+        """Take note of an operation that may count on a number of channels, which its code does not tell."""
+        if not self.is_trusted():
+            self.doubts.append(Doubt(labels.unique(), f"{what} in {self.where()}"))
+
+    def comparable(self, labels: torch.Tensor, dim: int) -> torch.Tensor:
+        """Return the smallest label of the class of each label; elements of no channel are like the others."""
+        roots = self.labels.roots(labels)
+        return torch.where(roots == NONE, roots.amax(dim, keepdim=True), roots)
+
+    def is_trusted(self) -> bool:
+        """Return True if the block that is running says itself which channels go together, or counts on no number."""
+        return isinstance(self.block, (PrunableForm, Classify, nn.Flatten))
+
+    def begin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Label each element of a parameter that is used without a layer."""
+        if id(tensor) not in self._tensors:
+            return super().begin(tensor)
+        self.bare[id(tensor)] = self.labels.fresh(tensor.numel()).view(tensor.shape)
+        return self.bare[id(tensor)]
+
+    def is_labelled(self, tensor: torch.Tensor) -> bool:
+        """Return True if some of a tensor's elements belong to a channel."""
+        return id(tensor) in self._tensors or super().is_labelled(tensor)
+
+    def passed(self, layer: nn.Module) -> None:
+        """Leave the predictions whole, and what is made of them."""
+        if layer in self._ends.predictions or self.is_beyond(layer):
+            self.labels.keep(self.axes[layer, "out"], BEYOND)
+
+    def is_beyond(self, layer: nn.Module) -> bool:
+        """Return True for a layer that reads nothing but predictions."""
+        inputs = self.axes.get((layer, "in"))
+        return inputs is not None and bool(
+            (self.labels.roots(inputs) == self.labels.roots(self.labels.whole(BEYOND))).all()
+        )
 
 
 def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
-    """Let torch-pruning trace from the predictions back to the image, and from layers that nothing reads.
+    """Run a network once, layers that only training runs as well, and follow its channels.
 
     Args:
         model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
@@ -59,74 +143,29 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
         example (torch.Tensor): Input image of shape (1, C, H, W).
 
     Returns:
-        (Trace): The graph.
+        (Trace): The trace.
 
     Raises:
-        RuntimeError: If torch-pruning gives up on counting channels.
+        RuntimeError: If the network does not run on the image; it names the module that failed.
     """
-    outputs: list[torch.Tensor] = []
-    before: list[torch.Tensor] = []  # what the layers in front of the predictions put out
-    predicted: set[nn.Module] = set()
-    clear: set = set()
-    layers = list(model.modules())
-
-    def take_down(layer: nn.Module, _args: tuple, output: torch.Tensor) -> None:
-        if layer in ends.predictions:
-            predicted.add(layer)
-        elif not predicted:
-            before.append(output)
-
-    traced = [*ends.predictions, *(m for m in layers if isinstance(m, Pairing))]
-    hooks = [m.register_forward_hook(lambda _m, _x, y: outputs.append(y)) for m in traced]
-    hooks += [m.register_forward_hook(take_down) for m in layers if type(m) in SLICED]
-    hooks += [s.source.register_forward_hook(run_side_branch(s)) for s in ends.side_branches]
-    halves = (m for m in layers if isinstance(m, Half))
-    hooks += [m.register_forward_hook(lambda _m, _x, y: clear.add(y.grad_fn)) for m in halves]
-    linears = (m for m in layers if isinstance(m, nn.Linear))
-    hooks += [m.register_forward_pre_hook(lambda _m, x: clear.update(pixel_flattening(x[0]))) for m in linears]
-    attention = [m for m in forms(model) if isinstance(m, PrunableAttention)]
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-
-    def forward(model, x):
-        model(x)
-        return [*outputs, *unread(before, outputs)]
-
+    found = Trace(model, ends)
+    hooks = found.hook(model)
+    hooks += [side.source.register_forward_hook(run_side_branch(side)) for side in ends.side_branches]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the layers of a transformer
     try:
-        for p in frozen:
-            p.requires_grad_(True)  # the trace follows autograd's graph
-        for m in attention:
-            m.tracing = True
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("error", "Maximum recursive depth")  # it goes on with channels of unknown number
-            # fresh dict and lists: torch-pruning 1.6.1 writes into default arguments
-            graph = tp.DependencyGraph().build_dependency(
-                model,
-                example,
-                forward_fn=forward,
-                customized_pruners={},
-                ignored_layers=[],
-                ignored_params=[],
-                verbose=False,
-            )
-    except UserWarning as warning:
+        with torch.no_grad(), found:
+            model(example)
+    except FAILURES as error:
         raise RuntimeError(
-            f"{type(model).__name__} cannot be traced: a tensor that is concatenated has more operations behind it "
-            "than torch-pruning counts channels through (500). Put a convolution between them."
-        ) from warning
+            f"{type(model).__name__} does not run on an image of {example.shape[3]} pixels: {found.where()} raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
     finally:
-        for p in frozen:
-            p.requires_grad_(False)
-        for m in attention:
-            m.tracing = False
+        torch.backends.mha.set_fastpath_enabled(fast)
         for hook in hooks:
             hook.remove()
-    for node in graph.module2node.values():
-        if node.type == OPTYPE.CONCAT and node.module.offsets is None and is_halved(node, clear):
-            # torch-pruning takes the channels of the half that is read next for those of the whole, and gives up
-            readers, node.outputs = node.outputs, []
-            update_concat_index_mapping(graph, node)
-            node.outputs = readers
-    return Trace(graph, clear)
+    return found
 
 
 def run_side_branch(side: SideBranch) -> Callable:

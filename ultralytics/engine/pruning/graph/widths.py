@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from torch import nn
 
-from ultralytics.engine.pruning.graph.groups import Group, is_depthwise
-from ultralytics.engine.pruning.graph.places import inputs, outputs
+from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.places import MAKERS, inputs, is_depthwise, width
 
 AXES = ("out", "in")
 
@@ -33,11 +33,12 @@ class Widths:
         row = {layer: i for i, layer in enumerate(layers)}
         self._per_unit = {axis: np.zeros((len(groups), len(row))) for axis in AXES}
         for g, group in enumerate(groups):
-            for s in group.slices:
+            for s in [*group.slices, *group.riders]:
                 if s.layer in row:
-                    self._per_unit[s.axis][g, row[s.layer]] += len(s.channels) / group.size
-        width = {"out": [outputs(m) for m in layers], "in": [paired_inputs(m) for m in layers]}
-        self._fixed = {axis: np.array(width[axis]) - self.sizes @ self._per_unit[axis] for axis in AXES}
+                    for axis in AXES if is_square(s.layer) else (s.axis,):
+                        self._per_unit[axis][g, row[s.layer]] += len(s.channels) / group.size
+        dense = {"out": [width(m, "out") for m in layers], "in": [paired_inputs(m) for m in layers]}
+        self._fixed = {axis: np.array(dense[axis]) - self.sizes @ self._per_unit[axis] for axis in AXES}
 
     def __call__(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the output and input channels of every layer.
@@ -47,12 +48,19 @@ class Widths:
 
         Returns:
             out (np.ndarray): Output channels, shape (..., layers).
-            inp (np.ndarray): Input channels; none for batch norms and depthwise convolutions, shape (..., layers).
+            inp (np.ndarray): Input channels; none for norms and depthwise convolutions, shape (..., layers).
         """
         out, inp = (kept @ self._per_unit[axis] + self._fixed[axis] for axis in AXES)
         return out, inp
 
 
+def is_square(layer: nn.Module) -> bool:
+    """Return True for a layer that has as many input channels as output channels, always."""
+    return isinstance(layer, nn.MultiheadAttention)
+
+
 def paired_inputs(layer: nn.Module) -> int:
-    """Return the channels of the 'in' axis; batch norms and depthwise convolutions have none."""
-    return 0 if isinstance(layer, nn.BatchNorm2d) or is_depthwise(layer) else inputs(layer)
+    """Return the channels of the 'in' axis; norms and depthwise convolutions have none."""
+    if is_square(layer):
+        return width(layer, "out")
+    return inputs(layer) if isinstance(layer, MAKERS) and not is_depthwise(layer) else 0

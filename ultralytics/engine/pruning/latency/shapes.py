@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.graph.groups import is_depthwise
+from ultralytics.engine.pruning.graph.places import is_depthwise
 
 WARMUP, REPEATS = 2, 8  # runs of a convolution that do not count, and runs of which the fastest counts
 

@@ -13,8 +13,9 @@ from zlib import crc32
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ultralytics.engine.pruning.graph.places import weight_dim
+from ultralytics.engine.pruning.graph.places import per_channel
 
 if TYPE_CHECKING:
     from ultralytics.engine.pruning.graph.groups import Group, Slice
@@ -193,7 +194,7 @@ def squared_norms(group: Group) -> torch.Tensor:
 
 def _mean_scale(group: Group, measure: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Return the mean of a measure of the batch norm scales that each unit holds."""
-    norms = [s for s in group.slices if isinstance(s.layer, nn.BatchNorm2d)]
+    norms = [s for s in group.slices if isinstance(s.layer, _BatchNorm)]
     if not norms:
         raise ValueError(
             f"no batch norm belongs to the outputs of '{group.name}', and this prune_method ranks by batch norm "
@@ -214,9 +215,8 @@ def _sum_units(group: Group, measure: Callable[[nn.Module], torch.Tensor]) -> to
 
 def _to_units(s: Slice, values: torch.Tensor, size: int) -> torch.Tensor:
     """Sum values of the shape of a layer's weight over the units of a slice."""
-    dims = [d for d in range(values.dim()) if d != weight_dim(s.layer, s.axis)]
-    channels = values.sum(dims) if dims else values
-    return torch.zeros(size, dtype=torch.float64).index_add_(0, s.units, channels.cpu().double()[s.channels])
+    channels = per_channel(s.layer, s.axis, values).cpu().double()
+    return torch.zeros(size, dtype=torch.float64).index_add_(0, s.units, channels[s.channels])
 
 
 def _loss_changes(layer: nn.Module) -> torch.Tensor:

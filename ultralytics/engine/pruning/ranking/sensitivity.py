@@ -18,6 +18,7 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import Method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
+from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import TQDM
 
@@ -50,7 +51,7 @@ def measure_sensitivity(
             joined by spaces), 'ratio' (share of channels to remove), 'width' and 'kept' (channels of the first group),
             'flops_saved' (share of the model's FLOPs), 'accuracy' and 'drop' (dense accuracy less this).
     """
-    graph = Graph(prunable_copy(model), method.needs_norms)
+    graph = sound_graph(prunable_copy(model), method.needs_norms)
     formula = FlopsFormula(graph)
     scores = score_groups(graph.model, graph.groups, method, losses, seed)
     coupled = couple_groups(graph, scores, Budget(round_to=1), graph.sizes)

@@ -9,7 +9,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import layer_flops
 from ultralytics.engine.pruning.checkpoint.record import dense_yaml
-from ultralytics.engine.pruning.graph.places import outputs
+from ultralytics.engine.pruning.graph.places import MAKERS, outputs
 
 
 def compare_layers(dense: nn.Module, pruned: nn.Module) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def compare_layers(dense: nn.Module, pruned: nn.Module) -> list[dict[str, Any]]:
     layers = dict(dense.named_modules()), dict(pruned.named_modules())
     backbone = len(dense_yaml(dense)["backbone"])
     rows = []
-    for name in (name for name in flops[0] if not isinstance(layers[0][name], nn.BatchNorm2d)):
+    for name in (name for name in flops[0] if isinstance(layers[0][name], MAKERS)):
         pair = [model[name] for model in layers]
         index = int(name.split(".")[1])
         head = index == len(dense.model) - 1

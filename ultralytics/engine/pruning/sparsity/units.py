@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.graph.places import inputs, stock_places, weight_dim
 
@@ -144,11 +145,11 @@ def _stock_channels(model: nn.Module, groups: Sequence[Group]) -> dict[tuple[str
 
     def locate(layer: nn.Module, axis: str) -> tuple[tuple[str, bool, int], torch.Tensor]:
         name, index = places[layer]
-        key = name, isinstance(layer, nn.BatchNorm2d), weight_dim(layer, axis)
+        key = name, isinstance(layer, _BatchNorm), weight_dim(layer, axis)
         return key, index if axis == "out" else torch.arange(inputs(layer))
 
     for layer in places:
-        for axis in ("out",) if isinstance(layer, nn.BatchNorm2d) else ("out", "in"):
+        for axis in ("out",) if isinstance(layer, _BatchNorm) else ("out", "in"):
             key, index = locate(layer, axis)
             widths[key] = max(widths.get(key, 0), int(index.max()) + 1)
     first = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.graph.groups import Group
 from ultralytics.engine.pruning.graph.places import inputs, outputs, stock_places
@@ -20,7 +21,7 @@ class History:
         Args:
             model (nn.Module): Dense model in prunable form.
         """
-        self._places = {m: p for m, p in stock_places(model).items() if not isinstance(m, nn.BatchNorm2d)}
+        self._places = {m: p for m, p in stock_places(model).items() if not isinstance(m, _BatchNorm)}
         self._left = {
             layer: {"out": torch.arange(outputs(layer)), "in": torch.arange(inputs(layer))} for layer in self._places
         }

@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Reference for a cut: the dense model with the pruned channels masked to zero, which the pruned one must equal."""
+"""Reference for a cut: the dense model with the pruned channels masked to zero, which the pruned one must equal.
+
+A channel is zero where a layer reads it. What counts channels (a layer norm, a group norm, an attention in heads, a
+mean or a maximum over channels, a product that sums over them) sees only those that are kept: for it, absence is not
+zero.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ultralytics.engine.pruning.graph.places import inputs, outputs
+from ultralytics.engine.pruning.graph.places import inputs, outputs, width
+from ultralytics.engine.pruning.surgery.reference import Reference
 from ultralytics.nn.modules.head import RTDETRDecoder
 
 if TYPE_CHECKING:
@@ -71,19 +79,26 @@ def mask(model: nn.Module, channels: Channels) -> nn.Module:
         ValueError: If they are channels of another model.
     """
     layers = dict(model.named_modules())
+    absent = {}
     for name, kept in channels.items():
         layer = layers.get(name)
-        if layer is None or any(
-            max(kept[axis], default=0) >= width(layer) for axis, width in (("in", inputs), ("out", outputs))
-        ):
+        if layer is None or any(max(kept[axis], default=0) >= width(layer, axis) for axis in ("in", "out")):
             raise ValueError(f"the record belongs to another model: it keeps channels of '{name}' that this one lacks.")
-        keep = _mask(kept["in"], inputs(layer), layer)
-        layer.register_forward_pre_hook(lambda _layer, args, keep=keep: (args[0] * keep,))
-        if name.endswith(".qkv.conv"):  # queries and keys are read by no layer
-            keep = _mask(kept["out"], outputs(layer), layer)
-            block = layers[name.removesuffix(".conv")]
-            block.register_forward_hook(lambda _block, _args, output, keep=keep: output * keep)
+        absent[layer] = torch.ones(outputs(layer))
+        absent[layer][kept["out"]] = 0
+    reference = Reference(model, absent)
+    reference.attach(model)
+    for layer in absent:
+        keep = _mask(channels[reference.names[layer]]["in"], inputs(layer), layer)
+        layer.register_forward_pre_hook(partial(_mask_input, reference, keep))
     return model
+
+
+def _mask_input(reference: Reference, keep: torch.Tensor, _layer: nn.Module, args: tuple) -> tuple:
+    """Return a layer's arguments, of which the first is the input, with the input masked and labelled as before."""
+    x = args[0] * keep
+    reference.set(x, reference.of(args[0]))
+    return x, *args[1:]
 
 
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -133,7 +148,7 @@ def enliven(model: nn.Module, run: Callable[[torch.Tensor], Any], seed: int = 0)
         (nn.Module): The same model, in evaluation mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.weight.data.uniform_(0.5, 1.5, generator=generator)
@@ -151,4 +166,4 @@ def _mask(kept: list[int], channels: int, layer: nn.Module) -> torch.Tensor:
     """Return 1 for kept channels and 0 for others, in a shape that multiplies the layer's input or output."""
     keep = torch.zeros(channels, device=layer.weight.device)
     keep[kept] = 1
-    return keep if isinstance(layer, nn.Linear) else keep[:, None, None]
+    return keep.view(-1, *[1] * (layer.weight.dim() - 2))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.graph.mode import FAILURES
 from ultralytics.engine.pruning.surgery.oracle import Channels, mask, raw_outputs, relative_difference
 
 TOLERANCE = (
@@ -58,7 +59,7 @@ def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
     ) from cause
 
 
-def _compare(model: nn.Module, reference: nn.Module, image: torch.Tensor) -> tuple[str, RuntimeError | None]:
+def _compare(model: nn.Module, reference: nn.Module, image: torch.Tensor) -> tuple[str, Exception | None]:
     """Return what is wrong with a model's outputs, or an empty string, and the exception that says so if one does."""
     expected = raw_outputs(reference, image)
     if broken := [name for name, value in expected.items() if not value.isfinite().all()]:
@@ -68,7 +69,7 @@ def _compare(model: nn.Module, reference: nn.Module, image: torch.Tensor) -> tup
         )
     try:
         actual = raw_outputs(model, image)
-    except RuntimeError as error:  # as torch has it for widths that do not fit
+    except FAILURES as error:
         return f"the pruned model does not run ({error})", error
     differences = {name: relative_difference(actual[name], value) for name, value in expected.items()}
     worst = max(differences, key=differences.__getitem__)
@@ -89,7 +90,7 @@ def first_difference(pruned: nn.Module, reference: nn.Module, image: torch.Tenso
     Returns:
         (str): Its name. The last layer where all are equal, and what lies behind it differs.
     """
-    wanted, got = (_layer_outputs(model, image, channels) for model in (reference, pruned))
+    wanted, got = (layer_outputs(model, image, channels) for model in (reference, pruned))
     name = ""
     for name, calls in wanted.items():
         kept = channels[name]["out"]
@@ -102,15 +103,15 @@ def first_difference(pruned: nn.Module, reference: nn.Module, image: torch.Tenso
     return name
 
 
-def _layer_outputs(model: nn.Module, image: torch.Tensor, channels: Channels) -> Outputs:
-    """Return what every layer puts out in one forward pass, or in as much of it as succeeds."""
+def layer_outputs(model: nn.Module, image: torch.Tensor, channels: Channels) -> Outputs:
+    """Return what every layer puts out in each of its calls in one forward pass, or in as much of it as succeeds."""
     outputs: Outputs = defaultdict(list)
     for name in channels:
         layer = model.get_submodule(name)
         layer.register_forward_hook(lambda _layer, _args, output, name=name: outputs[name].append(output))
     try:
         raw_outputs(model, image)
-    except RuntimeError:
+    except FAILURES:
         return outputs  # what is missing is the finding
     return outputs
 

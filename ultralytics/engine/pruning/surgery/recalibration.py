@@ -8,6 +8,7 @@ from copy import deepcopy
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.utils import LOGGER
 
@@ -23,7 +24,7 @@ def recalibrate(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
         model (nn.Module): Float model; it is in evaluation mode afterwards.
         images (Iterable[torch.Tensor]): Batches of shape (B, C, H, W); those of one image are left out.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     before = [(m.momentum, deepcopy(m.state_dict())) for m in norms]
     model.eval()
     for m in norms:

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A trial cut for groups in doubt: their channels pass code that may count on how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.groups import Graph, Group
+from ultralytics.engine.pruning.graph.mode import FAILURES
+from ultralytics.engine.pruning.graph.places import BareTensor, Number, is_sliced
+from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
+from ultralytics.engine.pruning.surgery.oracle import mask
+from ultralytics.engine.pruning.surgery.proof import layer_outputs, relative_difference
+from ultralytics.nn.extra_modules.prunable import equal_parts
+
+TOLERANCE = 1e-6  # of a layer's largest output, in FP64
+Layer = nn.Module | BareTensor | Number
+SPARED = 3  # every so-manieth unit goes
+
+
+def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
+    """Return the graph of a model; groups in doubt that do not stand a trial cut are left whole.
+
+    A model of stock blocks has nothing in doubt.
+
+    Args:
+        model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
+        needs_norms (bool): Leave groups without a batch norm whole, for a method that ranks by batch norms.
+
+    Returns:
+        (Graph): The graph.
+    """
+    graph = Graph(model, needs_norms)
+    sound = _sound(graph, [group for group in graph.groups if group.doubt])
+    for group in [group for group in graph.groups if group.doubt and group not in sound]:
+        graph.leave_whole(group, f"{group.doubt}, which counts on their number")
+    return graph
+
+
+def _sound(graph: Graph, groups: Sequence[Group]) -> list[Group]:
+    """Return groups that can be cut all at once, by bisection."""
+    if not groups or is_right(graph, groups):
+        return list(groups)
+    if len(groups) == 1:
+        return []
+    middle = len(groups) // 2
+    first, second = _sound(graph, groups[:middle]), _sound(graph, groups[middle:])
+    return [*first, *second] if not first or not second or is_right(graph, [*first, *second]) else first
+
+
+def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
+    """Cut some units of each of some groups from a copy, and return True if it does what the masked model does.
+
+    The outputs of all layers are compared, in FP64: an error in one may all but vanish on the way to the predictions.
+
+    Args:
+        graph (Graph): Graph.
+        groups (Sequence[Group]): Groups of it.
+    """
+    kept = channels_to_keep(graph.model, groups, [_some_units(graph, group) for group in groups])
+    copies: dict[int, nn.Module] = {}
+    pruned = deepcopy(graph.model, copies).cpu().double()
+    reference = deepcopy(graph.model).cpu().double()
+    channels = {
+        graph.names[layer]: {axis: index.tolist() for axis, index in axes.items()}
+        for layer, axes in kept.items()
+        if isinstance(layer, nn.Module) and is_sliced(layer) and "in" in axes
+    }
+    image = torch.rand(graph.example.shape, generator=torch.Generator().manual_seed(0)).double()
+    expected = layer_outputs(mask(reference, channels), image, channels)
+    try:
+        cut(pruned, {_copied(layer, copies): axes for layer, axes in kept.items()})
+        pruned(image)
+    except FAILURES:
+        return False  # what it is asked for
+    actual = layer_outputs(pruned, image, channels)
+    return all(
+        _agree(graph, name, channels[name]["out"], actual.get(name, []), calls) for name, calls in expected.items()
+    )
+
+
+def _agree(graph: Graph, name: str, kept: list[int], actual: list, expected: list) -> bool:
+    """Return True if a layer's outputs in all of its calls are those of the kept channels.
+
+    What differs in another dimension has channels along that as well, and what reads it tells.
+    """
+    dim = -1 if isinstance(graph.model.get_submodule(name), nn.Linear) else 1
+    wanted = [y.index_select(dim, torch.tensor(kept)) for y in expected]
+    return len(actual) == len(wanted) and all(
+        y.shape[dim] == len(kept) and (y.shape != value.shape or relative_difference(y, value) <= TOLERANCE)
+        for y, value in zip(actual, wanted)
+    )
+
+
+def _some_units(graph: Graph, group: Group) -> torch.Tensor:
+    """Return most units of a group, in each of the parts that must stay equally large."""
+    parts = torch.arange(group.size)[None]
+    for conv, count in equal_parts(graph.model):
+        for s in group.convs("out"):
+            if s.layer is conv:
+                parts = s.units[s.channels.argsort()].view(count, -1)
+    for convs in graph.halved:
+        if (shared := group.shared_out(convs)) is not None:
+            parts = shared
+    width = parts.shape[1]
+    keep = [i for i in range(width) if i % SPARED != 1] if width > 1 else [0]
+    return parts[:, keep].flatten()
+
+
+def _copied(layer: Layer, copies: dict[int, nn.Module]) -> Layer:
+    """Return what became of a layer in the copy."""
+    return copies[id(layer)] if isinstance(layer, nn.Module) else replace(layer, owner=copies[id(layer.owner)])
