@@ -29,6 +29,7 @@ from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
 from ultralytics.engine.pruning.budget.flops import counts_attention
 from ultralytics.engine.pruning.surgery.oracle import enliven
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
@@ -100,8 +101,19 @@ def takes_whole_floats():
     return isinstance(values["workers"], int)
 
 
+def steps_without_momentum():
+    """Return True if Ultralytics' SGD may go without momentum; older ones ask for Nesterov's all the same."""
+    try:
+        BaseTrainer.build_optimizer(BaseTrainer.__new__(BaseTrainer), nn.Linear(1, 1), "SGD", lr=0.1, momentum=0.0)
+    except ValueError:
+        return False
+    return True
+
+
 NEEDS = {  # what a test may need: this Ultralytics has it
     "distillation": HAS_DISTILLATION,
+    "recovery of a training whose loss alone is not finite": HAS_DISTILLATION,  # it came at about the same time
+    "SGD without momentum": steps_without_momentum(),
     "checks of strings, None and whole floats": takes_whole_floats(),
     "attention in get_flops": counts_attention(),
     "distributed workers that get callbacks": CARRIES_CALLBACKS,

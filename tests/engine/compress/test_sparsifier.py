@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Interrupted, also_slow, interrupt
+from conftest import ROOT, Interrupted, also_slow, interrupt, needs
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
@@ -52,6 +52,7 @@ def test_another_run_in_the_same_folder_begins_anew(settings):
     )
 
 
+@needs("SGD without momentum")
 def test_regulariser_acts_once_an_optimizer_step(settings):
     """With plain SGD the first step differs from an unregularised one by lr · reg · sign(γ), whatever the batches."""
     plain = {**settings, "optimizer": "SGD", "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0, "epochs": 1}
@@ -67,6 +68,7 @@ def test_regulariser_acts_once_an_optimizer_step(settings):
     torch.testing.assert_close(scales[0.0] - scales[0.5], 0.05 * held.float(), rtol=1e-3, atol=1e-5)
 
 
+@needs("SGD without momentum")
 def test_best_is_the_fittest_of_the_sparsest(settings, log):
     overrides = {**settings, **SLIM, "epochs": 8, "reg": 6.0, "name": "b", "nbs": 4}
     overrides |= {"optimizer": "SGD", "lr0": 0.05, "momentum": 0.0, "warmup_epochs": 0}
@@ -220,6 +222,7 @@ def test_columns_stay_in_place_without_validation(settings):
     assert [row["sparsity/reg"] for row in rows] == pytest.approx([0.04, 0.002])
 
 
+@needs("recovery of a training whose loss alone is not finite")
 def test_nan_follows_ultralytics_recovery(settings, caplog):
     """One broken epoch: the trainer goes back to last.pt, says so, and goes on."""
     trainer = DetectionSparsifier(overrides={**settings, **SLIM, "epochs": 3, "name": "n", "nbs": 4})

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ultralytics.cfg.compress.compat.training import warmup_iterations
 from ultralytics.engine.compress.stock import StockTrainer
 
 EPS = 1e-9  # of a training whose learning rate is 0
@@ -46,7 +47,7 @@ def reach(trainer: StockTrainer) -> float:
         (float): Sum, by the schedules of the learning rate, its warmup included, and of the strength.
     """
     args, batches, done = trainer.prune_args, len(trainer.train_loader), trainer.epoch + 1
-    rising = trainer._get_warmup_iterations(batches)
+    rising = warmup_iterations(trainer, batches)
     warmup = np.minimum(np.arange(done * batches) / rising, 1) if rising else np.ones(done * batches)
     strength = [trainer.lf(epoch) * DECAYS[args.reg_decay_type](epoch, trainer.epochs, args) for epoch in range(done)]
     total = (warmup.reshape(done, batches).mean(1) * strength).sum() * trainer.ema.updates / done

@@ -4,26 +4,30 @@
 What stands for a name is chosen by what is there, never by a version number. Layers that a release lacks are stood for
 by a class that nothing is an instance of.
 
-| name                                | since    | what stands for it before                                       |
-| ----------------------------------- | -------- | --------------------------------------------------------------- |
-| AAttn, YOLOEDetect                  | 8.3.10x  | no such layers                                                  |
-| get_gpu_info                        | 8.3.1x   | the same from torch                                             |
-| unset_deterministic                 | 8.3.7x   | the same from torch                                             |
-| YAML                                | 8.3.14x  | yaml_load, yaml_save, yaml_print                                |
-| BaseTrainer.get_dataset: data alone | 8.3.14x  | the data set's two splits; the trainer keeps the data           |
-| load_checkpoint                     | 8.3.19x  | attempt_load_one_weight                                         |
-| unwrap_model                        | 8.3.19x  | de_parallel                                                     |
-| override_configs                    | 8.3.16x  | our own in all: older arguments lack keys, which must go again  |
-| Proto26, Pose26                     | 8.4.0    | no such layers                                                  |
-| increment_path with '-'             | 8.4.4x   | a number without a mark                                         |
-| get_save_dir makes no folder        | 8.4.4x   | ours keeps 8.3.24x and newer from it                            |
-| 'save_dir' in overrides             | 8.4.4x   | is taken if the configuration has the key                       |
-| _build_train_pipeline               | 8.4.4x   | the rule for 'nbs' is applied when _setup_train has ended       |
-| SemanticSegment and its trainer     | 8.4.7x   | no such layers, no such task                                    |
-| 'distill_model', 'cls_remap'        | 8.4.9x   | no distillation, which is said; class rows are not taken over   |
-| Depth and its trainer               | 8.4.10x  | no such layers, no such task                                    |
-| get_flops with attention            | 8.4.11x  | our own sum of layers and products                              |
-| callbacks in DDP workers            | 8.4.1xx  | several GPUs are refused                                        |
+| name                           | since   | what stands for it before                             |
+| ------------------------------ | ------- | ----------------------------------------------------- |
+| get_gpu_info                   | 8.3.6   | the same from torch                                   |
+| unset_deterministic            | 8.3.74  | the same from torch                                   |
+| AAttn                          | 8.3.78  | no such layer                                         |
+| YOLOEDetect                    | 8.3.99  | no such layer                                         |
+| YAML                           | 8.3.125 | yaml_load, yaml_save, yaml_print                      |
+| get_dataset returns the data   | 8.3.132 | it returns two splits, and the trainer keeps the data |
+| override_configs               | 8.3.156 | our own in all releases: older arguments lack keys    |
+| load_checkpoint                | 8.3.193 | attempt_load_one_weight                               |
+| unwrap_model                   | 8.3.196 | de_parallel                                           |
+| BaseTrainer.ddp                | 8.3.200 | the count of devices, as the trainer reads it         |
+| Proto26, Pose26                | 8.4.0   | no such layers                                        |
+| 'save_dir' in overrides        | 8.4.2   | taken if the configuration has the key                |
+| get_save_dir makes no folder   | 8.4.4   | from 8.3.251 on it does, and ours keeps it from it    |
+| _build_train_pipeline          | 8.4.13  | the rule for 'nbs' holds when _setup_train has ended  |
+| a '-' before a folder's number | 8.4.39  | a number alone                                        |
+| SemanticSegment, its trainer   | 8.4.52  | no such layer, no such task                           |
+| 'distill_model'                | 8.4.77  | no distillation, which is said                        |
+| 'cls_remap'                    | 8.4.91  | new classes begin anew                                |
+| _get_warmup_iterations         | 8.4.103 | as the loop counts them                               |
+| Depth, its trainer             | 8.4.104 | no such layer, no such task                           |
+| attention in get_flops         | 8.4.109 | our own sum of layers and products                    |
+| callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |
 """
 
 # Oldest first, which is the bound of an installation; tests/matrix.py runs them.

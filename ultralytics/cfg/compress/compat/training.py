@@ -29,6 +29,14 @@ def read_dataset(trainer: BaseTrainer) -> dict[str, Any]:
     return found if isinstance(found, dict) else trainer.data
 
 
+def warmup_iterations(trainer: BaseTrainer, batches: int) -> int:
+    """Return over how many batches a trainer lets the learning rate rise; older ones say so in their loop alone."""
+    if hasattr(trainer, "_get_warmup_iterations"):
+        return trainer._get_warmup_iterations(batches)
+    epochs = trainer.args.warmup_epochs
+    return max(round(epochs * batches), 100) if epochs > 0 else 0
+
+
 @contextmanager
 def override_configs(args: SimpleNamespace, overrides: dict[str, Any]) -> Iterator[None]:
     """Give some arguments other values until the block ends; those that this Ultralytics does not know go again."""
