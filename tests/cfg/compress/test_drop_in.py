@@ -13,6 +13,8 @@ import sys
 import pytest
 from conftest import ROOT, also_slow
 
+from ultralytics.cfg.compress.compat import TESTED
+
 SCRIPT = ROOT / "ultralytics/cfg/compress/startup/ultralytics_compress_drop_in.py"
 sys.path.insert(0, str(SCRIPT.parent))  # as it is here, not as it was when it was installed
 import ultralytics_compress_drop_in as drop_in
@@ -263,6 +265,10 @@ def test_forks_that_cannot_take_it_are_refused_before_any_work(make_fork, files,
     before = hash_tree(fork)
     assert re.search(message, run(fork, status=1))
     assert hash_tree(fork) == before
+
+
+def test_the_oldest_release_is_that_of_the_package():
+    assert ".".join(map(str, drop_in.OLDEST)) == TESTED[0]
 
 
 def test_other_folders_are_refused(make_fork, tmp_path):
