@@ -4,7 +4,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -292,7 +291,8 @@ def test_an_installation_has_the_command_even_beside_a_broken_fork(how, request,
     if how == "installed":
         process = subprocess.run(
             [str(environment.scripts / "python"), "-m", "ultralytics_compress_drop_in", str(environment.site_packages)],
-            env={**os.environ, **environment.environ},
+            env=environment.environ,
+            cwd=fork,
             capture_output=True,
             text=True,
         )
