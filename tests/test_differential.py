@@ -10,6 +10,7 @@ import pytest
 from conftest import NEEDS, no_argument
 from environments import Environment
 
+from ultralytics import __version__
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 PROBE = Path(__file__).with_name("differential_probe.py")
@@ -109,6 +110,7 @@ def other_ultralytics(borrowed, ultralytics_wheel, project, tmp_path_factory):
 
 
 CHANGES = {
+    "old": ("__init__.py", f'"{__version__}"', '"8.2.103"', "8.2.103 is older than 8.3.0"),
     "renamed": ("cfg/__init__.py", "CLI_HELP_MSG", "CLI_HELP", "has no ultralytics.cfg.CLI_HELP_MSG"),
     "mode": ("cfg/__init__.py", '"benchmark")', '"benchmark", "compress")', "has 'compress' of its own"),
     "key": ("cfg/default.yaml", "task: detect", "speed_up: 1.5\ntask: detect", "has 'speed_up' of its own"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted(file.relative_to(ROOT).as_posix() for file in [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md")])
+FOLDERS = ("*.md", "benchmarks/*.md", "docs/*.md")
+DOCUMENTS = sorted(file.relative_to(ROOT).as_posix() for folder in FOLDERS for file in ROOT.glob(folder))
 GONE = {ROOT / "benchmarks/time_ranking.py"}  # named together with the commit that has it
 
 

@@ -50,11 +50,20 @@ def wheel(sdist, tmp_path_factory):
 
 
 def test_source_distribution_can_be_tested_and_developed(sdist):
-    needed = list_files("ultralytics", "tests", "benchmarks") | {
+    needed = list_files("ultralytics", "tests", "benchmarks", "docs") | {
         *("setup.py", "pyproject.toml", "compress.py", ".ci/run", ".pre-commit-config.yaml"),
         *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "NOTICE"),
     }
     assert {name for name in needed if not (sdist / name).is_file()} == set()
+
+
+@pytest.mark.slow
+def test_tests_of_the_source_distribution_are_collected(sdist):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", "-m", ""]
+    process = subprocess.run(command, cwd=sdist, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    names = {line.partition("::")[0] for line in process.stdout.splitlines() if "::" in line}
+    assert names == {file for file in list_files("tests") if Path(file).name.startswith("test_")}
 
 
 def test_wheel_has_the_overlay_the_startup_hook_and_nothing_else(wheel):

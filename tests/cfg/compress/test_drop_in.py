@@ -4,7 +4,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import sys
 
 import pytest
 from conftest import ROOT, also_slow
+
+from ultralytics.cfg.compress.compat import TESTED
 
 SCRIPT = ROOT / "ultralytics/cfg/compress/startup/ultralytics_compress_drop_in.py"
 sys.path.insert(0, str(SCRIPT.parent))  # as it is here, not as it was when it was installed
@@ -265,6 +266,10 @@ def test_forks_that_cannot_take_it_are_refused_before_any_work(make_fork, files,
     assert hash_tree(fork) == before
 
 
+def test_the_oldest_release_is_that_of_the_package():
+    assert ".".join(map(str, drop_in.OLDEST)) == TESTED[0]
+
+
 def test_other_folders_are_refused(make_fork, tmp_path):
     fork = make_fork({})
     assert "is no checkout of Ultralytics" in run(tmp_path, status=1)
@@ -286,7 +291,8 @@ def test_an_installation_has_the_command_even_beside_a_broken_fork(how, request,
     if how == "installed":
         process = subprocess.run(
             [str(environment.scripts / "python"), "-m", "ultralytics_compress_drop_in", str(environment.site_packages)],
-            env={**os.environ, **environment.environ},
+            env=environment.environ,
+            cwd=fork,
             capture_output=True,
             text=True,
         )

@@ -33,6 +33,8 @@ class Unsupported(Exception):
 
 def add_mode(modes: tuple[str, ...], cfg: ModuleType) -> tuple[str, ...]:
     """Return Ultralytics' modes and this one."""
+    if parse_version(ultralytics.__version__) < parse_version(TESTED[0]):
+        raise Unsupported(f"is older than {TESTED[0]}")
     if taken := [*DEFAULTS.keys() & DEFAULT_CFG_DICT.keys(), *({"compress"} & {*modes})]:
         raise Unsupported(f"has {', '.join(map(repr, sorted(taken)))} of its own")
     return (*modes, "compress")

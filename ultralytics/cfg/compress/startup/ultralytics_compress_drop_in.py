@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -96,10 +96,9 @@ def find_overlay() -> dict[str, Path]:
     here = Path(__file__).resolve()
     if here.parent.name == "startup":
         return list_checkout(here.parents[4])
-    try:
-        package = distribution(PACKAGE)
-    except PackageNotFoundError:
-        raise Refused(f"{PACKAGE} is not installed. Install it, or run this file in a checkout of it.") from None
+    package = next(iter(Distribution.discover(name=PACKAGE, path=[str(here.parent)])), None)
+    if package is None:
+        raise Refused(f"{PACKAGE} is not installed beside '{here}'. Run this file in a checkout of it.")
     installed = {file.as_posix(): Path(file.locate()) for file in package.files or ()}
     overlay = {name: file for name, file in installed.items() if name.startswith("ultralytics/") and ".pyc" not in name}
     if overlay:
