@@ -17,6 +17,7 @@ def find_class(module: ModuleType, name: str) -> Any:
 
 
 AAttn = find_class(block, "AAttn")
+A2C2f = find_class(block, "A2C2f")
 Proto26 = find_class(block, "Proto26")
 Depth = find_class(head, "Depth")
 Pose26 = find_class(head, "Pose26")

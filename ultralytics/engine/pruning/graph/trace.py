@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.modules import A2C2f
 from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
 from ultralytics.engine.pruning.graph.labels import NONE, Labels
 from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
@@ -16,8 +19,10 @@ from ultralytics.engine.pruning.graph.places import Number
 from ultralytics.nn.extra_modules.prunable_form import PrunableForm
 from ultralytics.nn.extra_modules.prunable_parts import LAYER_MARKS
 from ultralytics.nn.modules.head import Classify
+from ultralytics.utils import TQDM
 
 BEYOND = "its outputs are added to the predictions"
+PATIENCE = 5  # seconds without a sign of progress
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Trace(FlowMode):
         self.bare: dict[int, torch.Tensor] = {}
         self.doubts: list[Doubt] = []
         self._ends = ends
+        self._begun, self._bar = time.monotonic(), None
         self._tensors = {id(t) for t in [*model.parameters(), *model.buffers()] if t.numel() > 1}
 
     def tie(self, a: torch.Tensor, b: torch.Tensor) -> None:
@@ -101,6 +107,19 @@ class Trace(FlowMode):
         if not self.is_trusted():
             self.doubts.append(Doubt(labels.unique(), f"{what} in {self.where()}"))
 
+    def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        """Apply the rule of a layer that ends, and show progress if all that takes long."""
+        super().leave(module, args, kwargs, output)
+        if self._bar is None and time.monotonic() - self._begun > PATIENCE:
+            self._bar = TQDM(total=len(self.names), desc="Following channels")
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def close(self) -> None:
+        """End the sign of progress."""
+        if self._bar is not None:
+            self._bar.close()
+
     def comparable(self, labels: torch.Tensor, dim: int) -> torch.Tensor:
         """Return the smallest label of the class of each label; elements of no channel are like the others."""
         roots = self.labels.roots(labels)
@@ -108,7 +127,7 @@ class Trace(FlowMode):
 
     def is_trusted(self) -> bool:
         """Return True if the block that is running says itself which channels go together, or counts on no number."""
-        return isinstance(self.block, (PrunableForm, Classify, nn.Flatten))
+        return isinstance(self.block, (PrunableForm, A2C2f, Classify, nn.Flatten))
 
     def begin(self, tensor: torch.Tensor) -> torch.Tensor:
         """Label each element of a parameter that is used without a layer."""
@@ -163,6 +182,7 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        found.close()
         for hook in hooks:
             hook.remove()
     return found
