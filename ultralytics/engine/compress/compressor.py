@@ -28,6 +28,7 @@ from ultralytics.engine.compress.checks.models import (
     load_named,
     warn_of_image_size,
 )
+from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import report_on
@@ -152,6 +153,7 @@ class Compressor(PruneArguments):
             FileNotFoundError: If a file is missing.
         """
         super().check_run()
+        check_quantization(vars(self.args))
         name, dense = check_model(self.args.model, self.task)
         if dense is not None:
             check_classes(dense, self.args, self.data)
@@ -254,7 +256,7 @@ class Compressor(PruneArguments):
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
         pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
-        save_pruned(self.pruned, pruned, record, vars(self.args))
+        save_pruned(self.pruned, pruned, record, {**vars(self.args), "quantize": None})
         self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
 
@@ -288,6 +290,8 @@ class Compressor(PruneArguments):
         if stage != "base":  # which a stock trainer does
             own |= vars(self.prune_args)
             own["pretrained"] = True  # the weights that the stage before it has left
+        if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut
+            own["quantize"] = None
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
 
 

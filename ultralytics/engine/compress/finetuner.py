@@ -18,6 +18,7 @@ from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION, teacher_of
 from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
+from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
@@ -88,6 +89,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
         if self.resume and (teacher := teacher_of(self.args)):
             self.args.distill_model = str(moved(teacher, Path(self.args.resume).parents[1]))
         super().check_run()
+        check_quantization(vars(self.args))
 
     def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""

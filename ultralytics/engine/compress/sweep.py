@@ -20,6 +20,7 @@ from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.runs import find_run, folder_of, moved
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
 from ultralytics.engine.compress.stages import STAGES_FILE, has_begun
+from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import versions
 from ultralytics.engine.pruning.files import write_csv, write_json, written_whole
 from ultralytics.engine.pruning.latency.runtimes import measure_latency
@@ -180,7 +181,7 @@ def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device:
     reports = {"dense": next(iter(results.values())), **{f"{target:g}x": report for target, report in results.items()}}
     last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}
     files = {name: Path(row["weights"]) for name, row in last.items()}
-    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
+    models = {name: float_copy(load_checkpoint(file)[0]) for name, file in files.items()}
     latency = measure_latency(models, imgsz, device)
     rows = []
     for name, row in last.items():

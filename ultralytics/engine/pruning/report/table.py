@@ -91,10 +91,17 @@ def conditions_of(report: dict[str, Any]) -> str:
     for name, version in report["runtimes"].items():
         where = "the CPU" if RUNTIMES[name].on_cpu else report["device"]
         places.append(f"{RUNTIMES[name].label} on {where}: {version}")
+    quantised = report.get("quantised")  # earlier versions had none
+    simulated = (
+        f" Accuracy of {', '.join(quantised)}: of INT8 weights and activations, simulated; GFLOPs and latency: of the "
+        "float layers. The file that an export to onnx or engine makes of it runs in INT8."
+        if quantised
+        else ""
+    )
     return (
         f"GFLOPs at 640 pixels. Latency: 10th percentile of a forward pass, batch 1, {report['imgsz']} pixels, FP32, "
         f"{report['threads']} CPU threads, models timed in turns; {'; '.join(places)}. Size of the checkpoint file as "
-        "saved."
+        f"saved.{simulated}"
     )
 
 
