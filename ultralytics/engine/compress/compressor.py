@@ -31,6 +31,8 @@ from ultralytics.engine.compress.checks.models import (
 from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
+from ultralytics.engine.compress.deploy.stage import deploy
+from ultralytics.engine.compress.deploy.targets import check_targets
 from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
@@ -154,6 +156,7 @@ class Compressor(PruneArguments):
         """
         super().check_run()
         check_quantization(vars(self.args))
+        check_targets(self.prune_args.deploy, self.device)
         name, dense = check_model(self.args.model, self.task)
         if dense is not None:
             check_classes(dense, self.args, self.data)
@@ -234,7 +237,7 @@ class Compressor(PruneArguments):
             check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
 
     def finetune(self) -> Path:
-        """Fine-tune the pruned weights in a folder beside this run's.
+        """Fine-tune the pruned weights in a folder beside this run's, and make the files that 'deploy' asks for.
 
         Returns:
             (Path): The fine-tuned weights.
@@ -243,6 +246,10 @@ class Compressor(PruneArguments):
             best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
             if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
+            if self.prune_args.deploy and not self.stages.result("deploy"):
+                self.stages.begin("deploy", best.parents[1])
+                if report := deploy(self, best):
+                    self.stages.complete("deploy", report)
         return best
 
     def _sparse(self, dense: Path) -> Path:
@@ -288,7 +295,7 @@ class Compressor(PruneArguments):
         name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
         own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
         if stage != "base":  # which a stock trainer does
-            own |= vars(self.prune_args)
+            own |= {**vars(self.prune_args), "deploy": None}  # a stage of this run
             own["pretrained"] = True  # the weights that the stage before it has left
         if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut
             own["quantize"] = None

@@ -20,6 +20,8 @@ from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
 from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
+from ultralytics.engine.compress.deploy.stage import deploy
+from ultralytics.engine.compress.deploy.targets import check_targets
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
@@ -90,6 +92,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
             self.args.distill_model = str(moved(teacher, Path(self.args.resume).parents[1]))
         super().check_run()
         check_quantization(vars(self.args))
+        check_targets(self.prune_args.deploy, self.device)
 
     def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
@@ -129,6 +132,8 @@ class Finetuner(PruneArguments, LoggedTrainer):
                 super().train()
             if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
                 self.report()
+                if self.prune_args.deploy:
+                    deploy(self, self.best if self.best.exists() else self.last)
 
     def report(self) -> None:
         """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
