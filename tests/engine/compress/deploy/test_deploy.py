@@ -157,6 +157,31 @@ def test_onnx_is_quantised_unsigned_from_training_pictures(deployed, tiny_data, 
     assert all(zeros[node.input[2]].data_type == onnx.TensorProto.UINT8 for node in quantisers)
 
 
+@needs("onnx", int8=True)
+def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, monkeypatch, log):
+    import onnx
+
+    def measured(file, *args):
+        if file.stem.startswith("dense"):
+            return {"mAP50": 0.5, "mAP50-95": 0.5}, {}
+        layers = [node for node in onnx.load(file).graph.node if node.op_type == "DequantizeLinear"]
+        counts.append(len(layers))
+        accuracy = {0: 0.5, 1: 0.4, 2: 0.45, 3: 0.495}[len(counts) - 1]
+        return {"mAP50": accuracy, "mAP50-95": accuracy}, {}
+
+    counts = []
+    monkeypatch.setattr(stage, "validate_file", measured)
+    rows = deployed("onnx-int8")["deploy"]["rows"]
+    assert [(row["target"], row["in_float"]) for row in rows] == [
+        ("onnx", 0.0),
+        ("onnx", 0.0),
+        ("onnx-int8", 0.0),
+        ("onnx-int8", 0.25),
+    ]
+    assert counts[0] == 0 < counts[3] < counts[2] < counts[1]
+    assert "INT8 costs 0.1000 mAP50-95: the 10% of the layers that lose most stay in float" in log.text
+
+
 @pytest.mark.slow
 @needs("onnx", int8=True)
 def test_ranges_of_a_quantization_aware_training_are_taken_over(compressed):

@@ -25,6 +25,7 @@ def row(model, target, ms, accuracy, ratio=None, error=None, quantised=None):
         "label": form.upper(),
         "quantize": 8 if precision else None,
         "quantised": quantised if quantised is not None else "calibrated" if precision else "",
+        "in_float": 0.0,
         "file": f"{model}.{target}",
         "size_mb": 0.9,
         METRIC: accuracy,
@@ -94,6 +95,11 @@ def test_the_table_names_what_was_done_and_the_front(report):
 def test_a_file_with_trained_ranges_is_named_so(report):
     report["deploy"]["rows"][3]["quantised"] = "trained"
     assert deployed_table(report)[-1][0] == "pruned + QAT"
+
+
+def test_layers_that_stayed_in_float_are_told(report):
+    report["deploy"]["rows"][3]["in_float"] = 0.25
+    assert deployed_table(report)[-1][0] == "pruned + INT8 (25% of its layers float)"
 
 
 def test_losses_are_told_by_class_and_by_picture(report):

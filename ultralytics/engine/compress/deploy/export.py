@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,21 +12,26 @@ import torch
 from torch import nn
 
 from ultralytics.engine.compress.deploy.formats import device_of, known_formats
+from ultralytics.engine.compress.deploy.onnx_int8 import quantise_onnx
 from ultralytics.engine.compress.deploy.targets import INT8, Target
 from ultralytics.engine.compress.evaluation import device_name
 from ultralytics.engine.exporter import Exporter
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils.export.onnx import onnx_calibration_reader
 from ultralytics.utils.torch_utils import is_qat
 
 CALIBRATION = 300  # training pictures from which ranges are taken, as many as Ultralytics recommends
 TRAINED_RANGES = ("onnx", "engine")  # formats whose export takes over the ranges of a quantization-aware training
-QUANTISED = ("Conv", "Gemm", "MatMul")  # operators of ONNX that are worth INT8: the others stay float
 
 
 def export(
-    weights: Path, name: str, target: Target, args: SimpleNamespace, device: torch.device, folder: Path
+    weights: Path,
+    name: str,
+    target: Target,
+    args: SimpleNamespace,
+    device: torch.device,
+    folder: Path,
+    in_float: float = 0.0,
 ) -> tuple[Path, str]:
     """Export a checkpoint.
 
@@ -39,6 +42,7 @@ def export(
         args (SimpleNamespace): Arguments of the run; 'data' and 'imgsz' are read.
         device (torch.device): Device of the run.
         folder (Path): Where the file goes; what is in it is removed.
+        in_float (float): Share of the layers that stay float in an INT8 file for ONNX Runtime.
 
     Returns:
         file (Path): The file, or the folder, of the export.
@@ -53,7 +57,7 @@ def export(
     model.task, model.pt_path = args.task, str(folder / f"{name}.pt")  # beside which the exporter puts its file
     threads = torch.get_num_threads()
     try:
-        file = _export(model, target, _settings(target, args, device), trained)
+        file = _export(model, target, _settings(target, args, device), trained, in_float)
     finally:
         torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
     return file, "trained" if trained else "calibrated" if target.is_int8 else ""
@@ -69,44 +73,11 @@ def _settings(target: Target, args: SimpleNamespace, device: torch.device) -> di
     return {"format": target.format, "quantize": target.quantize, **own, **target.arguments}
 
 
-def _export(model: nn.Module, target: Target, settings: dict[str, Any], trained: bool) -> Path:
+def _export(model: nn.Module, target: Target, settings: dict[str, Any], trained: bool, in_float: float) -> Path:
     """Run the exporter, and ONNX Runtime's own quantiser for its files."""
     by_onnx_runtime = target.format == "onnx" and target.quantize == INT8 and not trained
     if by_onnx_runtime:
         settings["quantize"] = None
     exporter = Exporter(overrides=settings)
     file = Path(exporter(model=model))
-    return quantise_onnx(file, exporter) if by_onnx_runtime else file
-
-
-def quantise_onnx(file: Path, exporter: Exporter, in_float: Sequence[str] = ()) -> Path:
-    """Quantise an ONNX file by ONNX Runtime's static quantisation, with the settings that are fast there.
-
-    Ultralytics leaves ONNX Runtime's default, signed activations, for which its kernels for x86 are slower than those
-    for float: unsigned ones, with a scale per channel of the weights, are faster.
-
-    Args:
-        file (Path): Export in FP32, which is removed.
-        exporter (Exporter): What has made it, with the data set for the calibration.
-        in_float (Sequence[str]): Names of nodes that are not quantised.
-
-    Returns:
-        (Path): The quantised file.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_static
-
-    nodes = onnx.load(file, load_external_data=False).graph.node
-    x86 = platform.machine().lower() in {"amd64", "x86_64"}
-    quantised = file.with_name(f"{file.stem}_int8.onnx")
-    quantize_static(
-        str(file),
-        str(quantised),
-        onnx_calibration_reader(exporter.get_int8_calibration_dataloader(), exporter._transform_fn),
-        nodes_to_exclude=[node.name for node in nodes if node.op_type not in QUANTISED or node.name in in_float],
-        activation_type=QuantType.QUInt8 if x86 else QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
-    file.unlink()
-    return quantised
+    return quantise_onnx(file, exporter, in_float) if by_onnx_runtime else file

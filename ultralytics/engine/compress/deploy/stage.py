@@ -29,9 +29,12 @@ from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.checks import check_imgsz
 
 FOLDER = "deploy"  # in that of the fine-tuning
+KEY = ("model", "target", "weights_sha256")  # of a row
+RELIEVED = ("onnx",)  # formats whose quantiser can leave layers in float by their measured sensitivity
 ROWS_FILE = "rows.json"  # files that are exported and validated, for a run that is resumed
 AGREEMENT_PICTURES = 50
 REPEATS = 100  # timed rounds of each file
+IN_FLOAT = (0.1, 0.25, 0.5)  # shares of the layers that INT8 is taken off, one after the other, if it costs too much
 
 
 def deploy(run: StockTrainer, weights: Path) -> Path | None:
@@ -53,7 +56,7 @@ def deploy(run: StockTrainer, weights: Path) -> Path | None:
     report = read_report(file, [*TASK_METRICS[run.args.task]])
     models = {name: moved(report["rows"][name]["weights"], file.parent) for name in FILES}
     folder = file.parent / FOLDER
-    rows = _rows(run, models, with_float(read_targets(run.prune_args.deploy)), folder)
+    rows = _rows(run, models, with_float(read_targets(run.prune_args.deploy)), folder, report["metric"])
     _time(rows, run)
     found: dict[str, Any] = {
         "rows": rows,
@@ -73,7 +76,9 @@ def deploy(run: StockTrainer, weights: Path) -> Path | None:
     return file
 
 
-def _rows(run: StockTrainer, models: dict[str, Path], targets: list[Target], folder: Path) -> list[dict[str, Any]]:
+def _rows(
+    run: StockTrainer, models: dict[str, Path], targets: list[Target], folder: Path, metric: str
+) -> list[dict[str, Any]]:
     """Return a row per file, exported and validated now or by an earlier start of the run."""
     record = folder / ROWS_FILE
     known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
@@ -81,9 +86,12 @@ def _rows(run: StockTrainer, models: dict[str, Path], targets: list[Target], fol
     rows: list[dict[str, Any]] = []
     for target in targets:
         for name, weights in models.items():
-            key = {"model": name, "target": target.name, "weights_sha256": digests[name]}
+            key = dict(zip(KEY, (name, target.name, digests[name])))
             row = next((r for r in known if key.items() <= r.items() and _is_whole(r, folder)), None)
-            rows.append(row or _make(run, weights, key, target, folder / target.name / name))
+            if row is None:
+                row = _make(run, weights, key, target, folder / target.name / name)
+                row = _relieved(run, weights, row, target, rows, metric)
+            rows.append(row)
             write_json(record, rows)
     return rows
 
@@ -93,7 +101,28 @@ def _is_whole(row: dict[str, Any], folder: Path) -> bool:
     return row["error"] is None and Path(row["file"]).exists() and folder in Path(row["file"]).parents
 
 
-def _make(run: StockTrainer, weights: Path, key: dict[str, str], target: Target, folder: Path) -> dict[str, Any]:
+def _relieved(
+    run: StockTrainer, weights: Path, row: dict[str, Any], target: Target, rows: list[dict[str, Any]], metric: str
+) -> dict[str, Any]:
+    """Return a row, made anew with more and more layers in float as long as INT8 costs more than 'int8_drop'."""
+    if row["quantised"] != "calibrated" or target.format not in RELIEVED:
+        return row
+    key = {name: row[name] for name in KEY}
+    twin = next((r for r in rows if (r["model"], r["target"]) == (row["model"], row["float_target"])), None)
+    for share in IN_FLOAT:
+        if twin is None or twin["error"] or row["error"] or twin[metric] - row[metric] <= run.prune_args.int8_drop:
+            break
+        LOGGER.info(
+            f"{colorstr('deploy:')} INT8 costs {twin[metric] - row[metric]:.4f} {metric}: the {share:.0%} of the "
+            "layers that lose most stay in float"
+        )
+        row = _make(run, weights, key, target, Path(row["file"]).parent, share)
+    return row
+
+
+def _make(
+    run: StockTrainer, weights: Path, key: dict[str, str], target: Target, folder: Path, in_float: float = 0.0
+) -> dict[str, Any]:
     """Export, validate and compare with PyTorch; whatever a converter or runtime raises goes into the row."""
     LOGGER.info(f"{colorstr('deploy:')} {key['model']} model to {target.name}")
     row: dict[str, Any] = {
@@ -103,6 +132,7 @@ def _make(run: StockTrainer, weights: Path, key: dict[str, str], target: Target,
         "quantize": target.quantize,
         "float_target": target.in_float().name,
         "quantised": "",
+        "in_float": in_float,
         "file": None,
         "size_mb": None,
         **dict.fromkeys(TASK_METRICS[run.args.task]),
@@ -111,7 +141,7 @@ def _make(run: StockTrainer, weights: Path, key: dict[str, str], target: Target,
         "classes": {},
     }
     with noted(row):
-        file, row["quantised"] = export(weights, key["model"], target, run.args, run.device, folder)
+        file, row["quantised"] = export(weights, key["model"], target, run.args, run.device, folder, in_float)
         row["file"], row["size_mb"] = str(file), size_of(file) / 1e6
         metrics, row["classes"] = validate_file(file, target.format, run.args, run.device, folder)
         row |= metrics

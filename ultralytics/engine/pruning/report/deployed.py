@@ -24,6 +24,8 @@ UNRESOLVED = "not resolved"
 def kind_of(row: dict[str, Any]) -> str:
     """Return what has been done to the model of a file."""
     kind = KINDS[row["model"], row["quantised"]]
+    if row["in_float"]:
+        return f"{kind} ({row['in_float']:.0%} of its layers float)"
     return f"{kind}, {row['quantize']}" if row["quantize"] and not row["quantised"] else kind
 
 
