@@ -68,6 +68,7 @@ class Compressor(PruneArguments):
         stages (Stages): Which stages are complete.
         metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
         known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
+        known_files (list[dict[str, Any]]): Rows of files of the dense model that another run has deployed.
         changed (dict[str, Any]): Arguments that a resumed run has been given anew.
         is_new (bool): There was no run folder before.
     """
@@ -99,6 +100,7 @@ class Compressor(PruneArguments):
             refused.pop_all()
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
+        self.known_files: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
         if not self.resumed:
             (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)  # with exist_ok, there may be another run's
@@ -248,7 +250,7 @@ class Compressor(PruneArguments):
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
             if self.prune_args.deploy and not self.stages.result("deploy"):
                 self.stages.begin("deploy", best.parents[1])
-                if report := deploy(self, best):
+                if report := deploy(self, best, self.known_files):
                     self.stages.complete("deploy", report)
         return best
 

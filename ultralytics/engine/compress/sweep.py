@@ -96,11 +96,14 @@ def _sweep(
         shared, metrics = what_targets_share(report, run.prune_args.prune_method, run.save_dir)
         if "sparse" in metrics or "sparse" not in report["rows"]:
             sensitivity = read_rows(run.save_dir / SENSITIVITY_FILE)
-    results = {}
+    results: dict[float, dict] = {}
+    files: list[dict[str, Any]] = []
     for target in reversed(targets):
         LOGGER.info(f"{colorstr('sweep:')} fine-tuning speed_up={target:g}")
+        runs[target].known_files = files
         best = runs[target].finetune()
         results[target] = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
+        files = results[target].get("deploy", {}).get("rows", [])
         for row in results[target]["rows"].values():
             row["weights"] = str(moved(row["weights"], folder))
     run = runs[targets[0]]

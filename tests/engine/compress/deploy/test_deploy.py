@@ -10,6 +10,7 @@ from conftest import FAST
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.deploy import export, stage
+from ultralytics.engine.compress.deploy import rows as deployed_rows
 from ultralytics.engine.compress.deploy.formats import missing_packages
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.utils import YAML
@@ -86,8 +87,8 @@ def test_a_format_that_fails_is_a_row_with_its_reason(deployed, monkeypatch, log
             raise RuntimeError("this converter is broken")
         return real(weights, name, target, *args)
 
-    real = stage.export
-    monkeypatch.setattr(stage, "export", fail)
+    real = deployed_rows.export
+    monkeypatch.setattr(deployed_rows, "export", fail)
     dense, tuned = deployed("torchscript")["deploy"]["rows"]
     assert dense["error"] == "RuntimeError: this converter is broken"
     assert dense["file"] is None
@@ -106,8 +107,8 @@ def test_a_stage_that_was_stopped_goes_on_where_it_was(compressed, settings, mon
         exported.append(name)
         return real(weights, name, target, *args)
 
-    real = stage.export
-    monkeypatch.setattr(stage, "export", record)
+    real = deployed_rows.export
+    monkeypatch.setattr(deployed_rows, "export", record)
     with pytest.raises(KeyboardInterrupt):
         compressed("torchscript")
     report = compressed("torchscript", resume=True)
@@ -124,6 +125,22 @@ def test_a_fine_tuning_by_itself_deploys_too(settings):
     run = DetectionFinetune(overrides={**settings, "model": prune_pt, "epochs": 1, "deploy": "torchscript"})
     run.train()
     report = json.loads((run.save_dir / "report.json").read_text())
+    assert [row["error"] for row in report["deploy"]["rows"]] == [None, None]
+
+
+@pytest.mark.slow
+def test_a_sweep_exports_the_dense_model_once(settings, monkeypatch):
+    def record(weights, name, target, *args):
+        exported.append(name)
+        return real(weights, name, target, *args)
+
+    exported = []
+    real = deployed_rows.export
+    monkeypatch.setattr(deployed_rows, "export", record)
+    keys = {**settings, "epochs": 1, "speed_up": [1.5, 2.0], "deploy": "torchscript"}
+    result = YOLO(settings["model"]).compress(**keys)
+    assert exported == ["dense", "fine-tuned", "fine-tuned"]
+    report = json.loads((Path(result["rows"][2]["weights"]).parents[1] / "report.json").read_text())
     assert [row["error"] for row in report["deploy"]["rows"]] == [None, None]
 
 
@@ -170,7 +187,7 @@ def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, mo
         return {"mAP50": accuracy, "mAP50-95": accuracy}, {}
 
     counts = []
-    monkeypatch.setattr(stage, "validate_file", measured)
+    monkeypatch.setattr(deployed_rows, "validate_file", measured)
     rows = deployed("onnx-int8")["deploy"]["rows"]
     assert [(row["target"], row["in_float"]) for row in rows] == [
         ("onnx", 0.0),

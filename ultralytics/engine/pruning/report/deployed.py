@@ -124,7 +124,7 @@ def deployed_remarks(report: dict[str, Any]) -> list[str]:
         name = f"{kind_of(row)} in {row['label']}"
         if row["p10_ms"] >= twin["p10_ms"]:
             remarks.append(
-                f"{name} is slower than the same model in float on this machine: {row['p10_ms']:.2f} ms against "
+                f"{name} is no faster than the same model in float on this machine: {row['p10_ms']:.2f} ms against "
                 f"{twin['p10_ms']:.2f} ms."
             )
         if (drop := twin[metric] - row[metric]) > found["int8_drop"]:
