@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAST, Interrupted, interrupt
+from conftest import FAST, Interrupted, interrupt, needs
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.quantization import is_qat, strip_qat
 from ultralytics.engine.compress.checks import quantization
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.utils.patches import torch_load
-from ultralytics.utils.torch_utils import is_qat, strip_qat
 
+pytestmark = needs("quantization-aware training")
 needs_modelopt = pytest.mark.skipif(
     not (find_spec("modelopt") and find_spec("huggingface_hub")), reason="nvidia-modelopt is not installed"
 )
@@ -110,7 +111,7 @@ def test_a_sweep_of_quantised_fine_tunings(settings):
 
 
 def test_without_its_packages_it_is_refused_before_any_work(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(quantization, "MODELOPT_REQUIREMENTS", ["no-such-package>=1.0"])
+    monkeypatch.setattr(quantization, "QAT_PACKAGES", ["no-such-package>=1.0"])
     settings = {**settings, "project": str(tmp_path / "runs"), "quantize": 8}
     with pytest.raises(ModuleNotFoundError, match=r"no-such-package.*pip install 'ultralytics-compress\[quantize\]'"):
         YOLO(settings["model"]).compress(**settings)

@@ -18,8 +18,10 @@ from torch import nn
 from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.cfg.compress.compat.files import get_save_dir
 from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
+from ultralytics.cfg.compress.compat.quantization import NOT_QUANTISED
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
+from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import (
     check_classes,
     check_model,
@@ -31,8 +33,6 @@ from ultralytics.engine.compress.checks.models import (
 from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
-from ultralytics.engine.compress.deploy.stage import deploy
-from ultralytics.engine.compress.deploy.targets import check_targets
 from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
@@ -158,7 +158,7 @@ class Compressor(PruneArguments):
         """
         super().check_run()
         check_quantization(vars(self.args))
-        check_targets(self.prune_args.deploy, self.device)
+        check_deployment(self.prune_args.deploy, self.device)
         name, dense = check_model(self.args.model, self.task)
         if dense is not None:
             check_classes(dense, self.args, self.data)
@@ -249,6 +249,8 @@ class Compressor(PruneArguments):
             if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
             if self.prune_args.deploy and not self.stages.result("deploy"):
+                from ultralytics.engine.compress.deploy.stage import deploy  # which older releases cannot import
+
                 self.stages.begin("deploy", best.parents[1])
                 if report := deploy(self, best, self.known_files):
                     self.stages.complete("deploy", report)
@@ -265,7 +267,7 @@ class Compressor(PruneArguments):
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
         pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
-        save_pruned(self.pruned, pruned, record, {**vars(self.args), "quantize": None})
+        save_pruned(self.pruned, pruned, record, {**vars(self.args), **NOT_QUANTISED})
         self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
 
@@ -300,7 +302,7 @@ class Compressor(PruneArguments):
             own |= {**vars(self.prune_args), "deploy": None}  # a stage of this run
             own["pretrained"] = True  # the weights that the stage before it has left
         if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut
-            own["quantize"] = None
+            own |= NOT_QUANTISED
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
 
 

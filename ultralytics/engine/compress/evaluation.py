@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.quantization import is_qat
 from ultralytics.engine.compress.batches import batch_to_measure
 from ultralytics.engine.compress.memory import within_memory
 from ultralytics.engine.compress.reading import read_model
@@ -22,7 +23,6 @@ from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.files import read_csv
 from ultralytics.engine.pruning.report.build import build_report
 from ultralytics.utils import LOGGER, colorstr
-from ultralytics.utils.torch_utils import is_qat
 
 TASK_METRICS = {  # task: name in the report: name in a validation's results
     "detect": {"mAP50": "metrics/mAP50(B)", "mAP50-95": "metrics/mAP50-95(B)"},

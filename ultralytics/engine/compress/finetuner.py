@@ -17,11 +17,10 @@ from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION, teacher_of
 from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
+from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
 from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
-from ultralytics.engine.compress.deploy.stage import deploy
-from ultralytics.engine.compress.deploy.targets import check_targets
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
@@ -92,7 +91,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
             self.args.distill_model = str(moved(teacher, Path(self.args.resume).parents[1]))
         super().check_run()
         check_quantization(vars(self.args))
-        check_targets(self.prune_args.deploy, self.device)
+        check_deployment(self.prune_args.deploy, self.device)
 
     def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
@@ -133,6 +132,8 @@ class Finetuner(PruneArguments, LoggedTrainer):
             if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
                 self.report()
                 if self.prune_args.deploy:
+                    from ultralytics.engine.compress.deploy.stage import deploy  # which older releases cannot import
+
                     deploy(self, self.best if self.best.exists() else self.last)
 
     def report(self) -> None:

@@ -85,7 +85,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
                 f"'distill_model={teacher}' is not supported in sparsity training. Leave it out here, "
                 "and distil in the fine-tuning."
             )
-        if self.args.quantize == QAT:
+        if vars(self.args).get("quantize") == QAT:
             raise ValueError(
                 f"'quantize={QAT}' is not supported in sparsity training. Leave it out here, and quantise in the "
                 "fine-tuning."

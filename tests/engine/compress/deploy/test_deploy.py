@@ -9,6 +9,11 @@ import pytest
 from conftest import FAST
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS
+
+if not HAS_PRECISIONS:
+    pytest.skip("this Ultralytics exports without 'quantize'", allow_module_level=True)
+
 from ultralytics.engine.compress.deploy import export, stage
 from ultralytics.engine.compress.deploy import rows as deployed_rows
 from ultralytics.engine.compress.deploy.formats import missing_packages
@@ -16,7 +21,7 @@ from ultralytics.models.yolo.detect.compress import DetectionCompressor, Detecti
 from ultralytics.utils import YAML
 
 
-def needs(name, int8=False):
+def needs_format(name, int8=False):
     """Return a mark that skips a test where a format's packages are missing."""
     missing = missing_packages(name, int8)
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
@@ -144,7 +149,7 @@ def test_a_sweep_exports_the_dense_model_once(settings, monkeypatch):
     assert [row["error"] for row in report["deploy"]["rows"]] == [None, None]
 
 
-@needs("onnx", int8=True)
+@needs_format("onnx", int8=True)
 def test_onnx_is_quantised_unsigned_from_training_pictures(deployed, tiny_data, monkeypatch):
     import onnx
 
@@ -174,7 +179,7 @@ def test_onnx_is_quantised_unsigned_from_training_pictures(deployed, tiny_data, 
     assert all(zeros[node.input[2]].data_type == onnx.TensorProto.UINT8 for node in quantisers)
 
 
-@needs("onnx", int8=True)
+@needs_format("onnx", int8=True)
 def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, monkeypatch, log):
     import onnx
 
@@ -200,7 +205,7 @@ def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, mo
 
 
 @pytest.mark.slow
-@needs("onnx", int8=True)
+@needs_format("onnx", int8=True)
 def test_ranges_of_a_quantization_aware_training_are_taken_over(compressed):
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
     rows = compressed("onnx-int8", quantize=8)["deploy"]["rows"]
@@ -212,10 +217,10 @@ def test_ranges_of_a_quantization_aware_training_are_taken_over(compressed):
 @pytest.mark.parametrize(
     "deploy",
     [
-        pytest.param("openvino-int8", marks=needs("openvino", True)),
-        pytest.param("litert-int8", marks=needs("litert", True)),
-        pytest.param("ncnn", marks=needs("ncnn")),
-        pytest.param("mnn", marks=needs("mnn")),
+        pytest.param("openvino-int8", marks=needs_format("openvino", True)),
+        pytest.param("litert-int8", marks=needs_format("litert", True)),
+        pytest.param("ncnn", marks=needs_format("ncnn")),
+        pytest.param("mnn", marks=needs_format("mnn")),
     ],
 )
 def test_files_of_every_runtime_are_validated_and_timed(deployed, deploy):

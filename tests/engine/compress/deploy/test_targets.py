@@ -4,6 +4,11 @@
 import pytest
 import torch
 
+from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS
+
+if not HAS_PRECISIONS:
+    pytest.skip("this Ultralytics exports without 'quantize'", allow_module_level=True)
+
 from ultralytics.engine.compress.deploy import formats
 from ultralytics.engine.compress.deploy.targets import Target, check_targets, read_targets, with_float
 from ultralytics.engine.exporter import export_formats

@@ -22,8 +22,10 @@ by a class that nothing is an instance of.
 | SemanticSegment and its trainer     | 8.4.7x   | no such layers, no such task                                    |
 | 'distill_model', 'cls_remap'        | 8.4.9x   | no distillation, which is said; class rows are not taken over   |
 | Depth and its trainer               | 8.4.10x  | no such layers, no such task                                    |
+| 'quantize' in exports               | 8.4.8x   | no deploy stage                                                 |
 | get_flops with attention            | 8.4.11x  | our own sum of layers and products                              |
 | callbacks in DDP workers            | 8.4.1xx  | several GPUs are refused                                        |
+| quantization-aware training         | 8.4.1xx  | 'quantize=8' is refused                                         |
 """
 
 # Oldest first, which is the bound of an installation; tests/matrix.py runs them.

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ultralytics import __version__
+from ultralytics.cfg.compress.compat.quantization import HAS_QAT, QAT_PACKAGES
 from ultralytics.utils.checks import check_requirements
-from ultralytics.utils.torch_utils import MODELOPT_REQUIREMENTS
 
 QAT = 8  # value of 'quantize', as Ultralytics' `get_cfg` leaves it
 
@@ -20,11 +21,16 @@ def check_quantization(args: Mapping[str, Any]) -> None:
 
     Raises:
         ModuleNotFoundError: If a package is not installed, or too old.
-        ValueError: If the model would be compiled, which Ultralytics does not support.
+        ValueError: If this Ultralytics has no such training, or the model would be compiled, which it does not support.
     """
     if args.get("quantize") != QAT:
         return
-    missing = [name for name in MODELOPT_REQUIREMENTS if not check_requirements(name, install=False)]
+    if not HAS_QAT:
+        raise ValueError(
+            f"'quantize={QAT}' needs an Ultralytics with quantization-aware training, and {__version__} has none. "
+            "Update Ultralytics, or leave 'quantize' out."
+        )
+    missing = [name for name in QAT_PACKAGES if not check_requirements(name, install=False)]
     if missing:
         raise ModuleNotFoundError(
             f"'quantize={QAT}' needs {', '.join(missing)}, which Ultralytics' quantization-aware training stands on. "

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.batches import model_lent
 from ultralytics.engine.compress.deploy.formats import device_of
 from ultralytics.engine.compress.evaluation import TASK_METRICS, device_name
@@ -19,7 +20,6 @@ from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.compress.validation import validation_arguments
 from ultralytics.engine.pruning.log import warnings_only
 from ultralytics.engine.results import Results
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.metrics import batch_probiou, box_iou
 
 SAME_OBJECT = 0.5  # IoU from which two boxes of one class are the same object

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.quantization import is_qat
 from ultralytics.engine.compress.deploy.formats import device_of, known_formats
 from ultralytics.engine.compress.deploy.onnx_int8 import quantise_onnx
 from ultralytics.engine.compress.deploy.targets import INT8, Target
 from ultralytics.engine.compress.evaluation import device_name
 from ultralytics.engine.exporter import Exporter
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils.torch_utils import is_qat
 
 CALIBRATION = 300  # training pictures from which ranges are taken, as many as Ultralytics recommends
 TRAINED_RANGES = ("onnx", "engine")  # formats whose export takes over the ranges of a quantization-aware training

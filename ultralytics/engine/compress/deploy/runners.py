@@ -13,7 +13,6 @@ import torch
 
 from ultralytics.engine.pruning.latency.onnx_runtime import open_session
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.utils.files import import_execstack
 
 
 class Opened(NamedTuple):
@@ -81,6 +80,8 @@ def open_ncnn(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
 
 def open_mnn(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
     """Open a file in MNN on the CPU, at the precision at which Ultralytics runs it."""
+    from ultralytics.utils.files import import_execstack  # which older releases lack
+
     mnn = import_execstack("MNN", "_mnncengine*.so", "_tools*.so")
     precision = "low"
     manager = mnn.nn.create_runtime_manager(({"precision": precision, "backend": "CPU", "numThread": threads},))

@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from torch import nn
 
-from ultralytics.utils.torch_utils import is_qat, strip_qat
+from ultralytics.cfg.compress.compat.quantization import is_qat, strip_qat
 
 
 def refuse_qat(model: nn.Module, named: str) -> None:
