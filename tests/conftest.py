@@ -26,6 +26,7 @@ from ultralytics import YOLO, __version__
 from ultralytics.cfg import check_cfg
 from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
+from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS, HAS_QAT
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
 from ultralytics.engine.pruning.budget.flops import counts_attention
 from ultralytics.engine.pruning.surgery.oracle import enliven
@@ -117,6 +118,8 @@ NEEDS = {  # what a test may need: this Ultralytics has it
     "checks of strings, None and whole floats": takes_whole_floats(),
     "attention in get_flops": counts_attention(),
     "distributed workers that get callbacks": CARRIES_CALLBACKS,
+    "quantization-aware training": HAS_QAT,
+    "exports with 'quantize'": HAS_PRECISIONS,
 }
 
 

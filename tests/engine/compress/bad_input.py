@@ -44,9 +44,10 @@ WRONG = {  # type of a key of the compress mode: values that it does not take
     bool: [1, 0.0, "yes", "", [], {}],
     str: ["foo", "", 1, 1.5, True, [], {}],
     Path: [1, 1.5, True, [], {}, ""],
+    list: [1, 1.5, True, {}, [], "", "foo", ["foo"], [1]],
 }
 OWN = [case for key, kind in TYPES.items() for case in of(key, WRONG[kind], kind=kind.__name__)]
-OPTIONAL = {"sl_hyp", "sl_model", "sensitivity_drop"}
+OPTIONAL = {"sl_hyp", "sl_model", "sensitivity_drop", "deploy"}
 OWN += [case for key in TYPES if key not in OPTIONAL for case in of(key, [None])]
 RANGES = [
     *of("speed_up", [1, 1.0, 0.5, 0, -2, "2x", [], [2, 2], [2, 1.0], [2, NAN], [[2]]], entry="yolo"),
@@ -57,6 +58,8 @@ RANGES = [
     *of("reg", [-1], **SLIM),
     *of("delta_reg", [-1e-4], **GROWING),
     *of("sensitivity_drop", [-0.1]),
+    *of("int8_drop", [-0.1]),
+    *of("deploy", ["torchscript-int8", "onnx-int4", "onnx:foo=1", "onnx:batch=2", "onnx:opset", "torchscript,foo"]),
 ]
 STOCK = [
     *of("optimizer", ["foo", "", "Adam W", None, 1, [], {}, True]),

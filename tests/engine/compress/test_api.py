@@ -53,7 +53,7 @@ def test_types_are_those_of_the_keys_file(key):
     name, *optional = documented_types()[key].split(", ")
     kinds = set(get_args(HINTS[key])) if get_origin(HINTS[key]) not in {None, Literal} else {HINTS[key]}
     assert (type(None) in kinds) == (optional == ["optional"])
-    kinds -= {type(None), Path, Sequence[float]}  # a path may be given for a str, several targets for the float
+    kinds -= {type(None), Path, Sequence[float], Sequence[str]}  # a path for a str, several targets or formats
     if key in CHOICES:
         assert name == "str"
         assert {choice for kind in kinds for choice in get_args(kind)} == CHOICES[key]

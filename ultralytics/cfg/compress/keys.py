@@ -64,13 +64,17 @@ KINDS = {
     bool: Kind((bool,), "'{k}' must be a bool (i.e. '{k}=True' or '{k}=False')"),
     str: Kind((str,), "'{k}' must be a str."),
     Path: Kind((str, Path), "'{k}' must be the path of a file."),
+    list: Kind((str, list, tuple), "'{k}' must be a str or a list (i.e. '{k}=onnx' or '{k}=[onnx,openvino-int8]')"),
 }
 TYPES = {
-    **dict.fromkeys(("speed_up", "max_sparsity", "sensitivity_drop", "reg", "reg_decay", "delta_reg"), float),
+    **dict.fromkeys(
+        ("speed_up", "max_sparsity", "sensitivity_drop", "int8_drop", "reg", "reg_decay", "delta_reg"), float
+    ),
     **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
     **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
     **dict.fromkeys(("prune_method", "budget", "reg_decay_type"), str),
     **dict.fromkeys(("sl_hyp", "sl_model"), Path),
+    "deploy": list,
 }
 POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
 MOST_STEPS = 200  # as in the article; every one of them takes gradients anew
@@ -81,7 +85,7 @@ RANGES = {
     "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
     **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step"), POSITIVE),
-    **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop"), NOT_NEGATIVE),
+    **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop", "int8_drop"), NOT_NEGATIVE),
 }
 CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import torch-pruning
     "prune_method": (

@@ -41,6 +41,8 @@ def compress(
     sensitivity_drop: float | None = None,
     recalibrate: bool = True,
     distill: bool = True,
+    deploy: str | Sequence[str] | None = None,
+    int8_drop: float = 0.01,
     sl_epochs: int = 0,
     sl_hyp: str | Path | None = None,
     sl_model: str | Path | None = None,
@@ -71,6 +73,10 @@ def compress(
         sensitivity_drop (float, optional): Largest drop of the main metric that a layer may cause alone.
         recalibrate (bool): Measure the batch norm statistics anew after the cut.
         distill (bool): Fine-tune with the dense model as the teacher.
+        deploy (str | Sequence[str], optional): Formats to export to after the fine-tuning, validate and time, i.e.
+            'onnx', 'openvino-int8'.
+        int8_drop (float): Largest drop of the main metric that quantisation after training may cause in a file that is
+            proposed.
         sl_epochs (int): Epochs of sparsity training, for methods that need one.
         sl_hyp (str | Path, optional): YAML of training keys that hold in the sparsity training alone.
         sl_model (str | Path, optional): Checkpoint of an earlier sparsity training, which replaces it.
@@ -82,7 +88,8 @@ def compress(
         **training (Any): Ultralytics' training keys, i.e. epochs, imgsz, batch, device, project, name, resume.
 
     Returns:
-        (dict): The report, as in report.json; of all targets for a sweep.
+        (dict): The report, as in report.json, with a row per exported file, its path as 'file', in
+            ['deploy']['rows']; of all targets for a sweep.
 
     Raises:
         SyntaxError: If a key is unknown.

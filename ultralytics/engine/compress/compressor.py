@@ -18,8 +18,10 @@ from torch import nn
 from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.cfg.compress.compat.files import get_save_dir
 from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
+from ultralytics.cfg.compress.compat.quantization import NOT_QUANTISED
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
+from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import (
     check_classes,
     check_model,
@@ -28,6 +30,7 @@ from ultralytics.engine.compress.checks.models import (
     load_named,
     warn_of_image_size,
 )
+from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import report_on
@@ -65,6 +68,7 @@ class Compressor(PruneArguments):
         stages (Stages): Which stages are complete.
         metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
         known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
+        known_files (list[dict[str, Any]]): Rows of files of the dense model that another run has deployed.
         changed (dict[str, Any]): Arguments that a resumed run has been given anew.
         is_new (bool): There was no run folder before.
     """
@@ -96,6 +100,7 @@ class Compressor(PruneArguments):
             refused.pop_all()
         self.metrics: dict[str, dict[str, float]] = {}
         self.known_sensitivity: list[dict[str, Any]] = []
+        self.known_files: list[dict[str, Any]] = []
         self.pruned = self.wdir / "prune.pt"
         if not self.resumed:
             (self.save_dir / SENSITIVITY_FILE).unlink(missing_ok=True)  # with exist_ok, there may be another run's
@@ -152,6 +157,8 @@ class Compressor(PruneArguments):
             FileNotFoundError: If a file is missing.
         """
         super().check_run()
+        check_quantization(vars(self.args))
+        check_deployment(self.prune_args.deploy, self.device)
         name, dense = check_model(self.args.model, self.task)
         if dense is not None:
             check_classes(dense, self.args, self.data)
@@ -232,7 +239,7 @@ class Compressor(PruneArguments):
             check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
 
     def finetune(self) -> Path:
-        """Fine-tune the pruned weights in a folder beside this run's.
+        """Fine-tune the pruned weights in a folder beside this run's, and make the files that 'deploy' asks for.
 
         Returns:
             (Path): The fine-tuned weights.
@@ -241,6 +248,12 @@ class Compressor(PruneArguments):
             best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
             if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
+            if self.prune_args.deploy and not self.stages.result("deploy"):
+                from ultralytics.engine.compress.deploy.stage import deploy  # which older releases cannot import
+
+                self.stages.begin("deploy", best.parents[1])
+                if report := deploy(self, best, self.known_files):
+                    self.stages.complete("deploy", report)
         return best
 
     def _sparse(self, dense: Path) -> Path:
@@ -254,7 +267,7 @@ class Compressor(PruneArguments):
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
         pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
-        save_pruned(self.pruned, pruned, record, vars(self.args))
+        save_pruned(self.pruned, pruned, record, {**vars(self.args), **NOT_QUANTISED})
         self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
 
@@ -286,8 +299,10 @@ class Compressor(PruneArguments):
         name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
         own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
         if stage != "base":  # which a stock trainer does
-            own |= vars(self.prune_args)
+            own |= {**vars(self.prune_args), "deploy": None}  # a stage of this run
             own["pretrained"] = True  # the weights that the stage before it has left
+        if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut
+            own |= NOT_QUANTISED
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
 
 

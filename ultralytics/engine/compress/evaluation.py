@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.quantization import is_qat
 from ultralytics.engine.compress.batches import batch_to_measure
 from ultralytics.engine.compress.memory import within_memory
 from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.validation import validation_arguments
 from ultralytics.engine.model import Model
+from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.files import read_csv
 from ultralytics.engine.pruning.report.build import build_report
 from ultralytics.utils import LOGGER, colorstr
@@ -56,7 +58,8 @@ def report_on(
         folder (Path): Run folder, for what the validation saves.
 
     Returns:
-        (dict): See `ultralytics.engine.pruning.report.build.build_report`; and 'max_det', with which was validated.
+        (dict): See `ultralytics.engine.pruning.report.build.build_report`; 'max_det', with which was validated, and
+            'quantised', the rows of which the accuracy is that of simulated INT8.
     """
     own = {**validation_arguments(args), "device": device_name(device)}
     own |= {"project": str(folder.parent), "name": folder.name, "exist_ok": True}  # that is the folder
@@ -70,9 +73,11 @@ def report_on(
         result = within_memory(partial(validate, yolo, own), batch_to_measure(args))
         metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
     models = {name: models.get(name) or read_model(file)[0] for name, file in files.items()}
+    quantised = [name for name, model in models.items() if is_qat(model)]
+    models = {name: float_copy(model) for name, model in models.items()}  # the layers that FLOPs and latency are of
     curve = read_curve(folder / "results.csv", args.task, args.val)
     report = build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
-    return {**report, "max_det": args.max_det}
+    return {**report, "max_det": args.max_det, "quantised": quantised}
 
 
 def validate(yolo: Model, arguments: dict[str, Any], batch: int) -> dict[str, float]:

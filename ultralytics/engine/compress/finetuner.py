@@ -17,7 +17,9 @@ from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION, teacher_of
 from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
+from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
+from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
@@ -88,6 +90,8 @@ class Finetuner(PruneArguments, LoggedTrainer):
         if self.resume and (teacher := teacher_of(self.args)):
             self.args.distill_model = str(moved(teacher, Path(self.args.resume).parents[1]))
         super().check_run()
+        check_quantization(vars(self.args))
+        check_deployment(self.prune_args.deploy, self.device)
 
     def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, without the report of another run in the same folder."""
@@ -127,6 +131,10 @@ class Finetuner(PruneArguments, LoggedTrainer):
                 super().train()
             if LOCAL_RANK == -1:  # the process that the user started; DDP workers are its children
                 self.report()
+                if self.prune_args.deploy:
+                    from ultralytics.engine.compress.deploy.stage import deploy  # which older releases cannot import
+
+                    deploy(self, self.best if self.best.exists() else self.last)
 
     def report(self) -> None:
         """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""

@@ -15,6 +15,7 @@ from ultralytics.cfg.compress.compat.devices import unwrap_model
 from ultralytics.cfg.compress.compat.keys import teacher_of
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
+from ultralytics.engine.compress.checks.quantization import QAT
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed
@@ -71,8 +72,8 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         """Check the arguments of the run before there is a folder.
 
         Raises:
-            ValueError: If the method has no regulariser, the run distils, the model is not valid, or the target of a
-                method that trains towards it is out of reach.
+            ValueError: If the method has no regulariser, the run distils or quantises, the model is not valid, or the
+                target of a method that trains towards it is out of reach.
         """
         if METHODS[self.prune_args.prune_method].regulariser is None:
             names = ", ".join(name for name, method in METHODS.items() if method.regulariser)
@@ -83,6 +84,11 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             raise ValueError(
                 f"'distill_model={teacher}' is not supported in sparsity training. Leave it out here, "
                 "and distil in the fine-tuning."
+            )
+        if vars(self.args).get("quantize") == QAT:
+            raise ValueError(
+                f"'quantize={QAT}' is not supported in sparsity training. Leave it out here, and quantise in the "
+                "fine-tuning."
             )
         check_model_name(self.args.model)
         dense = None if self.resume or is_yaml(self.args.model) else load_named("model", self.args.model)

@@ -20,6 +20,7 @@ from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.runs import find_run, folder_of, moved
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
 from ultralytics.engine.compress.stages import STAGES_FILE, has_begun
+from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import versions
 from ultralytics.engine.pruning.files import write_csv, write_json, written_whole
 from ultralytics.engine.pruning.latency.runtimes import measure_latency
@@ -95,11 +96,14 @@ def _sweep(
         shared, metrics = what_targets_share(report, run.prune_args.prune_method, run.save_dir)
         if "sparse" in metrics or "sparse" not in report["rows"]:
             sensitivity = read_rows(run.save_dir / SENSITIVITY_FILE)
-    results = {}
+    results: dict[float, dict] = {}
+    files: list[dict[str, Any]] = []
     for target in reversed(targets):
         LOGGER.info(f"{colorstr('sweep:')} fine-tuning speed_up={target:g}")
+        runs[target].known_files = files
         best = runs[target].finetune()
         results[target] = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
+        files = results[target].get("deploy", {}).get("rows", [])
         for row in results[target]["rows"].values():
             row["weights"] = str(moved(row["weights"], folder))
     run = runs[targets[0]]
@@ -180,7 +184,7 @@ def compare_targets(results: dict[float, dict], metric: str, imgsz: int, device:
     reports = {"dense": next(iter(results.values())), **{f"{target:g}x": report for target, report in results.items()}}
     last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}
     files = {name: Path(row["weights"]) for name, row in last.items()}
-    models = {name: load_checkpoint(file)[0] for name, file in files.items()}
+    models = {name: float_copy(load_checkpoint(file)[0]) for name, file in files.items()}
     latency = measure_latency(models, imgsz, device)
     rows = []
     for name, row in last.items():

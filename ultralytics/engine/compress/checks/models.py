@@ -12,6 +12,7 @@ from torch import nn
 from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
+from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
 from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.nn.extra_modules.prunable import refuse_fused
@@ -59,8 +60,8 @@ def check_model(model: Any, task: str) -> tuple[str, nn.Module | None]:
         loaded (nn.Module | None): The model of the checkpoint.
 
     Raises:
-        ValueError: If it is missing, neither a .pt nor a YAML file, of another task or fused, has weights that are not
-            finite, or a head that is not supported.
+        ValueError: If it is missing, neither a .pt nor a YAML file, of another task, fused or quantised, has weights
+            that are not finite, or a head that is not supported.
         FileNotFoundError: If there is no such file.
     """
     check_model_name(model)
@@ -73,6 +74,7 @@ def check_model(model: Any, task: str) -> tuple[str, nn.Module | None]:
         )
     if loaded is None:
         return str(model), None
+    refuse_qat(loaded, f"'model={model}'")
     if is_pruned(loaded):
         Record.of(loaded)  # which may come from anybody
     refuse_fused(loaded)

@@ -14,6 +14,7 @@ from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import check, check_names, split
 from ultralytics.engine.compress.checks.models import is_yaml, load_named
 from ultralytics.engine.compress.checks.training import check_training
+from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import LOGGER, colorstr
@@ -26,6 +27,7 @@ OF_THE_RUN = {  # keys that the run decides on, and how to give them
     "epochs": "as 'sl_epochs'",
     "pretrained": "to the run",
     "distill_model": "to the run, whose fine-tuning distils",
+    "quantize": "to the run, whose fine-tuning quantises",
 }
 OF_THE_REGULARISER = {"reg", "reg_decay", "reg_decay_type", "reg_decay_step", "delta_reg"}
 SAME_ARCHITECTURE = ("backbone", "head", "scale", "width_multiple", "depth_multiple")  # of a model's YAML
@@ -120,6 +122,7 @@ def _check_owner(hyp: dict[str, Any], own: dict[str, Any]) -> None:
 def _check_sl_model(sl_model: Any, model: str | Path, dense: nn.Module | None) -> None:
     """Check that a sparsified checkpoint has the architecture of the model that is to be pruned."""
     sparse = load_named("sl_model", sl_model)
+    refuse_qat(sparse, f"'sl_model={sl_model}'")
     if dense is not None:
         same = shapes(sparse) == shapes(dense)
     else:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_classes
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
+from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.nn.modules.head import Pose
 from ultralytics.utils import LOGGER, RANK
@@ -40,7 +40,7 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
     """
     if weights.is_fused():  # by YOLO.fuse()
         weights, _ = load_checkpoint(weights.pt_path)
-    model = deepcopy(weights).float().requires_grad_(True)
+    model = float_copy(weights).float().requires_grad_(True)  # a quantization-aware training quantises it anew
     model.criterion = None
     image_channels = model.yaml.get("channels", 3)
     if data.get("channels", 3) != image_channels:

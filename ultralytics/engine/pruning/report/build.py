@@ -16,6 +16,7 @@ from ultralytics.engine.pruning.files import write_json, written_whole
 from ultralytics.engine.pruning.latency.blocks import block_latency
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, Runtime, measure_latency
 from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
+from ultralytics.engine.pruning.report.deployed import deployed_remarks, deployed_summary
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
 from ultralytics.engine.pruning.report.plots import draw_report
@@ -137,9 +138,10 @@ def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callabl
         temporary.write_text(report_page(report, pictures), encoding="utf-8")
     write_json(folder / REPORT_FILE, report)  # last: it is what tells a resumed run that the report is complete
     LOGGER.info(f"\n{format_report(report)}\nReport saved to {colorstr('bold', folder / 'report.html')}")
-    for remark in remarks_of(report):
+    for remark in remarks_of(report) + deployed_remarks(report):
         LOGGER.warning(remark)
     if "fine-tuned" in report["rows"]:
         weights = deployed(report)
         command = export_command(weights, report["imgsz"])
-        LOGGER.info(f"Deploy {colorstr('bold', weights)}, for example: {command}")
+        proposal = deployed_summary(report) if report.get("deploy") else ""
+        LOGGER.info(proposal or f"Deploy {colorstr('bold', weights)}, for example: {command}")

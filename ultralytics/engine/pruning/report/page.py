@@ -9,6 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined  # torch requires jinja2 as well
 
+from ultralytics.engine.pruning.report.deployed import (
+    deployed_details,
+    deployed_remarks,
+    deployed_summary,
+    deployed_table,
+)
 from ultralytics.engine.pruning.report.table import (
     conditions_of,
     deployed,
@@ -36,12 +42,15 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
     """
     return TEMPLATES.get_template("page.html").render(
         summary=summary_of(report),
-        remarks=remarks_of(report),
+        remarks=remarks_of(report) + deployed_remarks(report),
+        proposal=deployed_summary(report) if report.get("deploy") else "",
+        deployed=deployed_table(report) if report.get("deploy") else [],
         command=export_command(deployed(report), report["imgsz"]),
         models=table_of(report),
         notes=[conditions_of(report), *spreads_of(report), *releases_of(report)],
         pictures={title: b64encode(file.read_bytes()).decode() for title, file in pictures.items()},
         details={
+            **(deployed_details(report) if report.get("deploy") else {}),
             "Every layer, dense and pruned": _layer_lines(report),
             "Layers that keep all their outputs, and why": [["layer", "reason"], *report["left_dense"].items()],
             "Checkpoints": [["", "file"], *([name, row["weights"]] for name, row in report["rows"].items())],

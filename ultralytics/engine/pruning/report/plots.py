@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine.pruning.report.deploy_plot import draw_deployed
+from ultralytics.engine.pruning.report.deployed import measured
 from ultralytics.engine.pruning.report.style import ALARM, BASELINE, DENSE, LEGEND, PRUNED, picture
 from ultralytics.utils import plt_settings
 
@@ -26,14 +28,19 @@ def draw_report(report: dict[str, Any], folder: Path) -> dict[str, Path]:
     Returns:
         (dict[str, Path]): Title to PNG file.
     """
+    found = report.get("deploy")
     pictures = {
+        **({"Files to deploy": (draw_deployed, "deploy.png")} if found and measured(found["rows"]) else {}),
         "Layers": (draw_layers, "layers.png"),
         "Latency of blocks": (draw_blocks, "latency.png"),
         **({"Fine-tuning": (draw_curve, "finetuning.png")} if report["curve"] else {}),
     }
     for draw, name in pictures.values():
         draw(report, folder / name)
-    return {title: folder / name for title, (_, name) in pictures.items()}
+    drawn = {title: folder / name for title, (_, name) in pictures.items()}
+    if found and found["picture"]:
+        drawn["Where the dense model and the proposed file differ most"] = Path(found["picture"])
+    return drawn
 
 
 @plt_settings()

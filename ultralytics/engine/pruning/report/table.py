@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+from ultralytics.engine.pruning.report.deployed import deployed_table
 
 PLACES = {name: runtime.label + " on the CPU" * runtime.on_cpu for name, runtime in RUNTIMES.items()}
 BUDGET_LABELS = {"flops": "FLOPs", **{name: f"latency in {place}" for name, place in PLACES.items()}}
@@ -91,10 +92,17 @@ def conditions_of(report: dict[str, Any]) -> str:
     for name, version in report["runtimes"].items():
         where = "the CPU" if RUNTIMES[name].on_cpu else report["device"]
         places.append(f"{RUNTIMES[name].label} on {where}: {version}")
+    quantised = report.get("quantised")  # earlier versions had none
+    simulated = (
+        f" Accuracy of {', '.join(quantised)}: of INT8 weights and activations, simulated; GFLOPs and latency: of the "
+        "float layers. The file that an export to onnx or engine makes of it runs in INT8."
+        if quantised
+        else ""
+    )
     return (
         f"GFLOPs at 640 pixels. Latency: 10th percentile of a forward pass, batch 1, {report['imgsz']} pixels, FP32, "
         f"{report['threads']} CPU threads, models timed in turns; {'; '.join(places)}. Size of the checkpoint file as "
-        "saved."
+        f"saved.{simulated}"
     )
 
 
@@ -122,7 +130,15 @@ def export_command(weights: str, imgsz: int) -> str:
 def format_report(report: dict[str, Any]) -> str:
     """Return the report as text."""
     lines = [f"{name:>12}" + "".join(f"{cell:>19}" for cell in cells) for name, *cells in table_of(report)]
-    return "\n".join([*lines, summary_of(report), conditions_of(report), *spreads_of(report), *releases_of(report)])
+    files = []
+    if report.get("deploy"):
+        files = [
+            "",
+            *("".join(f"{cell:>15}" for cell in cells[:-1]) + f"  {cells[-1]}" for cells in deployed_table(report)),
+        ]
+    return "\n".join(
+        [*lines, summary_of(report), conditions_of(report), *spreads_of(report), *releases_of(report), *files]
+    )
 
 
 def _ratio(ratio: float | None, digits: int = 2) -> str:

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Quantisation in trainings and exports, which older releases lack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ultralytics.utils import DEFAULT_CFG_DICT, torch_utils
+
+
+def _is_qat(model: nn.Module) -> bool:
+    """Return False: no training has quantised it."""
+    return False
+
+
+def _strip_qat(model: nn.Module) -> None:
+    """Leave a model as it is."""
+
+
+HAS_PRECISIONS = "quantize" in DEFAULT_CFG_DICT  # by which exports name them
+HAS_QAT = hasattr(torch_utils, "is_qat")
+NOT_QUANTISED: dict[str, Any] = {"quantize": None} if HAS_PRECISIONS else {}
+is_qat = getattr(torch_utils, "is_qat", _is_qat)
+strip_qat = getattr(torch_utils, "strip_qat", _strip_qat)
+QAT_PACKAGES: list[str] = getattr(torch_utils, "MODELOPT_REQUIREMENTS", [])

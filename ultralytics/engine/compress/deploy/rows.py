@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A row per file of a deploy stage: exported, validated in its own runtime and compared with PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ultralytics.engine.compress.deploy.accuracy import agreement, predictions, validate_file, validation_pictures
+from ultralytics.engine.compress.deploy.export import export
+from ultralytics.engine.compress.deploy.formats import known_formats
+from ultralytics.engine.compress.deploy.targets import Target
+from ultralytics.engine.compress.evaluation import TASK_METRICS
+from ultralytics.engine.compress.stock import StockTrainer
+from ultralytics.engine.pruning.files import sha256, write_json
+from ultralytics.utils import LOGGER, colorstr
+
+KEY = ("model", "target", "weights_sha256")  # of a row
+ROWS_FILE = "rows.json"  # for a run that is resumed
+RELIEVED = ("onnx",)  # formats whose quantiser can leave layers in float by their measured sensitivity
+IN_FLOAT = (0.1, 0.25, 0.5)  # shares of the layers that INT8 is taken off, one after the other, if it costs too much
+AGREEMENT_PICTURES = 50
+
+
+def make_rows(
+    run: StockTrainer,
+    models: dict[str, Path],
+    targets: Sequence[Target],
+    folder: Path,
+    metric: str,
+    elsewhere: Sequence[dict[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Return a row per file, which is exported and validated now, or was by an earlier start of the run.
+
+    Args:
+        run (StockTrainer): A `Compressor` or `Finetuner`, which has data set and arguments.
+        models (dict[str, Path]): Name of the model to checkpoint.
+        targets (Sequence[Target]): What each is exported to, a float target before its quantised ones.
+        folder (Path): Where the files go.
+        metric (str): Name of the main metric.
+        elsewhere (Sequence[dict[str, Any]]): Rows of another run, whose files serve for the same checkpoints.
+
+    Returns:
+        (list[dict[str, Any]]): Rows; 'error' is None or why there is no file, or none that works.
+    """
+    record = folder / ROWS_FILE
+    known = [*(json.loads(record.read_text(encoding="utf-8")) if record.exists() else []), *elsewhere]
+    digests = {name: sha256(file) for name, file in models.items()}
+    rows: list[dict[str, Any]] = []
+    for target in targets:
+        for name, weights in models.items():
+            key = dict(zip(KEY, (name, target.name, digests[name])))
+            row = next((r for r in known if key.items() <= r.items() and _is_whole(r)), None)
+            if row is None:
+                row = _make(run, weights, key, target, folder / target.name / name)
+                row = _relieved(run, weights, row, target, rows, metric)
+            rows.append(row)
+            write_json(record, rows)
+    return rows
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Return True for a row whose file is there."""
+    return row["error"] is None and Path(row["file"]).exists()
+
+
+def _relieved(
+    run: StockTrainer, weights: Path, row: dict[str, Any], target: Target, rows: list[dict[str, Any]], metric: str
+) -> dict[str, Any]:
+    """Return a row, made anew with more and more layers in float as long as INT8 costs more than 'int8_drop'."""
+    if row["quantised"] != "calibrated" or target.format not in RELIEVED:
+        return row
+    key = {name: row[name] for name in KEY}
+    twin = next((r for r in rows if (r["model"], r["target"]) == (row["model"], row["float_target"])), None)
+    for share in IN_FLOAT:
+        if twin is None or twin["error"] or row["error"] or twin[metric] - row[metric] <= run.prune_args.int8_drop:
+            break
+        LOGGER.info(
+            f"{colorstr('deploy:')} INT8 costs {twin[metric] - row[metric]:.4f} {metric}: the {share:.0%} of the "
+            "layers that lose most stay in float"
+        )
+        row = _make(run, weights, key, target, Path(row["file"]).parent, share)
+    return row
+
+
+def _make(
+    run: StockTrainer, weights: Path, key: dict[str, str], target: Target, folder: Path, in_float: float = 0.0
+) -> dict[str, Any]:
+    """Export, validate and compare with PyTorch; whatever a converter or runtime raises goes into the row."""
+    LOGGER.info(f"{colorstr('deploy:')} {key['model']} model to {target.name}")
+    row: dict[str, Any] = {
+        **key,
+        "format": target.format,
+        "label": known_formats()[target.format].label,
+        "quantize": target.quantize,
+        "float_target": target.in_float().name,
+        "quantised": "",
+        "in_float": in_float,
+        "file": None,
+        "size_mb": None,
+        **dict.fromkeys(TASK_METRICS[run.args.task]),
+        "agreement": None,
+        **dict.fromkeys(("p10_ms", "p50_ms", "p90_ms", "ratio", "threads", "precision", "error")),
+        "classes": {},
+    }
+    with noted(row):
+        file, row["quantised"] = export(weights, key["model"], target, run.args, run.device, folder, in_float)
+        row["file"], row["size_mb"] = str(file), size_of(file) / 1e6
+        metrics, row["classes"] = validate_file(file, target.format, run.args, run.device, folder)
+        row |= metrics
+        pictures = validation_pictures(run, weights, AGREEMENT_PICTURES)
+        own = predictions(weights, pictures, run.args, run.device)
+        row["agreement"] = agreement(list(zip(own, predictions(file, pictures, run.args, run.device, target.format))))
+    return row
+
+
+@contextmanager
+def noted(row: dict[str, Any]) -> Iterator[None]:
+    """Put whatever a converter or a runtime raises in the block into its row: it must not end the others'."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        row["error"] = f"{type(error).__name__}: {error}"
+        LOGGER.warning(f"{colorstr('deploy:')} {row['model']} model to {row['target']} failed: {row['error']}")
+
+
+def size_of(file: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    return sum(f.stat().st_size for f in file.rglob("*") if f.is_file()) if file.is_dir() else file.stat().st_size
