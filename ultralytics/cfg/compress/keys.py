@@ -66,10 +66,10 @@ KINDS = {
     Path: Kind((str, Path), "'{k}' must be the path of a file."),
 }
 TYPES = {
-    **dict.fromkeys(("speed_up", "max_sparsity", "sensitivity_drop", "reg", "reg_decay", "delta_reg"), float),
+    **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "reg", "reg_decay", "delta_reg"), float),
     **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
     **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
-    **dict.fromkeys(("prune_method", "budget", "reg_decay_type"), str),
+    **dict.fromkeys(("prune_method", "budget", "precision", "reg_decay_type"), str),
     **dict.fromkeys(("sl_hyp", "sl_model"), Path),
 }
 POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
@@ -77,6 +77,7 @@ MOST_STEPS = 200  # as in the article; every one of them takes gradients anew
 NOT_NEGATIVE = Range(lambda v: v >= 0, "must not be negative")
 RANGES = {
     "speed_up": Range(lambda v: v > 1.0, "must be greater than 1.0"),
+    "target": Range(lambda v: v > 0, "must be greater than 0"),
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
     "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
@@ -88,7 +89,8 @@ CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import 
         *("group_taylor", "lamp", "l1", "random", "group_norm", "group_hessian"),
         *("slim", "group_slim", "group_sl", "growing_reg"),
     ),
-    "budget": ("flops", "onnx", "pytorch"),
+    "budget": ("flops", "onnx", "pytorch", "params", "size"),
+    "precision": ("fp32", "fp16", "int8"),
     "reg_decay_type": ("constant", "linear", "step"),
 }
 
@@ -140,6 +142,7 @@ def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
     """
     values = {**DEFAULTS, **overrides}
     check(values)
+    check_one_target(values["speed_up"], values["target"])
     return IterableSimpleNamespace(**values)
 
 
@@ -195,6 +198,22 @@ def _checked(key: str, value: Any) -> Any:
     if key in CHOICES and value not in CHOICES[key]:
         raise ValueError(f"'{key}={value}' is invalid. Valid '{key}' values are {', '.join(CHOICES[key])}.")
     return value
+
+
+def check_one_target(speed_up: Any, target: float | None) -> None:
+    """Refuse an absolute target together with a ratio.
+
+    Args:
+        speed_up (Any): Value of 'speed_up', which a run that is resumed has at its default.
+        target (float, optional): Value of 'target'.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if target is not None and speed_up != DEFAULTS["speed_up"]:
+        raise ValueError(
+            f"'target={target}' is invalid with 'speed_up={speed_up}'. Give the cost itself or the ratio, not both."
+        )
 
 
 def is_sweep(speed_up: Any) -> bool:

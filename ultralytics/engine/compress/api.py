@@ -32,7 +32,9 @@ def compress(
     prune_method: PruneMethod = "group_taylor",
     global_pruning: bool = True,
     speed_up: float | Sequence[float] = 2.0,
-    budget: Literal["flops", "onnx", "pytorch"] = "flops",
+    target: float | None = None,
+    budget: Literal["flops", "onnx", "pytorch", "params", "size"] = "flops",
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
     round_to: int = 8,
     max_sparsity: float = 1.0,
     iterative_steps: int = 1,
@@ -61,8 +63,11 @@ def compress(
         global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
         speed_up (float | Sequence[float]): Target: cost of the dense model over cost of the pruned one, above 1;
             several make a sweep.
-        budget (str): What `speed_up` counts: FLOPs, or milliseconds of one image, measured in ONNX Runtime on the CPU
-            or in PyTorch on `device`.
+        target (float, optional): The cost itself instead of `speed_up`, in GFLOPs, millions of parameters, megabytes or
+            milliseconds.
+        budget (str): What the target counts: FLOPs, parameters, bytes of the exported weights, or milliseconds of one
+            image, measured in ONNX Runtime on the CPU or in PyTorch on `device`.
+        precision (str): How weights are stored, for budget='size'.
         round_to (int): Keep a multiple of this many channels per layer.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
         iterative_steps (int): Cuts on the way to the target, with new gradients before each.

@@ -39,7 +39,7 @@ from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
-from ultralytics.engine.pruning.budget.costs import check_installed
+from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
@@ -165,7 +165,7 @@ class Compressor(PruneArguments):
             model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
             check_freeze(self.args.freeze, len(model.model))
             self._check_target(model)
-            if self.prune_args.budget != "flops":
+            if self.prune_args.budget not in COUNTED:
                 LatencyTable(self.prune_args.budget, self.device)  # which refuses a file that is damaged
         self.is_new = not get_save_dir(self.args).exists()
 
@@ -227,8 +227,8 @@ class Compressor(PruneArguments):
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
 
     def _check_target(self, model: nn.Module) -> None:
-        """Refuse a target in FLOPs that is out of reach before any work, rather than after it."""
-        if self.prune_args.budget == "flops":
+        """Refuse a target that is counted and out of reach before any work, rather than after it."""
+        if self.prune_args.budget in COUNTED:
             check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
 
     def finetune(self) -> Path:

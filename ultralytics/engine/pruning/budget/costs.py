@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What a budget can count: FLOPs, or latency in a runtime."""
+"""What a budget can count: FLOPs, parameters, bytes of weights, or latency in a runtime."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.counted import FlopsCost, ParametersCost, SizeCost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
@@ -26,55 +26,13 @@ BUSY = " Times vary when the machine has other work to do."
 OVERLAP = " This is noise: the latencies of the dense and the pruned model overlap. Run again when the machine is idle."
 
 
-class FlopsCost:
-    """FLOPs as Ultralytics counts them, which a formula gives exactly.
-
-    Attributes:
-        unit (str): What the cost is, for messages.
-        doubt (str): What may be wrong with a measured cost, for messages.
-        tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
-        baseline_was_wrong (bool): The dense cost behind the last prediction was wrong; ignore that prediction's error.
-    """
-
-    unit = "FLOPs"
-    tolerance = None
-    doubt = ""
-    baseline_was_wrong = False
-
-    def __init__(self, dense: nn.Module, imgsz: int):
-        """Take a model.
-
-        Args:
-            dense (nn.Module): Stock model before pruning.
-            imgsz (int): Unused: FLOPs are those at 640 pixels, as Ultralytics states them.
-        """
-        self.dense = dense
-
-    @staticmethod
-    def recheck() -> bool:
-        """Return False: nothing was measured that could have been disturbed."""
-        return False
-
-    @staticmethod
-    def explain(error: OutOfReachError) -> str:
-        """Return why a target is out of reach."""
-        return str(error)
-
-    def formula(self, graph: Graph) -> FlopsFormula:
-        """Return the cost of a network as a function of the units that its groups keep."""
-        return FlopsFormula(graph)
-
-    def speed_up(self, pruned: nn.Module) -> float:
-        """Return the cost of the dense model over that of a pruned stock model."""
-        return count_flops(self.dense) / count_flops(pruned)
-
-
 class LatencyCost:
     """Milliseconds of one image, predicted from a table of convolutions and verified on the whole network.
 
     Attributes:
         runtime (Runtime): Where it is measured.
         unit (str): What the cost is, for messages.
+        symbol (str): The unit of an absolute target.
         tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
         baseline_was_wrong (bool): The dense latency behind the last prediction was measured on a busy machine, as a
             later measurement has shown; ignore that prediction's error.
@@ -83,6 +41,7 @@ class LatencyCost:
         doubt (str): What may be wrong with the last measurement, for messages.
     """
 
+    symbol = "ms"
     tolerance = 0.03
     baseline_was_wrong = False
     doubt = ""
@@ -132,6 +91,11 @@ class LatencyCost:
     def rest(self) -> float:
         """Return the milliseconds of the dense model outside its convolutions."""
         return max(self.whole - self._convolutions, 0.0)
+
+    @property
+    def dense_amount(self) -> float:
+        """Return the milliseconds of the dense model."""
+        return self.whole
 
     def formula(self, graph: Graph) -> LatencyFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
@@ -186,7 +150,9 @@ def check_installed(budget: str) -> None:
         )
 
 
-COSTS: dict[str, Callable[[nn.Module, int], Cost]] = {
+COUNTED: dict[str, Callable[..., Cost]] = {"flops": FlopsCost, "params": ParametersCost, "size": SizeCost}
+COSTS: dict[str, Callable[..., Cost]] = {
     "flops": FlopsCost,
     **{runtime: partial(LatencyCost, runtime=runtime) for runtime in RUNTIMES},
+    **COUNTED,
 }

@@ -145,23 +145,26 @@ def _couple(
     return CoupledGroups(rows, ranked, counts)
 
 
-def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, speed_up: float, dense: float) -> None:
+def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, ratio: float, dense: float, asked: str) -> None:
     """Check a target against what is left when every group keeps the least that it may.
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with allowed counts.
         formula (Formula): Cost of the network as a function of the units kept.
-        speed_up (float): Dense cost over pruned cost.
+        ratio (float): Dense cost over pruned cost.
         dense (float): Dense cost.
+        asked (str): The target as the user has given it, for the message.
 
     Raises:
         OutOfReachError: If the target is out of reach.
     """
     reachable = dense / formula(per_group(coupled, [c.counts[0] for c in coupled]))
-    if reachable < speed_up:
+    if reachable < ratio:
+        key = asked.partition("=")[0]
+        change = f"{'Raise' if key == 'target' else 'Lower'} {key}"
         raise OutOfReachError(
-            f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
-            f"{reachable:.2f}. Lower speed_up, or lower round_to, or raise max_sparsity or sensitivity_drop."
+            f"'{asked}' cannot be reached: with every layer at its smallest the speed-up is {reachable:.2f}. "
+            f"{change}, or lower round_to, or raise max_sparsity or sensitivity_drop."
         )
 
 

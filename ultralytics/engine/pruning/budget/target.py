@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The target: what a pruned network may cost, and how channels are taken from its layers."""
+"""The target: what a pruned network may cost, in which unit, and how channels are taken from its layers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from ultralytics.cfg.compress.keys import check
-from ultralytics.engine.pruning.budget.costs import COSTS
+from torch import nn
+
+from ultralytics.cfg.compress.keys import DEFAULTS, check, check_one_target
+from ultralytics.engine.pruning.budget.costs import COSTS, Cost
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Group
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A target in FLOPs or in time, with bounds; the defaults are those of the command line.
+    """A target in FLOPs, weights or time, with bounds; the defaults are those of the command line.
 
     Attributes:
         speed_up (float): Target: cost of the dense model over cost of the pruned one, greater than 1.
-        budget (str): What the cost is: 'flops', or measured milliseconds of one image, 'onnx' in ONNX Runtime on the
-            CPU, 'pytorch' in PyTorch on the model's device.
+        budget (str): What the cost is: 'flops', 'params' (parameters), 'size' (bytes of the exported weights), or
+            measured milliseconds of one image in a runtime of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`.
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
         imgsz (int): Image size in pixels at which milliseconds are measured.
+        target (float, optional): The cost itself instead of `speed_up`, in GFLOPs, millions of parameters, megabytes or
+            milliseconds.
+        precision (str): How weights are stored, for 'size': fp32, fp16 or int8.
         limits (Mapping[str, float]): Like `max_sparsity` for single groups, by the name of the convolution that they
             were found from; see `ultralytics.engine.pruning.ranking.sensitivity.limits_from`.
 
@@ -37,10 +43,14 @@ class Budget:
     round_to: int = 8
     max_sparsity: float = 1.0
     imgsz: int = 640
+    target: float | None = None
+    precision: str = "fp32"
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        check({name: getattr(self, name) for name in ("speed_up", "global_pruning", "round_to", "max_sparsity")})
+        names = ("speed_up", "global_pruning", "round_to", "max_sparsity", "target", "precision")
+        check({name: getattr(self, name) for name in names})
+        check_one_target(self.speed_up, self.target)
         if self.budget not in COSTS:
             raise ValueError(f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}.")
 
@@ -53,8 +63,50 @@ class Budget:
             limits (Mapping[str, float], optional): See the attribute.
         """
         names = ("speed_up", "budget", "global_pruning", "round_to", "max_sparsity", "imgsz")
-        return cls(**{name: getattr(args, name) for name in names}, limits=limits or {})
+        values = {name: getattr(args, name) for name in names}
+        later = {name: getattr(args, name, DEFAULTS[name]) for name in ("target", "precision")}
+        return cls(**values, **later, limits=limits or {})
+
+    @property
+    def asked(self) -> str:
+        """Return the target as the user has given it, i.e. 'speed_up=2.0'."""
+        return f"speed_up={self.speed_up}" if self.target is None else f"target={self.target:g}"
 
     def largest_share(self, group: Group) -> float:
         """Return the largest share of a group's channels that may be removed."""
         return min(self.max_sparsity, self.limits.get(group.name, 1.0))
+
+
+def build_cost(model: nn.Module, budget: Budget) -> Cost:
+    """Return what a budget counts of a model.
+
+    Args:
+        model (nn.Module): Stock model before pruning.
+        budget (Budget): Its 'budget', and the keys that go with it.
+
+    Raises:
+        ModuleNotFoundError: If a package is not installed.
+    """
+    keys = {"precision": budget.precision} if budget.budget == "size" else {}
+    return COSTS[budget.budget](model, budget.imgsz, **keys)
+
+
+def wanted_ratio(cost: Cost, budget: Budget) -> float:
+    """Return the dense cost over the cost that a budget allows.
+
+    Args:
+        cost (Cost): What the budget counts.
+        budget (Budget): The target.
+
+    Raises:
+        OutOfReachError: If the dense model costs no more than an absolute target.
+    """
+    if budget.target is None:
+        return budget.speed_up
+    dense = cost.dense_amount
+    if dense <= budget.target:
+        raise OutOfReachError(
+            f"'{budget.asked}' is an invalid value: the dense model has {dense:.4g} {cost.symbol}. 'target' must be "
+            "less."
+        )
+    return dense / budget.target

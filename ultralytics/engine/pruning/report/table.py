@@ -10,7 +10,12 @@ from typing import Any
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 
 PLACES = {name: runtime.label + " on the CPU" * runtime.on_cpu for name, runtime in RUNTIMES.items()}
-BUDGET_LABELS = {"flops": "FLOPs", **{name: f"latency in {place}" for name, place in PLACES.items()}}
+BUDGET_LABELS = {
+    "flops": "FLOPs",
+    "params": "parameters",
+    "size": "bytes of weights",
+    **{name: f"latency in {place}" for name, place in PLACES.items()},
+}
 COLUMNS = {  # key of a row: heading, format, key of the report's ratio if it has one
     "parameters": ("parameters", "{:,}", None),
     "gflops": ("GFLOPs (640)", "{:.2f}", "flops_ratio"),
