@@ -69,7 +69,7 @@ TYPES = {
     **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "reg", "reg_decay", "delta_reg"), float),
     **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
     **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
-    **dict.fromkeys(("prune_method", "budget", "precision", "reg_decay_type"), str),
+    **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
     **dict.fromkeys(("sl_hyp", "sl_model"), Path),
 }
 POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
@@ -89,10 +89,11 @@ CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import 
         *("group_taylor", "lamp", "l1", "random", "group_norm", "group_hessian"),
         *("slim", "group_slim", "group_sl", "growing_reg"),
     ),
-    "budget": ("flops", "onnx", "pytorch", "params", "size"),
+    "budget": ("flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"),
     "precision": ("fp32", "fp16", "int8"),
     "reg_decay_type": ("constant", "linear", "step"),
 }
+FILE_HINT = "the answer.json of a device, see 'yolo latency'"
 
 
 def split(args: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -195,8 +196,9 @@ def _checked(key: str, value: Any) -> Any:
         raise ValueError(f"'{key}=' is an invalid value. {kind.sentence.format(k=key)}")
     if key in RANGES and not RANGES[key].holds(value):
         raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RANGES[key].text}.")
-    if key in CHOICES and value not in CHOICES[key]:
-        raise ValueError(f"'{key}={value}' is invalid. Valid '{key}' values are {', '.join(CHOICES[key])}.")
+    if key in CHOICES and value not in CHOICES[key] and not (key == "budget" and is_file(value)):
+        also = f", or {FILE_HINT}" if key == "budget" else ""
+        raise ValueError(f"'{key}={value}' is invalid. Valid '{key}' values are {', '.join(CHOICES[key])}{also}.")
     return value
 
 
@@ -214,6 +216,11 @@ def check_one_target(speed_up: Any, target: float | None) -> None:
         raise ValueError(
             f"'target={target}' is invalid with 'speed_up={speed_up}'. Give the cost itself or the ratio, not both."
         )
+
+
+def is_file(budget: str) -> bool:
+    """Return True for a budget that names the file of a device."""
+    return budget.lower().endswith(".json")
 
 
 def is_sweep(speed_up: Any) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.cfg.compress.compat.files import get_save_dir
 from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
-from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
+from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_file, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import (
     check_classes,
@@ -30,6 +30,7 @@ from ultralytics.engine.compress.checks.models import (
 )
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
+from ultralytics.engine.compress.device import write_next_bundle
 from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
@@ -39,14 +40,15 @@ from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
-from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed
+from ultralytics.engine.pruning.budget.answered import AnswerCost
+from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, open_table
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
-from ultralytics.engine.pruning.latency.table import LatencyTable
+from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
@@ -141,7 +143,11 @@ class Compressor(PruneArguments):
                 "Give a compressor one speed_up."
             )
         check_distillation(args.get("distill_model"), self.prune_args.distill)
-        check_installed(self.prune_args.budget)
+        budget = self.prune_args.budget
+        Budget(budget=budget, precision=self.prune_args.precision, runner=self.prune_args.runner)
+        check_installed(budget, self.prune_args.runner or "")
+        if is_file(budget) and not self.resumed:
+            read_answer(budget)
         return args
 
     def check_run(self) -> None:
@@ -165,8 +171,7 @@ class Compressor(PruneArguments):
             model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
             check_freeze(self.args.freeze, len(model.model))
             self._check_target(model)
-            if self.prune_args.budget not in COUNTED:
-                LatencyTable(self.prune_args.budget, self.device)  # which refuses a file that is damaged
+            self._check_table(model)
         self.is_new = not get_save_dir(self.args).exists()
 
     def compress(self) -> str:
@@ -231,6 +236,14 @@ class Compressor(PruneArguments):
         if self.prune_args.budget in COUNTED:
             check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
 
+    def _check_table(self, model: nn.Module) -> None:
+        """Refuse a latency table that is damaged or of another model, and a device that cannot be reached."""
+        args = self.prune_args
+        if is_file(args.budget):
+            AnswerCost(model, self.args.imgsz, args.budget)
+        elif args.budget not in COUNTED:
+            open_table(args.budget, self.device, args.runner or "", args.precision)
+
     def finetune(self) -> Path:
         """Fine-tune the pruned weights in a folder beside this run's.
 
@@ -255,6 +268,8 @@ class Compressor(PruneArguments):
         """Cut the dense, or sparse, model and write the pruned weights."""
         pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
         save_pruned(self.pruned, pruned, record, vars(self.args))
+        if is_file(self.prune_args.budget):
+            write_next_bundle(self, weights, pruned)
         self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
 

@@ -31,6 +31,7 @@ from ultralytics.utils.torch_utils import get_num_params
 
 DEFAULT_BUDGET = Budget()
 CORRECTIONS = 3  # cuts anew where a predicted cost turns out to be another
+HOPELESS = 0.2  # share by which cuts miss a target that measured costs say is out of reach
 LEAST_AIM = 1.001  # a correction may aim lower than its target, but at a smaller network
 
 
@@ -94,7 +95,7 @@ def prune_model(
     pruned, history, reached = pruner.meet(budget, steps)
     record = Record(
         prune_method=prune_method,
-        budget=budget.budget,
+        budget=budget.name,
         target=wanted_ratio(cost, budget),
         reached=reached,
         global_pruning=budget.global_pruning,
@@ -163,7 +164,8 @@ class _Pruner:
             try:
                 pruned, history = self._cut(budget, aim, steps)
             except OutOfReachError as error:
-                if results:
+                nearest = min((abs(result[2] / target - 1) for result in results), default=1.0)
+                if results and (nearest < HOPELESS or not self.cost.calibrated):
                     break  # a correction can ask for more than there is to remove
                 if not self.cost.recheck():
                     raise OutOfReachError(self.cost.explain(error)) from None
@@ -174,7 +176,8 @@ class _Pruner:
             results.append((pruned, history, reached))
             if self.cost.tolerance is None or abs(reached / target - 1) <= self.cost.tolerance:
                 return results[-1]
-            aim = target if self.cost.baseline_was_wrong else aim * min(max(target / reached, 0.8), 1.25)
+            trusted = self.cost.baseline_was_wrong or self.cost.calibrated
+            aim = target if trusted else aim * min(max(target / reached, 0.8), 1.25)
             aim = max(aim, LEAST_AIM)
             if len(results) <= CORRECTIONS:
                 LOGGER.info(

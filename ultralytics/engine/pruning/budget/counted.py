@@ -29,6 +29,8 @@ class FlopsCost:
         symbol (str): The unit of `amount` and of an absolute target.
         doubt (str): What may be wrong with a measured cost, for messages.
         tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
+        calibrated (bool): Predictions go by what was measured of a pruned model.
+        noise (bool): A measurement leaves it open whether the pruned model costs less.
         baseline_was_wrong (bool): The dense cost behind the last prediction was wrong; ignore that prediction's error.
     """
 
@@ -37,6 +39,8 @@ class FlopsCost:
     tolerance: float | None = None
     doubt = ""
     baseline_was_wrong = False
+    calibrated = False
+    noise = False
 
     def __init__(self, dense: nn.Module, imgsz: int):
         """Take a model.

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 
 from torch import nn
 
-from ultralytics.cfg.compress.keys import DEFAULTS, check, check_one_target
+from ultralytics.cfg.compress.keys import DEFAULTS, FILE_HINT, check, check_one_target, is_file
+from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.budget.costs import COSTS, Cost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.latency.networks import EXPORTS
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,16 @@ class Budget:
     Attributes:
         speed_up (float): Target: cost of the dense model over cost of the pruned one, greater than 1.
         budget (str): What the cost is: 'flops', 'params' (parameters), 'size' (bytes of the exported weights), or
-            measured milliseconds of one image in a runtime of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`.
+            measured milliseconds of one image in a runtime of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`,
+            or those of the device that has written the answer.json whose path this is.
         global_pruning (bool): Rank the channels of all layers together, or remove the same share from every layer.
         round_to (int): Keep a multiple of this many channels per layer, or all of them.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
         imgsz (int): Image size in pixels at which milliseconds are measured.
         target (float, optional): The cost itself instead of `speed_up`, in GFLOPs, millions of parameters, megabytes or
             milliseconds.
-        precision (str): How weights are stored, for 'size': fp32, fp16 or int8.
+        precision (str): How weights are stored, for 'size': fp32, fp16 or int8; or in what a runtime computes.
+        runner (str, optional): Command in front of a shell's on the device that is measured, i.e. 'ssh pi@board'.
         limits (Mapping[str, float]): Like `max_sparsity` for single groups, by the name of the convolution that they
             were found from; see `ultralytics.engine.pruning.ranking.sensitivity.limits_from`.
 
@@ -45,14 +50,27 @@ class Budget:
     imgsz: int = 640
     target: float | None = None
     precision: str = "fp32"
+    runner: str | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        names = ("speed_up", "global_pruning", "round_to", "max_sparsity", "target", "precision")
+        names = ("speed_up", "global_pruning", "round_to", "max_sparsity", "target", "precision", "runner")
         check({name: getattr(self, name) for name in names})
         check_one_target(self.speed_up, self.target)
-        if self.budget not in COSTS:
-            raise ValueError(f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}.")
+        if self.budget not in COSTS and not is_file(self.budget):
+            raise ValueError(
+                f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}, or {FILE_HINT}."
+            )
+        if self.budget not in RUNTIMES:
+            check_no_device(self.budget, self.precision, self.runner)
+        elif self.precision not in RUNTIMES[self.budget].precisions:
+            names = ", ".join(RUNTIMES[self.budget].precisions)
+            raise ValueError(f"'precision={self.precision}' is invalid with 'budget={self.budget}', which has {names}.")
+        elif self.runner and self.budget not in EXPORTS:
+            raise ValueError(
+                f"'runner={self.runner}' is invalid with 'budget={self.budget}'. Another device measures "
+                f"{', '.join(EXPORTS)}."
+            )
 
     @classmethod
     def from_args(cls, args: SimpleNamespace, limits: Mapping[str, float] | None = None) -> Budget:
@@ -64,8 +82,13 @@ class Budget:
         """
         names = ("speed_up", "budget", "global_pruning", "round_to", "max_sparsity", "imgsz")
         values = {name: getattr(args, name) for name in names}
-        later = {name: getattr(args, name, DEFAULTS[name]) for name in ("target", "precision")}
+        later = {name: getattr(args, name, DEFAULTS[name]) for name in ("target", "precision", "runner")}
         return cls(**values, **later, limits=limits or {})
+
+    @property
+    def name(self) -> str:
+        """Return what the target counts and where, for records."""
+        return f"{self.budget} at {self.runner}" if self.runner else self.budget
 
     @property
     def asked(self) -> str:
@@ -77,6 +100,26 @@ class Budget:
         return min(self.max_sparsity, self.limits.get(group.name, 1.0))
 
 
+def check_no_device(budget: str, precision: str, runner: str | None) -> None:
+    """Refuse keys that say where to measure, with a budget that is not measured then.
+
+    Args:
+        budget (str): What is counted, or the answer of a device.
+        precision (str): Value of 'precision'.
+        runner (str, optional): Value of 'runner'.
+
+    Raises:
+        ValueError: If one of them is given.
+    """
+    if runner:
+        raise ValueError(
+            f"'runner={runner}' is invalid with 'budget={budget}', for which nothing is measured. Choose a runtime: "
+            f"{', '.join(EXPORTS)}."
+        )
+    if precision != "fp32" and budget != "size":
+        raise ValueError(f"'precision={precision}' is invalid with 'budget={budget}'. Leave it out.")
+
+
 def build_cost(model: nn.Module, budget: Budget) -> Cost:
     """Return what a budget counts of a model.
 
@@ -86,8 +129,17 @@ def build_cost(model: nn.Module, budget: Budget) -> Cost:
 
     Raises:
         ModuleNotFoundError: If a package is not installed.
+        FileNotFoundError: If there is no such answer of a device.
+        ValueError: If that is damaged, or of another model or image size.
+        RunnerError: If a device cannot be reached, or measuring fails there.
     """
-    keys = {"precision": budget.precision} if budget.budget == "size" else {}
+    if is_file(budget.budget):
+        return AnswerCost(model, budget.imgsz, budget.budget)
+    keys: dict[str, str] = {}
+    if budget.budget == "size" or budget.precision != "fp32":
+        keys["precision"] = budget.precision
+    if budget.runner:
+        keys["runner"] = budget.runner
     return COSTS[budget.budget](model, budget.imgsz, **keys)
 
 

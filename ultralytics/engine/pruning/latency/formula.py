@@ -11,28 +11,37 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.places import stock_places
 from ultralytics.engine.pruning.graph.widths import Widths
 from ultralytics.engine.pruning.latency.shapes import ConvShape
-from ultralytics.engine.pruning.latency.table import LatencyTable
+from ultralytics.engine.pruning.latency.table import Times
 
 
 class LatencyFormula:
     """Milliseconds of a network as a function of how many units each group keeps.
 
-    The sum over the convolutions of the stock network, which may be several layers of its prunable form, and a
-    remainder that does not depend on the units.
+    The sum over the convolutions of the stock network, which may be several layers of its prunable form, times a scale:
+    convolutions measured by themselves take another time than in a network, and what is between them (activations,
+    concatenations, pooling) shrinks as they do. And a remainder that does not depend on the units.
 
     Attributes:
         dense (float): Milliseconds with every unit kept.
         widths (Widths): Widths of the layers.
     """
 
-    def __init__(self, graph: Graph, shapes: dict[str, list[ConvShape]], table: LatencyTable, rest: float = 0.0):
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: dict[str, list[ConvShape]],
+        table: Times,
+        rest: float = 0.0,
+        scale: float = 1.0,
+    ):
         """Look up every convolution.
 
         Args:
             graph (Graph): Graph of the network, pruned before or not.
             shapes (dict[str, list[ConvShape]]): Stock layer name to its shapes before any pruning, `conv_shapes`.
-            table (LatencyTable): Table in which they have been measured.
+            table (Times): Table in which they have been measured.
             rest (float): Milliseconds of everything else.
+            scale (float): Milliseconds in the network per millisecond of a convolution in the table.
         """
         parts = {layer: stock for layer, (stock, _) in stock_places(graph.model).items() if stock in shapes}
         self.widths = Widths(parts, graph.groups)
@@ -41,9 +50,9 @@ class LatencyFormula:
         self._sum_of_parts = (of[:, None] == np.arange(len(names))).astype(float)  # outputs of the parts add up
         self._first_part = [int(np.argmax(of == i)) for i in range(len(names))]  # all parts read the same inputs
         self._times = _stacked([np.sum([table.curve(s, "out") for s in shapes[name]], axis=0) for name in names])
-        self._shares = _stacked([np.mean([_share_by_inputs(s, table) for s in shapes[name]], axis=0) for name in names])
+        self._shares = _stacked([np.mean([table.shares(s) for s in shapes[name]], axis=0) for name in names])
         self._every = np.arange(len(names))
-        self.rest = rest
+        self.rest, self.scale = rest, scale
         self.dense = float(self(self.widths.sizes))
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -57,15 +66,37 @@ class LatencyFormula:
         """
         out, inp = self.widths(np.asarray(kept, dtype=float))
         out, inp = (np.rint(n).astype(int) for n in (out @ self._sum_of_parts, inp[..., self._first_part]))
-        return (self._times[self._every, out] * self._shares[self._every, inp]).sum(-1) + self.rest
+        convolutions = (self._times[self._every, out] * self._shares[self._every, inp]).sum(-1)
+        return self.scale * convolutions + self.rest
 
 
-def _share_by_inputs(shape: ConvShape, table: LatencyTable) -> np.ndarray:
-    """Return the share of a convolution's time that is left by its number of inputs, shape (inputs + 1,)."""
-    if shape.depthwise:
-        return np.ones(1)
-    curve = table.curve(shape, "in")
-    return curve / curve[-1]
+def fit_line(dense: tuple[float, float], pruned: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Return how the milliseconds of a whole network follow from those of its convolutions by a table.
+
+    Args:
+        dense (tuple[float, float]): Convolutions and whole network before pruning.
+        pruned (tuple[float, float], optional): The same of a pruned network that was measured.
+
+    Returns:
+        scale (float): Milliseconds of the whole network per millisecond of convolutions.
+        rest (float): Milliseconds that pruning does not take away; none as long as nothing pruned was measured.
+    """
+    convolutions, whole = dense
+    if pruned and 0 < pruned[0] < convolutions and pruned[1] < whole:
+        scale = (whole - pruned[1]) / (convolutions - pruned[0])
+        return scale, whole - scale * convolutions
+    return whole / convolutions, 0.0
+
+
+def convolutions_time(dense: dict[str, list[ConvShape]], left: dict[str, list[ConvShape]], table: Times) -> float:
+    """Return the milliseconds of a pruned network's convolutions by a table.
+
+    Args:
+        dense (dict[str, list[ConvShape]]): Layer name to shapes before pruning, `conv_shapes`.
+        left (dict[str, list[ConvShape]]): The same after it.
+        table (Times): Table in which those before pruning have been measured.
+    """
+    return sum(table.time(before, after) for name in dense for before, after in zip(dense[name], left[name]))
 
 
 def _stacked(curves: Sequence[np.ndarray]) -> np.ndarray:
