@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine.pruning.files import write_json
 from ultralytics.engine.pruning.latency.answer import Answer, parse_answer
 from ultralytics.utils import LOGGER
 
-FOLDER = ".cache/ultralytics-compress"  # on the device, in the home folder
-HERE = ("--noise", "1e9")  # whoever prunes here judges the noise by the dense model
+ANSWER = "answer.json"
+FOLDER = '"$HOME"/.cache/ultralytics-compress'  # on the device, for its shell
+HERE = ("--anyway",)  # whoever prunes here judges the noise by the dense model
 
 
 class RunnerError(OSError):
     """A command on the device that failed, or a device that did not answer."""
 
 
-def run_bundle(folder: Path, runner: str, options: Sequence[str] = ()) -> Answer:
+def run_bundle(folder: Path, runner: str, options: Sequence[str] = (), fetched: Path | None = None) -> Answer:
     """Measure a bundle on the device that a runner reaches, or in a process of its own on this machine.
 
     A trip that is broken off is taken up again: the device keeps the folder of a bundle and what it has measured.
@@ -33,6 +35,7 @@ def run_bundle(folder: Path, runner: str, options: Sequence[str] = ()) -> Answer
         folder (Path): The bundle.
         runner (str): Command in front of a shell's, i.e. 'ssh pi@board' or 'adb shell'; '' for this machine.
         options (Sequence[str]): Options of measure.py.
+        fetched (Path, optional): Where to keep the answer of another device.
 
     Returns:
         (Answer): What was measured.
@@ -42,14 +45,15 @@ def run_bundle(folder: Path, runner: str, options: Sequence[str] = ()) -> Answer
     """
     if not runner:
         _output([sys.executable, str(folder / "measure.py"), *HERE, *options], "measure.py")
-        return parse_answer(
-            json.loads((folder / "answer.json").read_text(encoding="utf-8")), str(folder / "answer.json")
-        )
+        return parse_answer(json.loads((folder / ANSWER).read_text(encoding="utf-8")), str(folder / ANSWER))
     bundle = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     place = f"{FOLDER}/{bundle['id']}"
     _remote(runner, f"mkdir -p {place} && tar xf - -C {place}", _packed(folder))
     _follow(_words(runner, f"cd {place} && python3 measure.py {shlex.join(options)}"), f"runner={runner}")
-    return parse_answer(json.loads(_remote(runner, f"cat {place}/answer.json")), f"answer.json of {runner}")
+    values = json.loads(_remote(runner, f"cat {place}/{ANSWER}"))
+    if fetched:
+        write_json(fetched, values)
+    return parse_answer(values, f"{ANSWER} of {runner}")
 
 
 def ask_device(folder: Path, runner: str) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def _packed(folder: Path) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for file in sorted(folder.iterdir()):
-            if file.is_file() and file.name != "answer.json":
+            if file.is_file() and file.name != ANSWER:
                 archive.add(file, file.name)
     return content.getvalue()
 

@@ -39,6 +39,7 @@ def main():
     parser.add_argument("--precision", default="", help="fp32 or fp16, as far as the runtime has it")
     parser.add_argument("--power", default="", help="power mode to record; by default the governor of the CPU's clock")
     parser.add_argument("--noise", type=float, default=0.25, help="largest share by which repeated runs may differ")
+    parser.add_argument("--anyway", action="store_true", help="write what is noise as well, and note it")
     parser.add_argument("--about", action="store_true", help="describe device and runtime, and measure nothing")
     args = parser.parse_args()
     bundle = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
@@ -70,15 +71,15 @@ def main():
     if args.about:
         sys.stdout.write(json.dumps(answer) + "\n")
         return
-    Measurement(folder, bundle, runtime, answer, args.noise).run()
+    Measurement(folder, bundle, runtime, answer, args.noise, args.anyway).run()
 
 
 class Measurement:
     """What is measured in a folder, step by step, each of which is written before the next."""
 
-    def __init__(self, folder, bundle, runtime, answer, noise):
+    def __init__(self, folder, bundle, runtime, answer, noise, anyway):
         """Go on with what an earlier process has measured under the same conditions."""
-        self.bundle, self.runtime, self.answer, self.noise = bundle, runtime, answer, noise
+        self.bundle, self.runtime, self.answer, self.noise, self.anyway = bundle, runtime, answer, noise, anyway
         self.folder, self.file = folder, folder / "answer.json"
         self.begin = time.monotonic()
         earlier = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
@@ -126,6 +127,7 @@ class Measurement:
         for _ in range(ATTEMPTS):
             times = [runs[WARMUP:] for runs in self.runtime.time_convolutions(shapes, *conditions)]
             found = np.array([[min(runs), float(np.median(runs))] for runs in times])
+            found = np.maximum(found, self.runtime.RESOLUTION / 2)
             best = found if best is None else np.minimum(best, found)
             low, median = best.sum(0)
             if median <= low * (1 + self.noise) and not self.is_disturbed():
@@ -158,13 +160,14 @@ class Measurement:
             if not noisy:
                 break
             say(f"{', '.join(noisy)}: times scatter, measured again")
-        curves = np.array([*self.answer["convolutions"].values()]).reshape(-1, 2).sum(0)
-        if not noisy and curves[1] > curves[0] * (1 + self.noise):
-            noisy = ["convolutions"]
+        low, median = np.array([*self.answer["convolutions"].values()]).reshape(-1, 2).sum(0)
+        if median > low * (1 + self.noise):
+            noisy.append("convolutions")
+        self.answer["noisy"] = noisy
+        if noisy and not self.anyway:
             measured = self.answer["convolutions"].items()
             self.answer["convolutions"] = {k: t for k, t in measured if t[1] <= t[0] * (1 + self.noise)}
             self.write()
-        if noisy:
             raise SystemExit(
                 f"Not written to its end: {', '.join(noisy)} cannot be told from noise, half of the runs took over "
                 f"{self.noise:.0%} longer than the fastest. Stop what else runs here, fix the clock, and run again; or "
@@ -179,7 +182,11 @@ class Measurement:
 
 
 def memory_mb():
-    """Return the most megabytes that this process has held, 0 where Python cannot tell."""
+    """Return the most megabytes that this process has held, 0 where nothing tells."""
+    status = Path("/proc/self/status")
+    if status.exists():  # the kernel's other figure counts what the process has held before it became this one
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
+        return round(int(lines["VmHWM"].split()[0]) / 1e3)
     if not importlib.util.find_spec("resource"):  # on Windows
         return 0
     import resource

@@ -40,7 +40,7 @@ def convolutions_file(shapes):
         elif shape.activation == "SiLU":
             nodes.append(_node("Sigmoid", [out], begin + "gate"))
             nodes.append(_node("Mul", [out, begin + "gate"], begin + "act"))
-        results.append(_value(begin + ("act" if shape.activation else "conv")))
+        results.append(_value(begin + ("act" if shape.activation else "conv"), (1, shape.outputs, *_left(shape))))
     graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"convolutions")
     graph += b"".join(_bytes(5, tensor) for tensor in weights)
     graph += b"".join(_bytes(11, value) for value in images.values())
@@ -51,6 +51,16 @@ def convolutions_file(shapes):
 def tag(i):
     """Return what the names of the i-th convolution begin with."""
     return f"time{i}_"
+
+
+def _left(shape):
+    """Return height and width of what a convolution computes."""
+    sizes = []
+    for axis, size in enumerate((shape.height, shape.width)):
+        reach, step = shape.dilation[axis] * (shape.kernel[axis] - 1) + 1, shape.stride[axis]
+        pad = 2 * shape.padding[axis]
+        sizes.append((size - 1) * step - pad + reach if shape.transposed else (size + pad - reach) // step + 1)
+    return sizes
 
 
 def _varint(number):
@@ -86,8 +96,6 @@ def _tensor(name, array):
     return content + _bytes(9, array.astype("<f4").tobytes())
 
 
-def _value(name, sizes=None):
-    tensor = _number(1, FLOAT)
-    if sizes is not None:
-        tensor += _bytes(2, b"".join(_bytes(1, _number(1, size)) for size in sizes))
+def _value(name, sizes):
+    tensor = _number(1, FLOAT) + _bytes(2, b"".join(_bytes(1, _number(1, size)) for size in sizes))
     return _bytes(1, name.encode()) + _bytes(2, _bytes(1, tensor))

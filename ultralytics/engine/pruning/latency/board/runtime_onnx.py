@@ -13,6 +13,7 @@ import onnxruntime
 from onnx_file import convolutions_file, tag
 
 PRECISIONS = ("fp32",)
+RESOLUTION = 1e-3  # milliseconds, of its profile
 AT_ONCE = 8  # convolutions in one session, whose outputs are all in memory
 
 

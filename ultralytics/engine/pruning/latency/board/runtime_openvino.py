@@ -8,6 +8,7 @@ import openvino
 from onnx_file import convolutions_file
 
 PRECISIONS = ("fp32", "fp16")  # fp16: what OpenVINO chooses by itself, BF16 or FP16 where the CPU has it
+RESOLUTION = 1e-3  # milliseconds, of its profile
 AT_ONCE = 8
 
 
