@@ -25,6 +25,8 @@ class ChannelFormula:
         widths (Widths): Widths of the layers.
     """
 
+    has_steps = False
+
     def __init__(self, terms: Mapping[nn.Module, tuple[float, float]], groups: Sequence[Group], dense: float):
         """Set up the formula.
 

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, check_reachable, couple, solve_budget
+from ultralytics.engine.pruning.budget.solver import (
+    CoupledGroups,
+    Formula,
+    check_reachable,
+    couple,
+    solve_budget,
+    without_steps,
+)
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.surgery.trial import sound_graph
@@ -44,6 +51,8 @@ def select_units(
         ValueError: If the target is out of reach.
     """
     coupled = couple_groups(graph, scores, budget, dense_sizes)
+    if formula.has_steps:
+        coupled = without_steps(coupled, formula)
     check_reachable(coupled, formula, ratio, dense_cost, budget.asked)
     counts = solve_budget(coupled, formula, dense_cost / ratio**share)
     return best_units(graph.groups, coupled, counts, scores)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -25,9 +25,11 @@ class Formula(Protocol):
 
     Attributes:
         dense (float): Cost with every unit kept.
+        has_steps (bool): Fewer units may cost as much, or more.
     """
 
     dense: float
+    has_steps: bool
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the cost, shape (...), of units kept in each group, shape (..., groups)."""
@@ -166,6 +168,26 @@ def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, ratio: f
             f"'{asked}' cannot be reached: with every layer at its smallest the speed-up is {reachable:.2f}. "
             f"{change}, or lower round_to, or raise max_sparsity or sensitivity_drop."
         )
+
+
+def without_steps(coupled: Sequence[CoupledGroups], formula: Formula) -> list[CoupledGroups]:
+    """Allow only counts that cost less than every larger one: 24 channels that take as long as 32 are never kept.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with allowed counts.
+        formula (Formula): Cost of the network as a function of the units kept.
+
+    Returns:
+        (list[CoupledGroups]): The same with fewer counts, judged with all other groups whole.
+    """
+    whole = [c.counts[-1] for c in coupled]
+    found = []
+    for i, c in enumerate(coupled):
+        costs = formula(np.array([per_group(coupled, [*whole[:i], k, *whole[i + 1 :]]) for k in c.counts]))
+        least = np.minimum.accumulate(costs[::-1])[::-1]  # of this count and all larger ones
+        counts = [k for k, cost, later in zip(c.counts, costs, [*least[1:], np.inf]) if cost < later]
+        found.append(replace(c, counts=counts))
+    return found
 
 
 def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:

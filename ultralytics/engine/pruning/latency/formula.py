@@ -26,6 +26,8 @@ class LatencyFormula:
         widths (Widths): Widths of the layers.
     """
 
+    has_steps = True
+
     def __init__(
         self,
         graph: Graph,

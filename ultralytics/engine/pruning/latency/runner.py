@@ -19,14 +19,14 @@ from ultralytics.utils import LOGGER
 
 ANSWER = "answer.json"
 FOLDER = '"$HOME"/.cache/ultralytics-compress'  # on the device, for its shell
-HERE = ("--anyway",)  # whoever prunes here judges the noise by the dense model
+ANYWAY = ("--anyway",)  # a budget judges the noise by itself: it times the dense model again
 
 
 class RunnerError(OSError):
     """A command on the device that failed, or a device that did not answer."""
 
 
-def run_bundle(folder: Path, runner: str, options: Sequence[str] = (), fetched: Path | None = None) -> Answer:
+def run_bundle(folder: Path, runner: str, options: Sequence[str] = ANYWAY, fetched: Path | None = None) -> Answer:
     """Measure a bundle on the device that a runner reaches, or in a process of its own on this machine.
 
     A trip that is broken off is taken up again: the device keeps the folder of a bundle and what it has measured.
@@ -44,7 +44,7 @@ def run_bundle(folder: Path, runner: str, options: Sequence[str] = (), fetched: 
         RunnerError: If a command fails.
     """
     if not runner:
-        _output([sys.executable, str(folder / "measure.py"), *HERE, *options], "measure.py")
+        _output([sys.executable, str(folder / "measure.py"), *options], "measure.py")
         return parse_answer(json.loads((folder / ANSWER).read_text(encoding="utf-8")), str(folder / ANSWER))
     bundle = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     place = f"{FOLDER}/{bundle['id']}"
