@@ -13,9 +13,8 @@ from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
-from ultralytics.engine.pruning.latency.bundle import write_bundle
-from ultralytics.engine.pruning.latency.networks import EXPORTS
-from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, distribution
+from ultralytics.engine.pruning.latency.bundle import KITS, write_bundle
+from ultralytics.engine.pruning.latency.runtimes import distribution
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import variants
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
@@ -55,9 +54,10 @@ def make_bundle(
 
     Args:
         model (str | Path): Trained .pt file.
-        runtime (str): Runtime on the device: onnx, openvino, ncnn, mnn or litert.
+        runtime (str): Runtime on the device: onnx, openvino, ncnn, mnn, litert or tensorrt (through trtexec).
         imgsz (int): Image size in pixels.
-        precision (str): In what the runtime computes, fp32 or fp16; the device can be told otherwise.
+        precision (str): In what the runtime computes, as far as it has them: fp32, fp16, int8; the device can be
+            told otherwise.
         threads (int): Threads of the runtime, likewise.
         project (str | Path, optional): Folder of bundles, by default Ultralytics' runs/latency.
         name (str, optional): Name of the bundle's folder, by default those of model and runtime.
@@ -74,15 +74,15 @@ def make_bundle(
         >>> from ultralytics.engine.compress.device import make_bundle
         >>> folder = make_bundle("best.pt", runtime="ncnn", imgsz=640)
     """
-    if runtime not in EXPORTS:
-        raise ValueError(f"'runtime={runtime}' is invalid. Valid 'runtime' values are {', '.join(EXPORTS)}.")
-    if precision not in RUNTIMES[runtime].precisions:
-        valid = ", ".join(RUNTIMES[runtime].precisions)
+    if runtime not in KITS:
+        raise ValueError(f"'runtime={runtime}' is invalid. Valid 'runtime' values are {', '.join(KITS)}.")
+    if precision not in KITS[runtime].precisions:
+        valid = ", ".join(KITS[runtime].precisions)
         raise ValueError(f"'precision={precision}' is invalid with 'runtime={runtime}', which has {valid}.")
     for key, value in (("imgsz", imgsz), ("threads", threads)):
         if type(value) is not int or value < 1:
             raise ValueError(f"'{key}={value}' is an invalid value. '{key}' must be an int of 1 or more.")
-    if missing := RUNTIMES[runtime].missing(on_another_device=True):
+    if missing := KITS[runtime].missing():
         packages = " ".join(map(distribution, missing))
         raise ModuleNotFoundError(f"'runtime={runtime}' needs {' and '.join(missing)} here: pip install {packages}.")
     dense = load_named("model", model)

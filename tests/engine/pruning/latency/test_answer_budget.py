@@ -12,7 +12,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.files import write_json
 from ultralytics.engine.pruning.latency import bundle as bundles
 from ultralytics.engine.pruning.latency.answer import SCHEMA
-from ultralytics.engine.pruning.latency.formula import fit_line
+from ultralytics.engine.pruning.latency.formula import WholeTime, fit_whole
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import variants
 from ultralytics.engine.pruning.prune import prune_model
@@ -129,10 +129,14 @@ def test_an_answer_of_another_model_or_size_is_refused(model, tmp_path):
         AnswerCost(build_model("yolov3-tiny", nc=2), IMGSZ, str(tmp_path / "none.json"))
 
 
-def test_a_line_through_what_was_measured():
-    assert fit_line((10.0, 15.0)) == (1.5, 0.0)
-    assert fit_line((10.0, 15.0), (5.0, 10.0)) == (1.0, 5.0)
-    assert fit_line((10.0, 15.0), (5.0, 16.0)) == (1.5, 0.0)  # slower with less to do: noise
+def test_the_whole_follows_from_what_was_measured():
+    assert fit_whole((10.0, 15.0)) == WholeTime(1.5)
+    assert fit_whole((10.0, 15.0), (5.0, 10.0)) == WholeTime(1.0, 5.0)
+    assert fit_whole((10.0, 15.0), (5.0, 16.0)) == WholeTime(1.5)  # slower with less to do: noise
+    faster = fit_whole((10.0, 15.0), (5.0, 6.0))  # than in proportion
+    assert faster.rest == 0 and faster(10.0) == pytest.approx(15.0) and faster(5.0) == pytest.approx(6.0)
+    noisy = fit_whole((10.0, 15.0), (5.0, 1.0))
+    assert noisy(10.0) == pytest.approx(15.0) and 1.0 < noisy(5.0) < 7.5 and noisy(0.1) > 0
 
 
 @pytest.mark.parametrize(

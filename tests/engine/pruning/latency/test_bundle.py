@@ -16,7 +16,7 @@ from conftest import build_model
 from ultralytics.engine.pruning.files import write_json
 from ultralytics.engine.pruning.latency.answer import SCHEMA, read_answer
 from ultralytics.engine.pruning.latency.board import device as board_device
-from ultralytics.engine.pruning.latency.bundle import BOARD, PACKAGES, SCRIPTS, write_bundle
+from ultralytics.engine.pruning.latency.bundle import ALWAYS, BOARD, KITS, write_bundle
 from ultralytics.engine.pruning.latency.networks import EXPORTS
 from ultralytics.engine.pruning.latency.runner import RunnerError, ask_device, run_bundle
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
@@ -25,7 +25,8 @@ from ultralytics.engine.pruning.latency.table import LatencyTable
 
 BARE = "import sys, runpy; sys.modules.update(torch=None, ultralytics=None, onnx=None, cv2=None); del sys.argv[0]; "
 BARE += "sys.path.insert(0, sys.argv[0].rpartition('/')[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
-INSTALLED = [name for name in EXPORTS if not RUNTIMES[name].missing()]
+INSTALLED = [name for name in KITS if name in RUNTIMES and not RUNTIMES[name].missing()]
+BOARD_FILES = {file.name for file in BOARD.glob("*.py")} - {"__init__.py"}
 needs_onnx = pytest.mark.skipif("onnx" not in INSTALLED, reason="needs ONNX Runtime")
 
 
@@ -65,8 +66,8 @@ def test_a_bundle_is_measured_without_pytorch(runtime, tmp_path):
 
 
 def test_every_runtime_has_what_its_bundle_needs():
-    assert SCRIPTS.keys() - {""} == PACKAGES.keys() == EXPORTS.keys() < RUNTIMES.keys()
-    assert all((BOARD / script).is_file() for scripts in SCRIPTS.values() for script in scripts)
+    assert KITS.keys() == EXPORTS.keys() and KITS.keys() - {"tensorrt"} < RUNTIMES.keys()
+    assert {*ALWAYS, *(script for kit in KITS.values() for script in kit.scripts)} == BOARD_FILES
 
 
 @pytest.mark.parametrize("script", sorted(BOARD.glob("*.py")), ids=lambda file: file.name)
@@ -254,3 +255,42 @@ def test_a_good_answer_is_read(tmp_path):
     assert read_answer(tmp_path / "answer.json").place == "ncnn-1.0 on Raspberry Pi 5, fp32, 4 threads"
     with pytest.raises(FileNotFoundError, match="'budget=.*other.json' does not exist. Give the answer.json"):
         read_answer(tmp_path / "other.json")
+
+
+TRTEXEC = """#!{python}
+import json, sys
+options = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
+if "help" in options:
+    print("&&&& RUNNING TensorRT.trtexec [TensorRT v101300]")
+if "saveEngine" in options:
+    assert "fp16" in options
+    open(options["saveEngine"], "w").write("engine")
+if "exportTimes" in options:
+    assert "useCudaGraph" in options
+    json.dump([{{"computeMs": ms}} for ms in (1.5, 1.6, 9.0)], open(options["exportTimes"], "w"))
+if "exportProfile" in options:
+    names = ["Reformatting CopyNode for Input Tensor 0 to time0_conv"]
+    names += ["time0_conv + PWN(PWN(time0_gate), time0_act)", "time1_conv", "PWN(time1_gate, time1_act)"]
+    rows = [{{"count": 30}}, *({{"name": name, "medianMs": 0.25}} for name in names)]
+    json.dump(rows, open(options["exportProfile"], "w"))
+"""
+
+
+@needs_onnx
+def test_a_bundle_for_tensorrt_goes_by_trtexec(tmp_path, monkeypatch):
+    """A stand-in for the command writes what TensorRT's documentation says that it writes; no GPU is here."""
+    folder = write_bundle(
+        tmp_path / "bundle", "tensorrt", {"dense": build_model("yolov8n")}, shapes_of("plain"), 32, precision="fp16"
+    )
+    done = measure(folder)
+    assert done.returncode == 1 and "trtexec is not installed" in done.stderr
+    command = tmp_path / "bin" / "trtexec"
+    command.parent.mkdir()
+    command.write_text(TRTEXEC.format(python=sys.executable))
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=":")
+    done = measure(folder)
+    assert done.returncode == 0, done.stderr
+    answer = read_answer(folder / "answer.json")
+    assert answer.version == "tensorrt-101300" and answer.networks["dense"].median == 1.6
+    assert [*answer.times.values()] == [0.25, 0.5]

@@ -13,7 +13,7 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.answer import Answer, read_answer
 from ultralytics.engine.pruning.latency.bundle import write_bundle
-from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_line
+from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole
 from ultralytics.engine.pruning.latency.shapes import ConvShape, conv_shapes
 from ultralytics.engine.pruning.latency.table import Times
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
@@ -62,7 +62,7 @@ class AnswerCost(FlopsCost):
         self.unit = f"milliseconds of {self.answer.place}"
         self.whole = self.answer.networks["dense"].low
         self._convolutions = convolutions_time(self.shapes, self.shapes, self.table)
-        self._line = fit_line((self._convolutions, self.whole), self._pruned())
+        self._whole_time = fit_whole((self._convolutions, self.whole), self._pruned())
         LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
 
     @property
@@ -72,13 +72,12 @@ class AnswerCost(FlopsCost):
 
     def formula(self, graph: Graph) -> LatencyFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
-        scale, rest = self._line
-        return LatencyFormula(graph, self.shapes, self.table, rest, scale)
+        return LatencyFormula(graph, self.shapes, self.table, whole=self._whole_time)
 
     def amount(self, model: nn.Module) -> float:
         """Return the milliseconds that are predicted for a stock model that was cut from the dense one."""
-        scale, rest = self._line
-        return scale * convolutions_time(self.shapes, conv_shapes(model, self.answer.imgsz), self.table) + rest
+        left = conv_shapes(model, self.answer.imgsz)
+        return float(self._whole_time(convolutions_time(self.shapes, left, self.table)))
 
     def speed_up(self, pruned: nn.Module) -> float:
         """Return the cost of the dense model over what is predicted of a pruned stock model."""
@@ -86,7 +85,7 @@ class AnswerCost(FlopsCost):
 
     def explain(self, error: OutOfReachError) -> str:  # type: ignore[override]
         """Return why a target is out of reach."""
-        return f"{error} Of {self.whole:.2f} {self.unit}, pruning leaves {max(self._line[1], 0.0):.2f} at least."
+        return f"{error} Of {self.whole:.2f} {self.unit}, pruning leaves {self._whole_time.rest:.2f} at least."
 
     def next_bundle(self, folder: Path, pruned: nn.Module) -> Path:
         """Write the bundle of the next trip: the dense and the pruned network, and what the device has answered.

@@ -14,7 +14,7 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.elsewhere import Elsewhere
-from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_line
+from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, distribution, runtime_at
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import LatencyTable
@@ -113,8 +113,8 @@ class LatencyCost:
 
     def formula(self, graph: Graph) -> LatencyFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
-        scale, rest = fit_line((self._convolutions, self.whole), self._pruned)
-        return LatencyFormula(graph, self.shapes, self.table, rest, scale)
+        whole = fit_whole((self._convolutions, self.whole), self._pruned)
+        return LatencyFormula(graph, self.shapes, self.table, whole=whole)
 
     def speed_up(self, pruned: nn.Module) -> float:
         """Return the cost of the dense model over that of a pruned stock model, measured side by side.

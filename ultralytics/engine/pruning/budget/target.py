@@ -14,8 +14,10 @@ from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.budget.costs import COSTS, Cost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Group
-from ultralytics.engine.pruning.latency.networks import EXPORTS
+from ultralytics.engine.pruning.latency.bundle import KITS
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+
+ELSEWHERE = ", ".join(name for name in RUNTIMES if name in KITS)  # runtimes that a runner can reach
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,9 @@ class Budget:
         elif self.precision not in RUNTIMES[self.budget].precisions:
             names = ", ".join(RUNTIMES[self.budget].precisions)
             raise ValueError(f"'precision={self.precision}' is invalid with 'budget={self.budget}', which has {names}.")
-        elif self.runner and self.budget not in EXPORTS:
+        elif self.runner and self.budget not in KITS:
             raise ValueError(
-                f"'runner={self.runner}' is invalid with 'budget={self.budget}'. Another device measures "
-                f"{', '.join(EXPORTS)}."
+                f"'runner={self.runner}' is invalid with 'budget={self.budget}'. Another device measures {ELSEWHERE}."
             )
 
     @classmethod
@@ -114,7 +115,7 @@ def check_no_device(budget: str, precision: str, runner: str | None) -> None:
     if runner:
         raise ValueError(
             f"'runner={runner}' is invalid with 'budget={budget}', for which nothing is measured. Choose a runtime: "
-            f"{', '.join(EXPORTS)}."
+            f"{ELSEWHERE}."
         )
     if precision != "fp32" and budget != "size":
         raise ValueError(f"'precision={precision}' is invalid with 'budget={budget}'. Leave it out.")

@@ -7,8 +7,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -19,24 +20,40 @@ from ultralytics.engine.pruning.latency.shapes import ConvShape
 
 BOARD = Path(__file__).with_name("board")
 SCHEMA = 1  # of bundle.json
-SCRIPTS = {  # runtime: files of `board` that it needs besides these
-    "": ("measure.py", "device.py"),
-    "onnx": ("runtime_onnx.py", "onnx_file.py"),
-    "openvino": ("runtime_openvino.py", "onnx_file.py"),
-    "ncnn": ("runtime_ncnn.py",),
-    "mnn": ("runtime_mnn.py",),
-    "litert": ("runtime_litert.py",),
-}
-PACKAGES = {  # runtime: what to install on the device
-    "onnx": "onnxruntime",
-    "openvino": "openvino",
-    "ncnn": "ncnn",
-    "mnn": "MNN",
-    "litert": "ai-edge-litert",
+ALWAYS = ("measure.py", "device.py")  # scripts of every bundle
+
+
+class Kit(NamedTuple):
+    """What a bundle for a runtime needs.
+
+    Attributes:
+        scripts (tuple[str, ...]): Files of `board`, besides those of every bundle.
+        install (str): What the device needs, as pip calls it or in words.
+        precisions (tuple[str, ...]): In which it can compute.
+        exporters (tuple[str, ...]): Packages that must be importable where the bundle is written.
+    """
+
+    scripts: tuple[str, ...]
+    install: str
+    precisions: tuple[str, ...] = ("fp32",)
+    exporters: tuple[str, ...] = ("onnx",)
+
+    def missing(self) -> list[str]:
+        """Return the packages that are not installed here."""
+        return [name for name in self.exporters if find_spec(name) is None]
+
+
+KITS = {
+    "onnx": Kit(("runtime_onnx.py", "onnx_file.py"), "onnxruntime"),
+    "openvino": Kit(("runtime_openvino.py", "onnx_file.py"), "openvino", ("fp32", "fp16")),
+    "ncnn": Kit(("runtime_ncnn.py",), "ncnn", ("fp32", "fp16"), ("pnnx", "ncnn")),
+    "mnn": Kit(("runtime_mnn.py",), "MNN", ("fp32", "fp16"), ("onnx", "MNN")),
+    "litert": Kit(("runtime_litert.py",), "ai-edge-litert", exporters=("litert_torch", "ai_edge_litert")),
+    "tensorrt": Kit(("runtime_tensorrt.py", "onnx_file.py"), "", ("fp32", "fp16", "int8")),
 }
 README = """Measure this folder on the device:
 
-    python3 -m pip install numpy {package}
+    python3 -m pip install numpy {install}
     python3 measure.py{options}
 
 It writes answer.json, which goes back to where the model is pruned:
@@ -63,7 +80,7 @@ def write_bundle(
 
     Args:
         folder (Path): Where it goes.
-        runtime (str): A key of `EXPORTS`.
+        runtime (str): A key of `KITS`.
         models (Mapping[str, nn.Module]): Name to stock model, unfused: whole networks, the dense one first.
         shapes (Sequence[Sequence[ConvShape]]): Convolutions, those together that differ in their widths alone.
         imgsz (int): Image size in pixels.
@@ -91,10 +108,10 @@ def write_bundle(
     content["id"] = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     content["networks"] = {name: EXPORTS[runtime](model, imgsz, folder / name).name for name, model in models.items()}
-    for script in (*SCRIPTS[""], *SCRIPTS[runtime]):
+    for script in (*ALWAYS, *KITS[runtime].scripts):
         shutil.copy(BOARD / script, folder / script)
     options = f" --threads {threads}"
-    text = README.format(package=PACKAGES[runtime], options=options, imgsz=imgsz)
+    text = README.format(install=KITS[runtime].install, options=options, imgsz=imgsz)
     (folder / "README.txt").write_text(text, encoding="utf-8")
     write_json(folder / "bundle.json", content, indent=None)
     return folder

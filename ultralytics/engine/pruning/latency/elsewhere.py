@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.latency.board.device import device_slug
-from ultralytics.engine.pruning.latency.bundle import PACKAGES, write_bundle
+from ultralytics.engine.pruning.latency.bundle import KITS, write_bundle
 from ultralytics.engine.pruning.latency.runner import ask_device, run_bundle
 from ultralytics.engine.pruning.latency.shapes import ConvShape
 from ultralytics.engine.pruning.latency.turns import Timing
@@ -24,7 +24,7 @@ class Elsewhere:
     """A runtime in a process of its own.
 
     Attributes:
-        runtime (str): A key of `ultralytics.engine.pruning.latency.networks.EXPORTS`.
+        runtime (str): A key of `ultralytics.engine.pruning.latency.bundle.KITS`.
         runner (str): Command in front of a shell's on the device, i.e. 'ssh pi@board'; '' for this machine.
         precision (str): 'fp32' or 'fp16'.
     """
@@ -66,7 +66,7 @@ class Elsewhere:
 
     def version(self, device: torch.device) -> str:
         """Return name and version of the runtime as it is installed here, and the precision; see `Runtime`."""
-        name = PACKAGES[self.runtime]
+        name = KITS[self.runtime].install
         try:
             return f"{name}-{version(name)}-{self.precision}"
         except PackageNotFoundError:  # a build under another name

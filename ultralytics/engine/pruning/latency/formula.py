@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,15 @@ from ultralytics.engine.pruning.graph.widths import Widths
 from ultralytics.engine.pruning.latency.shapes import ConvShape
 from ultralytics.engine.pruning.latency.table import Times
 
+MOST_POWER = 1.5  # of a network that got faster than its convolutions did, which noise exaggerates
+
 
 class LatencyFormula:
     """Milliseconds of a network as a function of how many units each group keeps.
 
-    The sum over the convolutions of the stock network, which may be several layers of its prunable form, times a scale:
-    convolutions measured by themselves take another time than in a network, and what is between them (activations,
-    concatenations, pooling) shrinks as they do. And a remainder that does not depend on the units.
+    It follows from the sum over the convolutions of the stock network, which may be several layers of its prunable form.
+    Convolutions measured by themselves take another time than in a network, and what is between them (concatenations,
+    pooling, copies) shrinks as they do: so the whole is taken in proportion, until a pruned network was measured.
 
     Attributes:
         dense (float): Milliseconds with every unit kept.
@@ -34,7 +37,7 @@ class LatencyFormula:
         shapes: dict[str, list[ConvShape]],
         table: Times,
         rest: float = 0.0,
-        scale: float = 1.0,
+        whole: WholeTime | None = None,
     ):
         """Look up every convolution.
 
@@ -43,7 +46,7 @@ class LatencyFormula:
             shapes (dict[str, list[ConvShape]]): Stock layer name to its shapes before any pruning, `conv_shapes`.
             table (Times): Table in which they have been measured.
             rest (float): Milliseconds of everything else.
-            scale (float): Milliseconds in the network per millisecond of a convolution in the table.
+            whole (WholeTime, optional): How the network's time follows from theirs, instead of the rest.
         """
         parts = {layer: stock for layer, (stock, _) in stock_places(graph.model).items() if stock in shapes}
         self.widths = Widths(parts, graph.groups)
@@ -54,7 +57,7 @@ class LatencyFormula:
         self._times = _stacked([np.sum([table.curve(s, "out") for s in shapes[name]], axis=0) for name in names])
         self._shares = _stacked([np.mean([table.shares(s) for s in shapes[name]], axis=0) for name in names])
         self._every = np.arange(len(names))
-        self.rest, self.scale = rest, scale
+        self.whole = whole or WholeTime(rest=rest)
         self.dense = float(self(self.widths.sizes))
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -69,25 +72,46 @@ class LatencyFormula:
         out, inp = self.widths(np.asarray(kept, dtype=float))
         out, inp = (np.rint(n).astype(int) for n in (out @ self._sum_of_parts, inp[..., self._first_part]))
         convolutions = (self._times[self._every, out] * self._shares[self._every, inp]).sum(-1)
-        return self.scale * convolutions + self.rest
+        return self.whole(convolutions)
 
 
-def fit_line(dense: tuple[float, float], pruned: tuple[float, float] | None = None) -> tuple[float, float]:
-    """Return how the milliseconds of a whole network follow from those of its convolutions by a table.
+class WholeTime(NamedTuple):
+    """Milliseconds of a whole network as a function of those of its convolutions by a table, c: rest + scale · c^power.
+
+    Attributes:
+        scale (float): See there; 1 for a table that holds the times of convolutions in the network.
+        rest (float): What pruning does not take away.
+        power (float): 1 unless a pruned network was faster than in proportion.
+    """
+
+    scale: float = 1.0
+    rest: float = 0.0
+    power: float = 1.0
+
+    def __call__(self, convolutions: np.ndarray | float) -> np.ndarray:
+        """Return the milliseconds of the network."""
+        return self.rest + self.scale * np.asarray(convolutions) ** self.power
+
+
+def fit_whole(dense: tuple[float, float], pruned: tuple[float, float] | None = None) -> WholeTime:
+    """Fit how the milliseconds of a whole network follow from those of its convolutions.
 
     Args:
-        dense (tuple[float, float]): Convolutions and whole network before pruning.
+        dense (tuple[float, float]): Convolutions by the table and whole network, before pruning.
         pruned (tuple[float, float], optional): The same of a pruned network that was measured.
 
     Returns:
-        scale (float): Milliseconds of the whole network per millisecond of convolutions.
-        rest (float): Milliseconds that pruning does not take away; none as long as nothing pruned was measured.
+        (WholeTime): In proportion as long as nothing pruned was measured, or that was slower with less to do, which is
+            noise; else through both networks.
     """
     convolutions, whole = dense
-    if pruned and 0 < pruned[0] < convolutions and pruned[1] < whole:
-        scale = (whole - pruned[1]) / (convolutions - pruned[0])
-        return scale, whole - scale * convolutions
-    return whole / convolutions, 0.0
+    if not pruned or not (pruned[0] < convolutions and pruned[1] < whole):
+        return WholeTime(whole / convolutions)
+    scale = (whole - pruned[1]) / (convolutions - pruned[0])
+    if (rest := whole - scale * convolutions) >= 0:
+        return WholeTime(scale, rest)
+    power = min(float(np.log(whole / pruned[1]) / np.log(convolutions / pruned[0])), MOST_POWER)
+    return WholeTime(whole / convolutions**power, power=power)
 
 
 def convolutions_time(dense: dict[str, list[ConvShape]], left: dict[str, list[ConvShape]], table: Times) -> float:

@@ -76,4 +76,5 @@ EXPORTS: dict[str, Callable[[nn.Module, int, Path], Path]] = {  # runtime: model
     "ncnn": export_ncnn,
     "mnn": export_mnn,
     "litert": export_litert,
+    "tensorrt": export_onnx,
 }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.latency.bundle import KITS
 from ultralytics.engine.pruning.latency.elsewhere import Elsewhere
 from ultralytics.engine.pruning.latency.onnx_runtime import onnx_convolutions, onnx_latency, onnx_version
 from ultralytics.engine.pruning.latency.pytorch import pytorch_convolutions, pytorch_latency, pytorch_version
@@ -65,14 +66,19 @@ def distribution(package: str) -> str:
     return DISTRIBUTIONS.get(package, package)
 
 
-def elsewhere(
-    runtime: str, label: str, packages: tuple[str, ...], precisions: tuple[str, ...] = ("fp32",), exporters: int = 1
-) -> Runtime:
-    """Return the row of a runtime that is measured in a process of its own."""
-    where = Elsewhere(runtime)
+def elsewhere(runtime: str, label: str, package: str) -> Runtime:
+    """Return the row of a runtime that is measured in a process of its own.
+
+    Args:
+        runtime (str): A key of `KITS`.
+        label (str): Name for tables and messages.
+        package (str): What the runtime is imported by.
+    """
+    where, kit = Elsewhere(runtime), KITS[runtime]
     measures = where.time_models, where.time_convolutions, where.version
+    packages = tuple(dict.fromkeys((*kit.exporters, package)))
     kind = {"on_cpu": True, "at_once": True, "reported": False}
-    return Runtime(label, *measures, packages, **kind, precisions=precisions, exporters=exporters)
+    return Runtime(label, *measures, packages, **kind, precisions=kit.precisions, exporters=len(kit.exporters))
 
 
 RUNTIMES = {
@@ -80,10 +86,10 @@ RUNTIMES = {
     "onnx": Runtime(
         "ONNX Runtime", onnx_latency, onnx_convolutions, onnx_version, packages=("onnx", "onnxruntime"), on_cpu=True
     ),
-    "openvino": elsewhere("openvino", "OpenVINO", ("onnx", "openvino"), ("fp32", "fp16")),
-    "ncnn": elsewhere("ncnn", "ncnn", ("pnnx", "ncnn"), ("fp32", "fp16"), exporters=2),
-    "mnn": elsewhere("mnn", "MNN", ("onnx", "MNN"), ("fp32", "fp16"), exporters=2),
-    "litert": elsewhere("litert", "LiteRT", ("litert_torch", "ai_edge_litert"), exporters=2),
+    "openvino": elsewhere("openvino", "OpenVINO", "openvino"),
+    "ncnn": elsewhere("ncnn", "ncnn", "ncnn"),
+    "mnn": elsewhere("mnn", "MNN", "MNN"),
+    "litert": elsewhere("litert", "LiteRT", "ai_edge_litert"),
 }
 
 

@@ -195,10 +195,10 @@ def memory_mb():
 
 
 def timed(run):
-    """Return the milliseconds of one run."""
+    """Return the milliseconds of one run, by the runtime's own clock if it tells."""
     begin = time.perf_counter()
-    run()
-    return 1e3 * (time.perf_counter() - begin)
+    own = run()
+    return own if isinstance(own, float) else 1e3 * (time.perf_counter() - begin)
 
 
 def say(sentence):

@@ -9,8 +9,8 @@ OPSET, IR_VERSION, FLOAT = 17, 8, 1
 INT, INTS = 2, 7  # types of attributes
 
 
-def convolutions_file(shapes):
-    """Return an ONNX model that has every convolution once, convolutions of equal inputs reading the same one.
+def convolutions_file(shapes, shared=True):
+    """Return an ONNX model that has every convolution once; if shared, those of equal inputs read the same one.
 
     The nodes of the i-th convolution and their outputs have names that begin with `tag(i)`: a runtime names what it
     fuses by either.
@@ -19,7 +19,7 @@ def convolutions_file(shapes):
     images, nodes, weights, results = {}, [], [], []
     for i, shape in enumerate(shapes):
         begin, channels = tag(i), shape.outputs if shape.depthwise else shape.inputs
-        image = f"image{channels}x{shape.height}x{shape.width}"
+        image = f"image{channels}x{shape.height}x{shape.width}" if shared else f"image{i}"
         images[image] = _value(image, (1, channels, shape.height, shape.width))
         groups = channels if shape.depthwise else 1
         first, second = (channels, shape.outputs) if shape.transposed else (shape.outputs, channels // groups)
