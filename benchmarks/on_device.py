@@ -19,6 +19,7 @@ from fetch import machine, markdown
 from ultralytics import YOLO
 from ultralytics.engine.compress.device import make_bundle
 from ultralytics.engine.pruning.budget.answered import AnswerCost
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.latency.networks import EXPORTS
@@ -71,7 +72,12 @@ def measure(file: Path, imgsz: int, runtime: str, args: argparse.Namespace) -> l
         known = answer
         for trip in ("first", "corrected"):
             budget = Budget(ratio, budget=str(known), imgsz=imgsz)
-            pruned, record = prune_model(dense, budget, prune_method="lamp")
+            try:
+                pruned, record = prune_model(dense, budget, prune_method="lamp")
+            except OutOfReachError as error:
+                LOGGER.warning(f"{file.stem} in {runtime}: {error}")
+                cells += ["out of reach"] * (4 if trip == "first" else 3)
+                continue
             place = folder / f"{ratio:g}x-{trip}"
             known = answer_of(AnswerCost(dense, imgsz, str(known)).next_bundle(place, pruned), args.runner)
             # side by side: the dense network takes longer on one trip than on another
