@@ -196,7 +196,7 @@ def _checked(key: str, value: Any) -> Any:
         raise ValueError(f"'{key}=' is an invalid value. {kind.sentence.format(k=key)}")
     if key in RANGES and not RANGES[key].holds(value):
         raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RANGES[key].text}.")
-    if key in CHOICES and value not in CHOICES[key] and not (key == "budget" and is_file(value)):
+    if key in CHOICES and value not in CHOICES[key] and not (key == "budget" and is_file(str(value))):
         also = f", or {FILE_HINT}" if key == "budget" else ""
         raise ValueError(f"'{key}={value}' is invalid. Valid '{key}' values are {', '.join(CHOICES[key])}{also}.")
     return value

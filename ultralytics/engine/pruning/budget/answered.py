@@ -70,7 +70,7 @@ class AnswerCost(FlopsCost):
         """Return the milliseconds of the dense model."""
         return self.whole
 
-    def formula(self, graph: Graph) -> LatencyFormula:
+    def formula(self, graph: Graph) -> LatencyFormula:  # type: ignore[override]
         """Return the cost of a network as a function of the units that its groups keep."""
         return LatencyFormula(graph, self.shapes, self.table, whole=self._whole_time)
 

@@ -66,8 +66,8 @@ class Budget:
         if self.budget not in RUNTIMES:
             check_no_device(self.budget, self.precision, self.runner)
         elif self.precision not in RUNTIMES[self.budget].precisions:
-            names = ", ".join(RUNTIMES[self.budget].precisions)
-            raise ValueError(f"'precision={self.precision}' is invalid with 'budget={self.budget}', which has {names}.")
+            valid = ", ".join(RUNTIMES[self.budget].precisions)
+            raise ValueError(f"'precision={self.precision}' is invalid with 'budget={self.budget}', which has {valid}.")
         elif self.runner and self.budget not in KITS:
             raise ValueError(
                 f"'runner={self.runner}' is invalid with 'budget={self.budget}'. Another device measures {ELSEWHERE}."

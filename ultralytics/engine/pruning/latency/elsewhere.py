@@ -85,5 +85,5 @@ class Elsewhere:
     def _bundle(
         self, folder: Path, models: dict[str, nn.Module], shapes: Sequence[Sequence[ConvShape]], imgsz: int
     ) -> Path:
-        keys = {"precision": self.precision, "threads": torch.get_num_threads()}
-        return write_bundle(folder, self.runtime, models, shapes, imgsz, **keys)
+        threads = torch.get_num_threads()
+        return write_bundle(folder, self.runtime, models, shapes, imgsz, precision=self.precision, threads=threads)

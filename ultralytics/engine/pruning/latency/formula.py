@@ -21,8 +21,9 @@ class LatencyFormula:
     """Milliseconds of a network as a function of how many units each group keeps.
 
     It follows from the sum over the convolutions of the stock network, each of which may be several layers of its
-    prunable form. Convolutions measured by themselves take another time than in a network, and what is between them (concatenations,
-    pooling, copies) shrinks as they do: so the whole is taken in proportion, until a pruned network was measured.
+    prunable form. Measured by themselves they take another time than in a network, and what is between them
+    (concatenations, pooling, copies) shrinks as they do: so the whole is taken in proportion, until a pruned network
+    was measured.
 
     Attributes:
         dense (float): Milliseconds with every unit kept.

@@ -116,10 +116,10 @@ def _follow(words: Sequence[str], name: str) -> None:
     _check(process.returncode, name, said)
 
 
-def _started(words: Sequence[str], name: str, **streams: int) -> subprocess.Popen:
+def _started(words: Sequence[str], name: str, stdin: int, stdout: int) -> subprocess.Popen:
     """Start a command."""
     try:
-        return subprocess.Popen(words, stderr=subprocess.PIPE, **streams)
+        return subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
     except OSError as error:
         raise RunnerError(
             f"'{name}' cannot be started: {error.strerror}. Give a command that is installed here."

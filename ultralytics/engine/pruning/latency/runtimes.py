@@ -75,10 +75,18 @@ def elsewhere(runtime: str, label: str, package: str) -> Runtime:
         package (str): What the runtime is imported by.
     """
     where, kit = Elsewhere(runtime), KITS[runtime]
-    measures = where.time_models, where.time_convolutions, where.version
-    packages = tuple(dict.fromkeys((*kit.exporters, package)))
-    kind = {"on_cpu": True, "at_once": True, "reported": False}
-    return Runtime(label, *measures, packages, **kind, precisions=kit.precisions, exporters=len(kit.exporters))
+    return Runtime(
+        label,
+        where.time_models,
+        where.time_convolutions,
+        where.version,
+        packages=tuple(dict.fromkeys((*kit.exporters, package))),
+        on_cpu=True,
+        at_once=True,
+        reported=False,
+        precisions=kit.precisions,
+        exporters=len(kit.exporters),
+    )
 
 
 RUNTIMES = {
@@ -105,8 +113,13 @@ def runtime_at(name: str, runner: str = "", precision: str = "fp32") -> Runtime:
     if not runner and precision == "fp32":
         return row
     where = Elsewhere(name, runner, precision)
-    measures = {"time_models": where.time_models, "time_convolutions": where.time_convolutions}
-    return row._replace(version=where.version, on_cpu=True, at_once=True, **measures)
+    return row._replace(
+        time_models=where.time_models,
+        time_convolutions=where.time_convolutions,
+        version=where.version,
+        on_cpu=True,
+        at_once=True,
+    )
 
 
 def measure_latency(
