@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.export import import_execstack, traced_export
 from ultralytics.engine.exporter import Exporter
 from ultralytics.engine.pruning.log import warnings_only
 from ultralytics.nn.tasks import guess_model_task
-from ultralytics.utils.files import import_execstack
 
 
 def export_onnx(model: nn.Module, imgsz: int, file: Path) -> Path:
@@ -64,7 +64,7 @@ def _export(model: nn.Module, imgsz: int, file: Path, form: str) -> Path:
     settings = {"format": form, "imgsz": imgsz, "batch": 1, "device": "cpu", "verbose": False}
     if form == "onnx":  # runtimes optimise the graph by themselves
         settings["simplify"] = False
-    with warnings_only():  # the export's progress and advice concern a file that serves a measurement
+    with traced_export(), warnings_only():  # the export's progress and advice concern a file that serves a measurement
         exported = Exporter(overrides=settings)(model=copy)
     torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
     return Path(exported)
