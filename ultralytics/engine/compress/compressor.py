@@ -40,7 +40,6 @@ from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
-from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, open_table
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
@@ -171,7 +170,6 @@ class Compressor(PruneArguments):
             model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
             check_freeze(self.args.freeze, len(model.model))
             self._check_target(model)
-            self._check_table(model)
         self.is_new = not get_save_dir(self.args).exists()
 
     def compress(self) -> str:
@@ -232,16 +230,11 @@ class Compressor(PruneArguments):
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
 
     def _check_target(self, model: nn.Module) -> None:
-        """Refuse a target that is counted and out of reach before any work, rather than after it."""
-        if self.prune_args.budget in COUNTED:
-            check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
-
-    def _check_table(self, model: nn.Module) -> None:
-        """Refuse a latency table that is damaged or of another model, and a device that cannot be reached."""
+        """Refuse a target that is known to be out of reach, a damaged table and a device that does not answer."""
         args = self.prune_args
-        if is_file(args.budget):
-            AnswerCost(model, self.args.imgsz, args.budget)
-        elif args.budget not in COUNTED:
+        if args.budget in COUNTED or is_file(args.budget):
+            check_target(model, Budget.from_args(self.all_args), METHODS[args.prune_method].needs_norms)
+        else:
             open_table(args.budget, self.device, args.runner or "", args.precision)
 
     def finetune(self) -> Path:

@@ -88,7 +88,7 @@ def test_milliseconds_are_met(model, tmp_path):
     assert record.cost["target"] == pytest.approx(target)
 
 
-def test_the_next_answer_corrects_the_cut(model, tmp_path, monkeypatch):
+def test_the_next_answer_corrects_the_cut(model, tmp_path, monkeypatch, log):
     monkeypatch.setitem(bundles.EXPORTS, "ncnn", lambda model, imgsz, file: file.with_suffix(".param"))
     board = Board(tmp_path, scale=1.2, constant=15.0)
     target, answer, found = board.whole(model) / 1.8, board.first(model), []
@@ -97,6 +97,7 @@ def test_the_next_answer_corrects_the_cut(model, tmp_path, monkeypatch):
         found.append(board.whole(pruned))
         bundle = AnswerCost(model, IMGSZ, answer).next_bundle(tmp_path / trip, pruned)
         answer = board.next(bundle, model, pruned)
+    assert f"Network of the cut before: {found[0]:.2f} ms, " in log.text
     assert found[0] > 1.1 * target  # time that does not shrink cannot be known before
     assert 0.97 * target <= found[1] <= target
     assert json.loads((bundle / "bundle.json").read_text())["convolutions"] == []  # nothing is measured twice

@@ -16,6 +16,7 @@ from ultralytics.engine.pruning.latency.bundle import write_bundle
 from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole
 from ultralytics.engine.pruning.latency.shapes import ConvShape, conv_shapes
 from ultralytics.engine.pruning.latency.table import Times
+from ultralytics.engine.pruning.latency.turns import latency_ratio
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
@@ -64,6 +65,10 @@ class AnswerCost(FlopsCost):
         self._convolutions = convolutions_time(self.shapes, self.shapes, self.table)
         self._whole_time = fit_whole((self._convolutions, self.whole), self._pruned())
         LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
+        if pruned := self.answer.networks.get("pruned"):
+            ratio = latency_ratio(self.answer.networks["dense"], pruned)
+            gain = f"{ratio:.2f} times faster" if ratio else "which is within the noise"
+            LOGGER.info(f"Network of the cut before: {pruned.low:.2f} {self.symbol}, {gain}")
 
     @property
     def dense_amount(self) -> float:

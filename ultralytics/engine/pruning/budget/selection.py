@@ -85,7 +85,7 @@ def couple_groups(
 
 
 def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) -> None:
-    """Check that a target that is counted is within reach, which does not depend on weights: before they are trained.
+    """Check that a target is within reach, which does not depend on weights: before they are trained.
 
     Args:
         model (nn.Module): Stock model; it is left as it was.
@@ -99,7 +99,10 @@ def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) ->
     cost = build_cost(model, budget)
     formula, ratio = cost.formula(graph), wanted_ratio(cost, budget)
     scores = [torch.zeros(size, dtype=torch.float64) for size in graph.sizes]
-    check_reachable(couple_groups(graph, scores, budget, graph.sizes), formula, ratio, formula.dense, budget.asked)
+    coupled = couple_groups(graph, scores, budget, graph.sizes)
+    if formula.has_steps:
+        coupled = without_steps(coupled, formula)
+    check_reachable(coupled, formula, ratio, formula.dense, budget.asked)
 
 
 def best_units(
