@@ -50,7 +50,7 @@ if __name__ == "__main__":
         "prune_method": "lamp",  # or group_taylor, the default of the command line, and eight others: see README.md
         "global_pruning": True,  # rank the channels of all layers together
         "speed_up": 2.0,  # dense cost over pruned cost
-        "budget": "flops",  # or measured milliseconds: "onnx" (ONNX Runtime on the CPU), "pytorch" (on device)
+        "budget": "flops",  # or "params", "size", or milliseconds: "onnx" (on the CPU), "pytorch" (on device)
         "round_to": 8,  # channels per layer are a multiple of this
         "max_sparsity": 1.0,  # largest share of a layer's channels that may be removed
         "iterative_steps": 1,

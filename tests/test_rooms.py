@@ -33,6 +33,7 @@ EXCEPTIONS = {  # importing file, imported file: why it may look up
     ("cfg/compress/activation.py", "engine/compress/mode.py"): "YOLO.compress imports what it does when it is called",
     ("cfg/compress/activation.py", "engine/compress/api.py"): "its signature, which imports nothing else",
     ("cfg/compress/cli.py", "cfg/compress/activation.py"): "'yolo checks' asks whether it is on",
+    ("cfg/compress/cli.py", "engine/compress/device.py"): "`yolo latency` imports what it does when it is called",
     ("cfg/compress/cli.py", "engine/compress/checks/models.py"): "the command line refuses a model file as a run does",
     ("cfg/compress/activation.py", "engine/pruning/checkpoint/architecture.py"): "patched trainers, when they build",
     ("cfg/compress/activation.py", "engine/pruning/checkpoint/record.py"): "patched trainers, when they build",

@@ -162,6 +162,15 @@ def test_methods(benchmark, tiny_shapes, tmp_path):
 
 
 @pytest.mark.slow
+def test_on_device(benchmark, tmp_path):
+    pytest.importorskip("onnxruntime")
+    arguments = ["--weights", "yolov8n.yaml", "--imgsz", 64, "--runtimes", "onnx", "--targets", 1.2]
+    benchmark("on_device", "--out", tmp_path, *arguments)
+    (row,) = (tmp_path / "results.md").read_text().splitlines()[2:]
+    assert row.startswith("| yolov8n | 64 | onnx | 1.2x | 1.2")
+
+
+@pytest.mark.slow
 def test_peers_and_peers_latency(benchmark, wheels, tmp_path):
     arguments = ["--out", tmp_path, "--arms", "ours", "loop", "narrow", "--speed-ups", 1.05, "--seeds", 0, "--longer"]
     benchmark("peers", *arguments, DENSE_EPOCHS={"trees": 1}, MACS_IMGSZ=64)

@@ -19,6 +19,7 @@ from ultralytics.engine.compress import compress
 from ultralytics.engine.compress.api import method_signature
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.budget.costs import COSTS
+from ultralytics.engine.pruning.budget.weights import PRECISIONS
 from ultralytics.engine.pruning.ranking.methods import METHODS
 
 KEYS_FILE = Path(cfg_room.__file__).with_name("default.yaml")
@@ -28,6 +29,7 @@ HINTS = get_type_hints(compress, localns={"Model": Model})
 CHOICES = {
     "prune_method": set(METHODS),
     "budget": set(COSTS),
+    "precision": set(PRECISIONS),
     "reg_decay_type": {"constant", "linear", "step"},
 }
 

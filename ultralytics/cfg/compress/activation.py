@@ -188,6 +188,8 @@ ALSO_USED = {  # module: names; of two with a bar between them, one is enough
         "YAML|yaml_load",
         "DEFAULT_CFG_DICT",
         "merge_equals_args",
+        "parse_key_value_pair",
+        "check_dict_alignment",
         "check_cfg",
         "get_cfg",
         "get_save_dir",

@@ -17,6 +17,11 @@ EXAMPLE = """
     Make a trained model smaller and faster by structured pruning, then fine-tune it:
         yolo compress model=path/to/best.pt data=coco8.yaml speed_up=2.0 epochs=100
 """
+LATENCY_EXAMPLE = """
+    Write a folder with which another device measures a model's latency, for 'yolo compress budget=answer.json':
+        yolo latency model=path/to/best.pt imgsz=640 runtime=ncnn
+"""
+LATENCY_KEYS = ("model", "runtime", "imgsz", "precision", "threads", "project", "name")
 
 
 def tell_state() -> None:
@@ -53,6 +58,9 @@ def run(cfg: ModuleType, entrypoint: Callable, debug: str) -> None:
         debug (str): The command line, by default that of the process.
     """
     words = (debug.split(" ") if debug else cfg.ARGV)[1:]
+    if words and words[0].removeprefix("mode=") == "latency":
+        write_bundle(cfg, words[1:], debug)
+        return
     if words == ["compress"]:
         LOGGER.info(EXAMPLE)
         return
@@ -71,6 +79,35 @@ def run(cfg: ModuleType, entrypoint: Callable, debug: str) -> None:
         if debug or not is_refusal(error):
             raise
         raise SystemExit(f"yolo compress: {error}") from None  # the sentence alone, and exit status 1
+
+
+def write_bundle(cfg: ModuleType, words: list[str], debug: str) -> None:
+    """Run `yolo latency`.
+
+    Args:
+        cfg (ModuleType): `ultralytics.cfg`.
+        words (list[str]): The command without 'yolo latency'.
+        debug (str): The command line, if it is not that of the process.
+    """
+    if not words:
+        LOGGER.info(LATENCY_EXAMPLE)
+        return
+    try:
+        with refusing():
+            pairs = [word.removeprefix("--").removesuffix(",") for word in cfg.merge_equals_args(words)]
+            if wrong := [pair for pair in pairs if "=" not in pair]:
+                raise SyntaxError(f"'{wrong[0]}' is no argument of the form key=value, i.e.:{LATENCY_EXAMPLE}")
+            given = dict(cfg.parse_key_value_pair(pair) for pair in pairs)
+            cfg.check_dict_alignment(dict.fromkeys(LATENCY_KEYS), given)
+            if lacking := [key for key in LATENCY_KEYS[:2] if not given.get(key)]:
+                raise SyntaxError(f"'{lacking[0]}' argument is missing, i.e.:{LATENCY_EXAMPLE}")
+            from ultralytics.engine.compress.device import make_bundle
+
+            make_bundle(**given)
+    except REFUSALS as error:
+        if debug or not is_refusal(error):
+            raise
+        raise SystemExit(f"yolo latency: {error}") from None
 
 
 def parsed(cfg: ModuleType, entrypoint: Callable, debug: str) -> Parsed | None:

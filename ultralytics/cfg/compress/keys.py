@@ -67,12 +67,11 @@ KINDS = {
     list: Kind((str, list, tuple), "'{k}' must be a str or a list (i.e. '{k}=onnx' or '{k}=[onnx,openvino-int8]')"),
 }
 TYPES = {
-    **dict.fromkeys(
-        ("speed_up", "max_sparsity", "sensitivity_drop", "int8_drop", "reg", "reg_decay", "delta_reg"), float
-    ),
+    **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "int8_drop"), float),
+    **dict.fromkeys(("reg", "reg_decay", "delta_reg"), float),
     **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
     **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
-    **dict.fromkeys(("prune_method", "budget", "reg_decay_type"), str),
+    **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
     **dict.fromkeys(("sl_hyp", "sl_model"), Path),
     "deploy": list,
 }
@@ -81,6 +80,7 @@ MOST_STEPS = 200  # as in the article; every one of them takes gradients anew
 NOT_NEGATIVE = Range(lambda v: v >= 0, "must not be negative")
 RANGES = {
     "speed_up": Range(lambda v: v > 1.0, "must be greater than 1.0"),
+    "target": Range(lambda v: v > 0, "must be greater than 0"),
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
     "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
@@ -92,9 +92,11 @@ CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import 
         *("group_taylor", "lamp", "l1", "random", "group_norm", "group_hessian"),
         *("slim", "group_slim", "group_sl", "growing_reg"),
     ),
-    "budget": ("flops", "onnx", "pytorch"),
+    "budget": ("flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"),
+    "precision": ("fp32", "fp16", "int8"),
     "reg_decay_type": ("constant", "linear", "step"),
 }
+FILE_HINT = "the answer.json of a device, see 'yolo latency'"
 
 
 def split(args: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -144,6 +146,7 @@ def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
     """
     values = {**DEFAULTS, **overrides}
     check(values)
+    check_one_target(values["speed_up"], values["target"])
     return IterableSimpleNamespace(**values)
 
 
@@ -196,9 +199,31 @@ def _checked(key: str, value: Any) -> Any:
         raise ValueError(f"'{key}=' is an invalid value. {kind.sentence.format(k=key)}")
     if key in RANGES and not RANGES[key].holds(value):
         raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RANGES[key].text}.")
-    if key in CHOICES and value not in CHOICES[key]:
-        raise ValueError(f"'{key}={value}' is invalid. Valid '{key}' values are {', '.join(CHOICES[key])}.")
+    if key in CHOICES and value not in CHOICES[key] and not (key == "budget" and is_file(str(value))):
+        also = f", or {FILE_HINT}" if key == "budget" else ""
+        raise ValueError(f"'{key}={value}' is invalid. Valid '{key}' values are {', '.join(CHOICES[key])}{also}.")
     return value
+
+
+def check_one_target(speed_up: Any, target: float | None) -> None:
+    """Refuse an absolute target together with a ratio.
+
+    Args:
+        speed_up (Any): Value of 'speed_up', which a run that is resumed has at its default.
+        target (float, optional): Value of 'target'.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if target is not None and speed_up != DEFAULTS["speed_up"]:
+        raise ValueError(
+            f"'target={target}' is invalid with 'speed_up={speed_up}'. Give the cost itself or the ratio, not both."
+        )
+
+
+def is_file(budget: str) -> bool:
+    """Return True for a budget that names the file of a device."""
+    return budget.lower().endswith(".json")
 
 
 def is_sweep(speed_up: Any) -> bool:

@@ -32,7 +32,10 @@ def compress(
     prune_method: PruneMethod = "group_taylor",
     global_pruning: bool = True,
     speed_up: float | Sequence[float] = 2.0,
-    budget: Literal["flops", "onnx", "pytorch"] = "flops",
+    target: float | None = None,
+    budget: Literal["flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"] | str = "flops",
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    runner: str | None = None,
     round_to: int = 8,
     max_sparsity: float = 1.0,
     iterative_steps: int = 1,
@@ -63,8 +66,13 @@ def compress(
         global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
         speed_up (float | Sequence[float]): Target: cost of the dense model over cost of the pruned one, above 1;
             several make a sweep.
-        budget (str): What `speed_up` counts: FLOPs, or milliseconds of one image, measured in ONNX Runtime on the CPU
-            or in PyTorch on `device`.
+        target (float, optional): The cost itself instead of `speed_up`, in GFLOPs, millions of parameters, megabytes or
+            milliseconds.
+        budget (str): What the target counts: FLOPs, parameters, bytes of the exported weights, or milliseconds of one
+            image, measured in PyTorch on `device` or in another runtime on the CPU; or the path of the answer.json that
+            another device has written.
+        precision (str): How weights are stored with budget='size', or in what a runtime computes.
+        runner (str, optional): Command in front of a shell's on the device that is measured, i.e. 'ssh pi@board'.
         round_to (int): Keep a multiple of this many channels per layer.
         max_sparsity (float): Largest share of a layer's channels that may be removed, in (0, 1].
         iterative_steps (int): Cuts on the way to the target, with new gradients before each.

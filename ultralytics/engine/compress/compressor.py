@@ -19,7 +19,7 @@ from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.cfg.compress.compat.files import get_save_dir
 from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
 from ultralytics.cfg.compress.compat.quantization import NOT_QUANTISED
-from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_sweep, refusing, split
+from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_file, is_sweep, refusing, split
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import (
@@ -33,6 +33,7 @@ from ultralytics.engine.compress.checks.models import (
 from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
+from ultralytics.engine.compress.device import write_next_bundle
 from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
@@ -42,14 +43,14 @@ from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
-from ultralytics.engine.pruning.budget.costs import check_installed
+from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, open_table
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
-from ultralytics.engine.pruning.latency.table import LatencyTable
+from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
@@ -146,7 +147,11 @@ class Compressor(PruneArguments):
                 "Give a compressor one speed_up."
             )
         check_distillation(args.get("distill_model"), self.prune_args.distill)
-        check_installed(self.prune_args.budget)
+        budget = self.prune_args.budget
+        Budget(budget=budget, precision=self.prune_args.precision, runner=self.prune_args.runner)
+        check_installed(budget, self.prune_args.runner or "")
+        if is_file(budget) and not self.resumed:
+            read_answer(budget)
         return args
 
     def check_run(self) -> None:
@@ -172,8 +177,6 @@ class Compressor(PruneArguments):
             model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
             check_freeze(self.args.freeze, len(model.model))
             self._check_target(model)
-            if self.prune_args.budget != "flops":
-                LatencyTable(self.prune_args.budget, self.device)  # which refuses a file that is damaged
         self.is_new = not get_save_dir(self.args).exists()
 
     def compress(self) -> str:
@@ -234,9 +237,12 @@ class Compressor(PruneArguments):
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
 
     def _check_target(self, model: nn.Module) -> None:
-        """Refuse a target in FLOPs that is out of reach before any work, rather than after it."""
-        if self.prune_args.budget == "flops":
-            check_target(model, Budget.from_args(self.all_args), METHODS[self.prune_args.prune_method].needs_norms)
+        """Refuse a target that is known to be out of reach, a damaged table and a device that does not answer."""
+        args = self.prune_args
+        if args.budget in COUNTED or is_file(args.budget):
+            check_target(model, Budget.from_args(self.all_args), METHODS[args.prune_method].needs_norms)
+        else:
+            open_table(args.budget, self.device, args.runner or "", args.precision)
 
     def finetune(self) -> Path:
         """Fine-tune the pruned weights in a folder beside this run's, and make the files that 'deploy' asks for.
@@ -268,6 +274,8 @@ class Compressor(PruneArguments):
         """Cut the dense, or sparse, model and write the pruned weights."""
         pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
         save_pruned(self.pruned, pruned, record, {**vars(self.args), **NOT_QUANTISED})
+        if is_file(self.prune_args.budget):
+            write_next_bundle(self, weights, pruned)
         self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
 

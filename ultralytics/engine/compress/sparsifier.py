@@ -20,9 +20,9 @@ from ultralytics.engine.compress.checks.training import check_freeze, check_resu
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed
 from ultralytics.engine.compress.sparsity_strength import advice, reg_at
-from ultralytics.engine.pruning.budget.costs import COSTS
+from ultralytics.engine.pruning.budget.costs import COUNTED
 from ultralytics.engine.pruning.budget.selection import check_target, select_units
-from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
@@ -96,7 +96,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         method = METHODS[self.prune_args.prune_method]
         if dense is not None:
             check_freeze(self.args.freeze, len(dense.model))
-            if method.trains_towards_target and self.prune_args.budget == "flops":
+            if method.trains_towards_target and self.prune_args.budget in COUNTED:
                 check_target(dense, Budget.from_args(self.all_args), method.needs_norms)
 
     def train(self) -> None:
@@ -238,9 +238,10 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
     units = Units(graph)
     if method.trains_towards_target and doomed is None:
         budget = Budget.from_args(args)
-        formula = COSTS[budget.budget](model, budget.imgsz).formula(graph)
+        cost = build_cost(model, budget)
+        formula, ratio = cost.formula(graph), wanted_ratio(cost, budget)
         scores = score_groups(graph.model, graph.groups, method)
-        doomed = units.removed(select_units(graph, formula, scores, budget, formula.dense, graph.sizes))
+        doomed = units.removed(select_units(graph, formula, scores, budget, formula.dense, graph.sizes, ratio))
     if doomed is not None and len(doomed) != len(units):
         raise ValueError(
             f"'{DOOMED_FILE}' lists {len(doomed)} units and the model has {len(units)}: it belongs to another model. "

@@ -51,13 +51,13 @@ def holds_nothing(folder: Path) -> bool:
     return not any(file.is_file() and not file.name.startswith(".") for file in folder.rglob("*"))
 
 
-def write_json(file: str | Path, content: Any, indent: int = 2) -> None:
+def write_json(file: str | Path, content: Any, indent: int | None = 2) -> None:
     """Write plain types as JSON, whole.
 
     Args:
         file (str | Path): The file to write.
         content (Any): What `json` can encode.
-        indent (int): Spaces per level.
+        indent (int, optional): Spaces per level; None writes one line.
     """
     with written_whole(file) as temporary:
         temporary.write_text(json.dumps(content, indent=indent), encoding="utf-8")

@@ -6,16 +6,15 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.costs import COSTS, Cost
+from ultralytics.engine.pruning.budget.costs import Cost
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.selection import select_units
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
-from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.checkpoint.releases import oldest_release
@@ -32,6 +31,7 @@ from ultralytics.utils.torch_utils import get_num_params
 
 DEFAULT_BUDGET = Budget()
 CORRECTIONS = 3  # cuts anew where a predicted cost turns out to be another
+HOPELESS = 0.2  # share by which cuts miss a target that measured costs say is out of reach
 LEAST_AIM = 1.001  # a correction may aim lower than its target, but at a smaller network
 
 
@@ -88,15 +88,15 @@ def prune_model(
         )
     check_finite(model, "the model")
     begin = time.perf_counter()
-    cost = COSTS[budget.budget](model, budget.imgsz)
+    cost = build_cost(model, budget)
     steps = iterative_steps if method.needs_gradients else 1
     score = functools.partial(score_groups, method=method, losses=losses, seed=seed)
     pruner = _Pruner(model, cost, score, method.needs_norms)
     pruned, history, reached = pruner.meet(budget, steps)
     record = Record(
         prune_method=prune_method,
-        budget=budget.budget,
-        target=budget.speed_up,
+        budget=budget.name,
+        target=wanted_ratio(cost, budget),
         reached=reached,
         global_pruning=budget.global_pruning,
         round_to=budget.round_to,
@@ -110,13 +110,20 @@ def prune_model(
         yaml=dense_yaml(model),
         source=source_of(model),
         needs_ultralytics=oldest_release(pruned),
+        cost=_amounts(cost, budget, reached),
     )
     LOGGER.info(
         f"Pruned by {prune_method}: {record.parameters['dense']:,} to {record.parameters['pruned']:,} parameters, "
         f"{record.gflops['dense']:.2f} to {record.gflops['pruned']:.2f} GFLOPs, speed-up {reached:.3f} in {cost.unit} "
-        f"(target {budget.speed_up}), in {record.seconds:.1f} s"
+        f"({budget.asked}), in {record.seconds:.1f} s"
     )
     return pruned, record
+
+
+def _amounts(cost: Cost, budget: Budget, reached: float) -> dict[str, float]:
+    """Return the cost of the dense and the pruned model, and the target if it was given as a cost."""
+    asked = {} if budget.target is None else {"target": float(budget.target)}
+    return {"dense": cost.dense_amount, "pruned": cost.dense_amount / reached, **asked}
 
 
 class _Pruner:
@@ -151,33 +158,39 @@ class _Pruner:
             history (History): Which channels it kept.
             reached (float): Dense cost over its cost.
         """
-        target = aim = budget.speed_up
+        target = aim = wanted_ratio(self.cost, budget)
         results: list[tuple[nn.Module, History, float]] = []
         while len(results) <= CORRECTIONS:
             try:
-                pruned, history = self._cut(replace(budget, speed_up=aim), steps)
+                pruned, history = self._cut(budget, aim, steps)
             except OutOfReachError as error:
-                if results:
+                nearest = min((abs(result[2] / target - 1) for result in results), default=1.0)
+                if results and (nearest < HOPELESS or not self.cost.calibrated):
                     break  # a correction can ask for more than there is to remove
                 if not self.cost.recheck():
                     raise OutOfReachError(self.cost.explain(error)) from None
+                aim = wanted_ratio(self.cost, budget)
                 continue
             reached = self.cost.speed_up(pruned)
+            target = wanted_ratio(self.cost, budget)  # of an absolute target, whose dense cost was measured again
             results.append((pruned, history, reached))
             if self.cost.tolerance is None or abs(reached / target - 1) <= self.cost.tolerance:
                 return results[-1]
-            aim = target if self.cost.baseline_was_wrong else aim * min(max(target / reached, 0.8), 1.25)
+            trusted = self.cost.baseline_was_wrong or self.cost.calibrated
+            aim = target if trusted else aim * min(max(target / reached, 0.8), 1.25)
             aim = max(aim, LEAST_AIM)
             if len(results) <= CORRECTIONS:
-                LOGGER.info(f"Speed-up {reached:.2f} in {self.cost.unit}, target {target}: cutting anew from the start")
+                LOGGER.info(
+                    f"Speed-up {reached:.2f} in {self.cost.unit}, target {target:.4g}: cutting anew from the start"
+                )
         best = min(results, key=lambda result: abs(result[2] / target - 1))
         LOGGER.warning(
-            f"'speed_up={target}' was not met within {self.cost.tolerance:.0%} in {len(results)} cuts: the "
+            f"'{budget.asked}' was not met within {self.cost.tolerance:.0%} in {len(results)} cuts: the "
             f"nearest is {best[2]:.2f} in {self.cost.unit}.{self.cost.doubt}"
         )
         return best
 
-    def _cut(self, budget: Budget, steps: int) -> tuple[nn.Module, History]:
+    def _cut(self, budget: Budget, ratio: float, steps: int) -> tuple[nn.Module, History]:
         """Cut a copy of the model in some steps, by what the cost is predicted to be, and prove the result."""
         pruned = prunable_copy(self.model)
         history, dense = History(pruned), None
@@ -189,7 +202,7 @@ class _Pruner:
             if step == 1:
                 self._first_scores = scores
             sizes = [history.dense_size(group) for group in graph.groups]
-            units = select_units(graph, formula, scores, budget, dense, sizes, step / steps)
+            units = select_units(graph, formula, scores, budget, dense, sizes, ratio, step / steps)
             kept = channels_to_keep(pruned, graph.groups, units)
             history.note(kept)
             cut(pruned, kept)

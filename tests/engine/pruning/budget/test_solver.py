@@ -10,7 +10,7 @@ import torch
 from conftest import YOLOV8, also_slow, build_model
 
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget
+from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget, without_steps
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model
@@ -110,3 +110,21 @@ def test_nothing_is_removed_that_saves_no_time(seed, speed_up):
     for i, count in enumerate(kept):
         wider = [*kept[:i], count + 8, *kept[i + 1 :]]
         assert count % 16 == 0 and (count == 64 or milliseconds(wider) > limit)
+
+
+def test_widths_that_a_device_does_not_like_are_never_kept():
+    class Times:
+        """24 units take longer than 32, 40 as long as 48; the second group likes every width."""
+
+        has_steps, dense = True, 9.0
+
+        def __call__(self, kept):
+            curve = np.array([0, 1.0, 2.0, 4.5, 3.0, 5.0, 5.0, 5.5, 6.0])
+            first, second = np.moveaxis(np.asarray(kept), -1, 0)
+            return curve[first // 8] + second / 64
+
+    coupled = [CoupledGroups([Row(i, torch.arange(64), 1)], np.arange(64.0), [*range(8, 65, 8)]) for i in range(2)]
+    first, second = without_steps(coupled, Times())
+    assert first.counts == [8, 16, 32, 48, 56, 64]
+    assert second.counts == [*range(8, 65, 8)]
+    assert solve_budget([first, second], Times(), 5.2)[0] == 32

@@ -137,15 +137,37 @@ def test_a_machine_that_was_disturbed_is_noticed_by_its_dense_model(counted, mon
     added[:] = [0.0, 15.0, 0.0]  # while the first cut was timed
     pruned, record = prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
     assert record.reached == pytest.approx(2.0, rel=0.03) and not added
-    added[:] = [15.0, 0.0, 0.0]  # while the dense model was
+    added[:] = [15.0, 0.0]  # while the dense model was
     _, again = prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
     assert again.reached == record.reached and not added
-    added[:] = [50.0, 0.0, 0.0]  # so much that the target seems out of reach
+    added[:] = [50.0, 0.0]  # by more than the convolutions take
     _, again = prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
     assert again.reached == record.reached and not added
+    whole = again.cost["dense"]
+    added[:] = [15.0, 0.0, 0.0]  # a target in milliseconds asked for too little while the dense model seemed slower
+    _, absolute = prune_model(model, Budget(budget="pytorch", target=whole / 2, imgsz=64), prune_method="lamp")
+    assert absolute.cost["pruned"] == pytest.approx(whole / 2, rel=0.03) and not added
     with pytest.raises(ValueError, match="cannot be reached"):
-        added[:] = [50.0, 50.0]  # as far as can be seen
+        added[:] = [50.0, 50.0, 50.0]  # out of reach, as far as can be seen
         prune_model(model, Budget(2.0, budget="pytorch", imgsz=64), prune_method="lamp")
+    assert not added
+
+
+@pytest.mark.parametrize(("scale", "constant", "cuts"), [(1.0, 0.0, 1), (1.6, 0.0, 1), (0.8, 0.0, 1), (1.2, 20.0, 2)])
+def test_time_that_the_table_lacks_is_taken_to_shrink_and_then_measured(counted, monkeypatch, scale, constant, cuts):
+    """Time that shrinks with the convolutions needs no correction, time that does not needs one."""
+    monkeypatch.setattr(costs, "LatencyTable", lambda runtime, device: counted)
+    timed = []
+
+    def measure(models, imgsz, device):
+        timed.append(models)
+        layers = {name: [s for calls in conv_shapes(m, 64).values() for s in calls] for name, m in models.items()}
+        return {name: costs.Timing(*[constant + scale * sum(map(macs, s))] * 3) for name, s in layers.items()}
+
+    set_runtime(monkeypatch, "pytorch", time_models=measure)
+    _, record = prune_model(build_model("yolov8n"), Budget(1.8, budget="pytorch", imgsz=64), prune_method="lamp")
+    assert 1.8 * 0.999 <= record.reached <= 1.8 * 1.03
+    assert len(timed) == 1 + cuts  # the dense model alone, then with every cut
 
 
 def test_a_target_missed_for_noise_says_noise(counted, monkeypatch, log):

@@ -10,6 +10,15 @@ from functools import partial
 
 import torch
 
+from ultralytics.utils import files
+
+
+def _import_execstack(package: str, *libraries: str) -> None:
+    """Do nothing: older releases import libraries that ask for an executable stack as they are."""
+
+
+import_execstack = getattr(files, "import_execstack", _import_execstack)
+
 
 @contextmanager
 def traced_export() -> Iterator[None]:

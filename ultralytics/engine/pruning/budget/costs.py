@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What a budget can count: FLOPs, or latency in a runtime."""
+"""What a budget can count: FLOPs, parameters, bytes of weights, or latency in a runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.counted import FlopsCost, ParametersCost, SizeCost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
-from ultralytics.engine.pruning.latency.formula import LatencyFormula
-from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+from ultralytics.engine.pruning.latency.elsewhere import Elsewhere
+from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, distribution, runtime_at
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import LatencyTable
 from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
@@ -26,94 +28,61 @@ BUSY = " Times vary when the machine has other work to do."
 OVERLAP = " This is noise: the latencies of the dense and the pruned model overlap. Run again when the machine is idle."
 
 
-class FlopsCost:
-    """FLOPs as Ultralytics counts them, which a formula gives exactly.
-
-    Attributes:
-        unit (str): What the cost is, for messages.
-        doubt (str): What may be wrong with a measured cost, for messages.
-        tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
-        baseline_was_wrong (bool): The dense cost behind the last prediction was wrong; ignore that prediction's error.
-    """
-
-    unit = "FLOPs"
-    tolerance = None
-    doubt = ""
-    baseline_was_wrong = False
-
-    def __init__(self, dense: nn.Module, imgsz: int):
-        """Take a model.
-
-        Args:
-            dense (nn.Module): Stock model before pruning.
-            imgsz (int): Unused: FLOPs are those at 640 pixels, as Ultralytics states them.
-        """
-        self.dense = dense
-
-    @staticmethod
-    def recheck() -> bool:
-        """Return False: nothing was measured that could have been disturbed."""
-        return False
-
-    @staticmethod
-    def explain(error: OutOfReachError) -> str:
-        """Return why a target is out of reach."""
-        return str(error)
-
-    def formula(self, graph: Graph) -> FlopsFormula:
-        """Return the cost of a network as a function of the units that its groups keep."""
-        return FlopsFormula(graph)
-
-    def speed_up(self, pruned: nn.Module) -> float:
-        """Return the cost of the dense model over that of a pruned stock model."""
-        return count_flops(self.dense) / count_flops(pruned)
-
-
 class LatencyCost:
     """Milliseconds of one image, predicted from a table of convolutions and verified on the whole network.
 
     Attributes:
         runtime (Runtime): Where it is measured.
         unit (str): What the cost is, for messages.
+        symbol (str): The unit of an absolute target.
         tolerance (float): How far a cut may miss the target and be corrected, as a share of it.
         baseline_was_wrong (bool): The dense latency behind the last prediction was measured on a busy machine, as a
             later measurement has shown; ignore that prediction's error.
         whole (float): Milliseconds of the dense model, the 10th percentile.
         spread (float): The 90th percentile over it.
         doubt (str): What may be wrong with the last measurement, for messages.
+        calibrated (bool): A pruned model was measured, and predictions go by it.
+        noise (bool): The last measurement leaves it open whether the pruned model is faster.
     """
 
+    symbol = "ms"
     tolerance = 0.03
     baseline_was_wrong = False
     doubt = ""
+    calibrated = False
+    noise = False
 
-    def __init__(self, dense: nn.Module, imgsz: int, runtime: str):
+    def __init__(self, dense: nn.Module, imgsz: int, runtime: str, runner: str = "", precision: str = "fp32"):
         """Measure the convolutions of a model, as far as the table lacks them, and the model as a whole.
 
         Args:
             dense (nn.Module): Stock model before pruning.
             imgsz (int): Image size in pixels.
             runtime (str): A key of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`.
+            runner (str): Command in front of a shell's on the device that is measured; '' for this machine.
+            precision (str): One of the runtime's precisions.
 
         Raises:
             ModuleNotFoundError: If a package is not installed.
+            RunnerError: If the device cannot be reached, or measuring fails there.
         """
-        check_installed(runtime)
-        self.runtime = RUNTIMES[runtime]
-        self.unit = f"milliseconds in {self.runtime.label}"
+        check_installed(runtime, runner)
+        self.runtime = runtime_at(runtime, runner, precision)
+        self.unit = f"milliseconds in {self.runtime.label}{f' at {runner}' * bool(runner)}"
         self.dense, self.imgsz = dense, fit_image_size(dense, imgsz)
         self.device = next(dense.parameters()).device
-        self.table = LatencyTable(runtime, self.device)
+        self.table = open_table(runtime, self.device, runner, precision)
         self.shapes = conv_shapes(to_stock(prunable_copy(dense)), self.imgsz)
         self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
         self._convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
+        self._pruned: tuple[float, float] | None = None
         timing = self.runtime.time_models({"dense": dense}, self.imgsz, self.device)["dense"]
         self.whole, self.spread = timing.low, timing.high / timing.low
         LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
         if self.rest > self.whole / 2:
             LOGGER.warning(
                 f"{self.rest:.2f} of {self.whole:.2f} {self.unit} are spent outside the convolutions, where pruning "
-                "saves nothing. If the machine had other work to do meanwhile, run again when it has none."
+                "may save little. If the machine had other work to do meanwhile, run again when it has none."
             )
 
     def explain(self, error: OutOfReachError) -> str:
@@ -125,17 +94,27 @@ class LatencyCost:
             )
         return (
             f"{error} By measured times, {self.rest:.2f} of {self.whole:.2f} {self.unit} are spent outside the "
-            "convolutions, where pruning saves nothing."
+            f"convolutions, where pruning may save little{self._measured()}."
         )
+
+    def _measured(self) -> str:
+        """Return what pruning has left when it was last measured, for messages."""
+        return f": the last cut left {self._pruned[1]:.2f}" if self._pruned else ""
 
     @property
     def rest(self) -> float:
         """Return the milliseconds of the dense model outside its convolutions."""
         return max(self.whole - self._convolutions, 0.0)
 
+    @property
+    def dense_amount(self) -> float:
+        """Return the milliseconds of the dense model."""
+        return self.whole
+
     def formula(self, graph: Graph) -> LatencyFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
-        return LatencyFormula(graph, self.shapes, self.table, self.rest)
+        whole = fit_whole((self._convolutions, self.whole), self._pruned)
+        return LatencyFormula(graph, self.shapes, self.table, whole=whole)
 
     def speed_up(self, pruned: nn.Module) -> float:
         """Return the cost of the dense model over that of a pruned stock model, measured side by side.
@@ -151,9 +130,12 @@ class LatencyCost:
             LOGGER.info(f"Dense model: {attempts[-1]['dense'].low:.2f} instead of {self.whole:.2f} {self.unit}")
         times = min(attempts, key=lambda attempt: attempt["dense"].low)
         self._learn(times["dense"])
-        noise = latency_ratio(times["dense"], times["pruned"]) is None
-        self.doubt = OVERLAP if noise else BUSY
-        return times["dense"].low / times["pruned"].low
+        self.noise = latency_ratio(times["dense"], times["pruned"]) is None
+        self.doubt = OVERLAP if self.noise else BUSY
+        ratio = times["dense"].low / times["pruned"].low
+        left = convolutions_time(self.shapes, conv_shapes(pruned, self.imgsz), self.table)
+        self._pruned, self.calibrated = (left, self.whole / ratio), ratio > 1.0
+        return ratio
 
     def recheck(self) -> bool:
         """Time the dense model again; return True if it was disturbed at first, so that predictions change."""
@@ -170,23 +152,46 @@ class LatencyCost:
 Cost = FlopsCost | LatencyCost
 
 
-def check_installed(budget: str) -> None:
+def open_table(runtime: str, device: torch.device, runner: str = "", precision: str = "fp32") -> LatencyTable:
+    """Open the latency table of a runtime on this machine or another device.
+
+    Args:
+        runtime (str): A key of `RUNTIMES`.
+        device (torch.device): Device of the run.
+        runner (str): Command in front of a shell's on the device that is measured; '' for this machine.
+        precision (str): One of the runtime's precisions.
+
+    Raises:
+        ValueError: If the table is damaged.
+        RunnerError: If the device cannot be reached, or lacks what measuring needs.
+    """
+    if not runner and precision == "fp32":
+        return LatencyTable(runtime, device)
+    place = Elsewhere(runtime, runner, precision).place()
+    return LatencyTable(runtime, device, row=runtime_at(runtime, runner, precision), place=place)
+
+
+def check_installed(budget: str, runner: str = "") -> None:
     """Check that everything is installed that a budget is measured with.
 
     Args:
         budget (str): A key of `COSTS`.
+        runner (str): Command that reaches the device; what it has need not be installed here.
 
     Raises:
         ModuleNotFoundError: If a package is not.
     """
-    missing = RUNTIMES[budget].missing() if budget in RUNTIMES else []
+    missing = RUNTIMES[budget].missing(bool(runner)) if budget in RUNTIMES else []
     if missing:
         raise ModuleNotFoundError(
-            f"'budget={budget}' needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose budget=flops."
+            f"'budget={budget}' needs {' and '.join(missing)}: pip install {' '.join(map(distribution, missing))}, or "
+            "choose budget=flops."
         )
 
 
-COSTS: dict[str, Callable[[nn.Module, int], Cost]] = {
+COUNTED: dict[str, Callable[..., Cost]] = {"flops": FlopsCost, "params": ParametersCost, "size": SizeCost}
+COSTS: dict[str, Callable[..., Cost]] = {
     "flops": FlopsCost,
     **{runtime: partial(LatencyCost, runtime=runtime) for runtime in RUNTIMES},
+    **COUNTED,
 }

@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torchvision.ops import DeformConv2d
 
+from ultralytics.engine.pruning.budget.formula import ChannelFormula, weights_per_output, weights_per_pair
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.places import MAKERS, WIDTHS, inputs, is_sliced, loses_groups, width
-from ultralytics.engine.pruning.graph.widths import Widths, paired_inputs
+from ultralytics.engine.pruning.graph.places import MAKERS, WIDTHS, is_sliced, width
+from ultralytics.engine.pruning.graph.widths import paired_inputs
 from ultralytics.nn.extra_modules.prunable import products, prunable_copy
 from ultralytics.nn.modules.block import Attention
 from ultralytics.utils.torch_utils import get_flops
@@ -80,7 +79,7 @@ def sum_flops(model: nn.Module) -> float:
     return (layers + sum(width(conv, "out") * cost * area[conv] ** 2 for conv, cost in products(model))) / 1e9
 
 
-class FlopsFormula:
+class FlopsFormula(ChannelFormula):
     """FLOPs of a network at 640 pixels as a function of how many units each group keeps.
 
     With o and i the output and input channels of a layer, which are linear in the units kept n, a convolution costs
@@ -93,7 +92,6 @@ class FlopsFormula:
     Attributes:
         dense (float): FLOPs with every unit kept.
         rest (float): What Ultralytics counts beyond the layers and products above.
-        widths (Widths): Widths of the layers.
     """
 
     def __init__(self, graph: Graph):
@@ -106,27 +104,11 @@ class FlopsFormula:
             RuntimeError: If Ultralytics' counter fails.
         """
         area = _areas(graph.model, graph.example)
-        self.widths = Widths(area, graph.groups)
-        row = {layer: i for i, layer in enumerate(area)}
-        self._pairwise = np.array([_cost_per_pair(m) * area[m] for m in area])
-        self._single = np.array([_cost_per_output(m, area[m]) * area[m] for m in area])
+        terms = {m: (_cost_per_pair(m) * pixels, _cost_per_output(m, pixels) * pixels) for m, pixels in area.items()}
         for conv, cost in products(graph.model):
-            self._single[row[conv]] += cost * area[conv] ** 2
-        self.rest = 0.0
-        self.rest = count_flops(graph.model) * 1e9 - float(self(self.widths.sizes))
-        self.dense = float(self(self.widths.sizes))
-
-    def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Return the FLOPs.
-
-        Args:
-            kept (Sequence[float] | np.ndarray): Units kept in each group, shape (..., groups).
-
-        Returns:
-            (np.ndarray): FLOPs, shape (...).
-        """
-        out, inp = self.widths(np.asarray(kept, dtype=float))
-        return (out * (self._pairwise * inp + self._single)).sum(-1) + self.rest
+            pairwise, single = terms[conv]
+            terms[conv] = pairwise, single + cost * area[conv] ** 2
+        super().__init__(terms, graph.groups, count_flops(graph.model) * 1e9)
 
 
 def layer_flops(model: nn.Module) -> dict[str, float]:
@@ -185,13 +167,7 @@ def is_counted(layer: nn.Module) -> bool:
 
 def _cost_per_pair(layer: nn.Module) -> float:
     """Return the FLOPs per pixel, output channel and input channel."""
-    if isinstance(layer, nn.Linear):
-        return 2
-    if isinstance(layer, nn.MultiheadAttention):
-        return 8  # four projections
-    if not isinstance(layer, MAKERS) or loses_groups(layer):
-        return 0
-    return 2 * np.prod(layer.kernel_size) / layer.groups
+    return 2 * weights_per_pair(layer)
 
 
 def _cost_per_output(layer: nn.Module, area: float) -> float:
@@ -205,8 +181,4 @@ def _cost_per_output(layer: nn.Module, area: float) -> float:
         return 4 * area  # two products over all pairs of pixels
     if isinstance(layer, nn.PReLU):
         return PRELU_FLOPS
-    if not isinstance(layer, MAKERS):
-        return NORM_FLOPS[layer.weight is not None]
-    if isinstance(layer, nn.Linear) or not loses_groups(layer):
-        return 0
-    return 2 * np.prod(layer.kernel_size) * (inputs(layer) // layer.groups)  # which stay, in the groups that stay
+    return 2 * weights_per_output(layer) if isinstance(layer, MAKERS) else NORM_FLOPS[layer.weight is not None]

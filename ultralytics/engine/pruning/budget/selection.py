@@ -8,9 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, check_reachable, couple, solve_budget
-from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.budget.solver import (
+    CoupledGroups,
+    Formula,
+    check_reachable,
+    couple,
+    solve_budget,
+    without_steps,
+)
+from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, prunable_copy, same_width
@@ -23,6 +29,7 @@ def select_units(
     budget: Budget,
     dense_cost: float,
     dense_sizes: Sequence[float],
+    ratio: float,
     share: float = 1.0,
 ) -> list[torch.Tensor]:
     """Return the units of every group that are worth keeping.
@@ -31,9 +38,10 @@ def select_units(
         graph (Graph): Groups of the network as it is.
         formula (Formula): What it costs.
         scores (Sequence[torch.Tensor]): Scores of each group's units.
-        budget (Budget): What it may cost.
+        budget (Budget): How much each layer may lose, and the target's name.
         dense_cost (float): What it cost before the first cut.
         dense_sizes (Sequence[float]): Units of each group before the first cut.
+        ratio (float): What it cost before the first cut over what it may cost.
         share (float): How far to go towards the target, as an exponent of its ratio.
 
     Returns:
@@ -43,8 +51,10 @@ def select_units(
         ValueError: If the target is out of reach.
     """
     coupled = couple_groups(graph, scores, budget, dense_sizes)
-    check_reachable(coupled, formula, budget.speed_up, dense_cost)
-    counts = solve_budget(coupled, formula, dense_cost / budget.speed_up**share)
+    if formula.has_steps:
+        coupled = without_steps(coupled, formula)
+    check_reachable(coupled, formula, ratio, dense_cost, budget.asked)
+    counts = solve_budget(coupled, formula, dense_cost / ratio**share)
     return best_units(graph.groups, coupled, counts, scores)
 
 
@@ -75,7 +85,7 @@ def couple_groups(
 
 
 def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) -> None:
-    """Check that a target in FLOPs is within reach, which does not depend on weights: before they are trained.
+    """Check that a target is within reach, which does not depend on weights: before they are trained.
 
     Args:
         model (nn.Module): Stock model; it is left as it was.
@@ -86,9 +96,13 @@ def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) ->
         OutOfReachError: If it is not.
     """
     graph = sound_graph(prunable_copy(model), needs_norms)
-    formula = FlopsFormula(graph)
+    cost = build_cost(model, budget)
+    formula, ratio = cost.formula(graph), wanted_ratio(cost, budget)
     scores = [torch.zeros(size, dtype=torch.float64) for size in graph.sizes]
-    check_reachable(couple_groups(graph, scores, budget, graph.sizes), formula, budget.speed_up, formula.dense)
+    coupled = couple_groups(graph, scores, budget, graph.sizes)
+    if formula.has_steps:
+        coupled = without_steps(coupled, formula)
+    check_reachable(coupled, formula, ratio, formula.dense, budget.asked)
 
 
 def best_units(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -25,9 +25,11 @@ class Formula(Protocol):
 
     Attributes:
         dense (float): Cost with every unit kept.
+        has_steps (bool): Fewer units may cost as much, or more.
     """
 
     dense: float
+    has_steps: bool
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the cost, shape (...), of units kept in each group, shape (..., groups)."""
@@ -145,24 +147,47 @@ def _couple(
     return CoupledGroups(rows, ranked, counts)
 
 
-def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, speed_up: float, dense: float) -> None:
+def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, ratio: float, dense: float, asked: str) -> None:
     """Check a target against what is left when every group keeps the least that it may.
 
     Args:
         coupled (Sequence[CoupledGroups]): Groups with allowed counts.
         formula (Formula): Cost of the network as a function of the units kept.
-        speed_up (float): Dense cost over pruned cost.
+        ratio (float): Dense cost over pruned cost.
         dense (float): Dense cost.
+        asked (str): The target as the user has given it, for the message.
 
     Raises:
         OutOfReachError: If the target is out of reach.
     """
     reachable = dense / formula(per_group(coupled, [c.counts[0] for c in coupled]))
-    if reachable < speed_up:
+    if reachable < ratio:
+        key = asked.partition("=")[0]
+        change = f"{'Raise' if key == 'target' else 'Lower'} {key}"
         raise OutOfReachError(
-            f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
-            f"{reachable:.2f}. Lower speed_up, or lower round_to, or raise max_sparsity or sensitivity_drop."
+            f"'{asked}' cannot be reached: with every layer at its smallest the speed-up is {reachable:.2f}. "
+            f"{change}, or lower round_to, or raise max_sparsity or sensitivity_drop."
         )
+
+
+def without_steps(coupled: Sequence[CoupledGroups], formula: Formula) -> list[CoupledGroups]:
+    """Allow only counts that cost less than every larger one: 24 channels that take as long as 32 are never kept.
+
+    Args:
+        coupled (Sequence[CoupledGroups]): Groups with allowed counts.
+        formula (Formula): Cost of the network as a function of the units kept.
+
+    Returns:
+        (list[CoupledGroups]): The same with fewer counts, judged with all other groups whole.
+    """
+    whole = [c.counts[-1] for c in coupled]
+    found = []
+    for i, c in enumerate(coupled):
+        costs = formula(np.array([per_group(coupled, [*whole[:i], k, *whole[i + 1 :]]) for k in c.counts]))
+        least = np.minimum.accumulate(costs[::-1])[::-1]  # of this count and all larger ones
+        counts = [k for k, cost, later in zip(c.counts, costs, [*least[1:], np.inf]) if cost < later]
+        found.append(replace(c, counts=counts))
+    return found
 
 
 def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:

@@ -20,6 +20,7 @@ SCHEMA = 1  # of the record; 0 are those of version 0.1.0, which had no number
 KINDS: dict[str, type | tuple[type, ...]] = {  # field: type of its values, for fields that are mappings
     "gflops": (int, float),
     "parameters": int,
+    "cost": (int, float),
     "left_dense": str,
     "channels": dict,
     "source": str,
@@ -44,10 +45,12 @@ class Record:
         left_dense (dict[str, str]): Layers whose outputs stay whole, and why.
         channels (dict[str, dict[str, list[int]]]): Layer to the indices of the 'out' and 'in' channels kept.
         yaml (dict): Architecture of the dense model.
-        budget (str): What the target counts: 'flops', or milliseconds in 'onnx' or 'pytorch'.
+        budget (str): What the target counts, as the key 'budget' has it.
         source (dict[str, str]): 'path' and 'sha256' of the dense checkpoint; empty for a model that came from none.
         iterative_steps (int): Cuts on the way to the target.
         recalibrated (bool): Batch norm statistics were measured anew after the cut.
+        cost (dict[str, float]): Cost of the 'dense' and the 'pruned' model in GFLOPs, millions of parameters, megabytes
+            or milliseconds, by the budget; and the 'target', if it was given as such.
         run (str): Folder of the run that made the cut; empty for none.
         versions (dict[str, str]): Of this package, Ultralytics, torch and torch-pruning.
         needs_ultralytics (str): Oldest release that loads the pruned model and computes the same; empty if not known.
@@ -71,6 +74,7 @@ class Record:
     source: dict[str, str] = field(default_factory=dict)
     iterative_steps: int = 1
     recalibrated: bool = False
+    cost: dict[str, float] = field(default_factory=dict)
     run: str = ""
     versions: dict[str, str] = field(default_factory=versions)
     needs_ultralytics: str = ""

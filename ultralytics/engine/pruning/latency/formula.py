@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,28 +12,42 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.places import stock_places
 from ultralytics.engine.pruning.graph.widths import Widths
 from ultralytics.engine.pruning.latency.shapes import ConvShape
-from ultralytics.engine.pruning.latency.table import LatencyTable
+from ultralytics.engine.pruning.latency.table import Times
+
+MOST_POWER = 1.5  # of a network that got faster than its convolutions did, which noise exaggerates
 
 
 class LatencyFormula:
     """Milliseconds of a network as a function of how many units each group keeps.
 
-    The sum over the convolutions of the stock network, which may be several layers of its prunable form, and a
-    remainder that does not depend on the units.
+    It follows from the sum over the convolutions of the stock network, each of which may be several layers of its
+    prunable form. Measured by themselves they take another time than in a network, and what is between them
+    (concatenations, pooling, copies) shrinks as they do: so the whole is taken in proportion, until a pruned network
+    was measured.
 
     Attributes:
         dense (float): Milliseconds with every unit kept.
         widths (Widths): Widths of the layers.
     """
 
-    def __init__(self, graph: Graph, shapes: dict[str, list[ConvShape]], table: LatencyTable, rest: float = 0.0):
+    has_steps = True
+
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: dict[str, list[ConvShape]],
+        table: Times,
+        rest: float = 0.0,
+        whole: WholeTime | None = None,
+    ):
         """Look up every convolution.
 
         Args:
             graph (Graph): Graph of the network, pruned before or not.
             shapes (dict[str, list[ConvShape]]): Stock layer name to its shapes before any pruning, `conv_shapes`.
-            table (LatencyTable): Table in which they have been measured.
+            table (Times): Table in which they have been measured.
             rest (float): Milliseconds of everything else.
+            whole (WholeTime, optional): How the network's time follows from theirs, instead of the rest.
         """
         parts = {layer: stock for layer, (stock, _) in stock_places(graph.model).items() if stock in shapes}
         self.widths = Widths(parts, graph.groups)
@@ -41,9 +56,9 @@ class LatencyFormula:
         self._sum_of_parts = (of[:, None] == np.arange(len(names))).astype(float)  # outputs of the parts add up
         self._first_part = [int(np.argmax(of == i)) for i in range(len(names))]  # all parts read the same inputs
         self._times = _stacked([np.sum([table.curve(s, "out") for s in shapes[name]], axis=0) for name in names])
-        self._shares = _stacked([np.mean([_share_by_inputs(s, table) for s in shapes[name]], axis=0) for name in names])
+        self._shares = _stacked([np.mean([table.shares(s) for s in shapes[name]], axis=0) for name in names])
         self._every = np.arange(len(names))
-        self.rest = rest
+        self.whole = whole or WholeTime(rest=rest)
         self.dense = float(self(self.widths.sizes))
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -57,15 +72,58 @@ class LatencyFormula:
         """
         out, inp = self.widths(np.asarray(kept, dtype=float))
         out, inp = (np.rint(n).astype(int) for n in (out @ self._sum_of_parts, inp[..., self._first_part]))
-        return (self._times[self._every, out] * self._shares[self._every, inp]).sum(-1) + self.rest
+        convolutions = (self._times[self._every, out] * self._shares[self._every, inp]).sum(-1)
+        return self.whole(convolutions)
 
 
-def _share_by_inputs(shape: ConvShape, table: LatencyTable) -> np.ndarray:
-    """Return the share of a convolution's time that is left by its number of inputs, shape (inputs + 1,)."""
-    if shape.depthwise:
-        return np.ones(1)
-    curve = table.curve(shape, "in")
-    return curve / curve[-1]
+class WholeTime(NamedTuple):
+    """Milliseconds of a whole network as a function of those of its convolutions by a table, c: rest + scale · c^power.
+
+    Attributes:
+        scale (float): See there; 1 for a table that holds the times of convolutions in the network.
+        rest (float): What pruning does not take away.
+        power (float): 1 unless a pruned network was faster than in proportion.
+    """
+
+    scale: float = 1.0
+    rest: float = 0.0
+    power: float = 1.0
+
+    def __call__(self, convolutions: np.ndarray | float) -> np.ndarray:
+        """Return the milliseconds of the network."""
+        return self.rest + self.scale * np.asarray(convolutions) ** self.power
+
+
+def fit_whole(dense: tuple[float, float], pruned: tuple[float, float] | None = None) -> WholeTime:
+    """Fit how the milliseconds of a whole network follow from those of its convolutions.
+
+    Args:
+        dense (tuple[float, float]): Convolutions by the table and whole network, before pruning.
+        pruned (tuple[float, float], optional): The same of a pruned network that was measured.
+
+    Returns:
+        (WholeTime): In proportion as long as nothing pruned was measured, or that was slower with less to do, which is
+            noise; else through both networks.
+    """
+    convolutions, whole = dense
+    if not pruned or not (pruned[0] < convolutions and pruned[1] < whole):
+        return WholeTime(whole / convolutions)
+    scale = (whole - pruned[1]) / (convolutions - pruned[0])
+    if (rest := whole - scale * convolutions) >= 0:
+        return WholeTime(scale, rest)
+    power = min(float(np.log(whole / pruned[1]) / np.log(convolutions / pruned[0])), MOST_POWER)
+    return WholeTime(whole / convolutions**power, power=power)
+
+
+def convolutions_time(dense: dict[str, list[ConvShape]], left: dict[str, list[ConvShape]], table: Times) -> float:
+    """Return the milliseconds of a pruned network's convolutions by a table.
+
+    Args:
+        dense (dict[str, list[ConvShape]]): Layer name to shapes before pruning, `conv_shapes`.
+        left (dict[str, list[ConvShape]]): The same after it.
+        table (Times): Table in which those before pruning have been measured.
+    """
+    return sum(table.time(before, after) for name in dense for before, after in zip(dense[name], left[name]))
 
 
 def _stacked(curves: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.latency.bundle import KITS
+from ultralytics.engine.pruning.latency.elsewhere import Elsewhere
 from ultralytics.engine.pruning.latency.onnx_runtime import onnx_convolutions, onnx_latency, onnx_version
 from ultralytics.engine.pruning.latency.pytorch import pytorch_convolutions, pytorch_latency, pytorch_version
 from ultralytics.engine.pruning.latency.shapes import ConvShape
@@ -24,8 +26,12 @@ class Runtime(NamedTuple):
         time_models (Callable): Models by name, image size and device to the `Timing` of each, batch 1.
         time_convolutions (Callable): Shapes and device to the milliseconds of each.
         version (Callable): Device to what times depend on besides the machine; it names the file of the latency table.
-        packages (tuple[str, ...]): Packages that must be importable.
+        packages (tuple[str, ...]): Packages that must be importable, those first that export a model.
+        exporters (int): How many of them export a model.
         on_cpu (bool): Runs on the CPU, whatever the device of the run.
+        at_once (bool): All convolutions are timed in one call, which has a progress of its own.
+        reported (bool): Every report measures it, if it is installed; else only that of a run whose budget it is.
+        precisions (tuple[str, ...]): Precisions that it can measure.
     """
 
     label: str
@@ -34,10 +40,53 @@ class Runtime(NamedTuple):
     version: Callable[[torch.device], str]
     packages: tuple[str, ...] = ()
     on_cpu: bool = False
+    at_once: bool = False
+    reported: bool = True
+    precisions: tuple[str, ...] = ("fp32",)
+    exporters: int = 1
 
-    def missing(self) -> list[str]:
-        """Return the packages that are not installed."""
-        return [name for name in self.packages if find_spec(name) is None]
+    def missing(self, on_another_device: bool = False) -> list[str]:
+        """Return the packages that are not installed.
+
+        Args:
+            on_another_device (bool): Only those that write what is measured there.
+        """
+        needed = self.packages[: self.exporters] if on_another_device else self.packages
+        return [name for name in needed if find_spec(name) is None]
+
+
+DISTRIBUTIONS = {
+    "ai_edge_litert": "ai-edge-litert",
+    "litert_torch": "litert-torch",
+}  # package: where it is another name
+
+
+def distribution(package: str) -> str:
+    """Return what pip calls a package."""
+    return DISTRIBUTIONS.get(package, package)
+
+
+def elsewhere(runtime: str, label: str, package: str) -> Runtime:
+    """Return the row of a runtime that is measured in a process of its own.
+
+    Args:
+        runtime (str): A key of `KITS`.
+        label (str): Name for tables and messages.
+        package (str): What the runtime is imported by.
+    """
+    where, kit = Elsewhere(runtime), KITS[runtime]
+    return Runtime(
+        label,
+        where.time_models,
+        where.time_convolutions,
+        where.version,
+        packages=tuple(dict.fromkeys((*kit.exporters, package))),
+        on_cpu=True,
+        at_once=True,
+        reported=False,
+        precisions=kit.precisions,
+        exporters=len(kit.exporters),
+    )
 
 
 RUNTIMES = {
@@ -45,19 +94,48 @@ RUNTIMES = {
     "onnx": Runtime(
         "ONNX Runtime", onnx_latency, onnx_convolutions, onnx_version, packages=("onnx", "onnxruntime"), on_cpu=True
     ),
+    "openvino": elsewhere("openvino", "OpenVINO", "openvino"),
+    "ncnn": elsewhere("ncnn", "ncnn", "ncnn"),
+    "mnn": elsewhere("mnn", "MNN", "MNN"),
+    "litert": elsewhere("litert", "LiteRT", "ai_edge_litert"),
 }
 
 
-def measure_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device) -> dict[str, dict[str, Timing]]:
-    """Time models in turns in every runtime that is installed.
+def runtime_at(name: str, runner: str = "", precision: str = "fp32") -> Runtime:
+    """Return a runtime with what it measures on another device or in another precision.
+
+    Args:
+        name (str): A key of `RUNTIMES`.
+        runner (str): Command in front of a shell's on the device, i.e. 'ssh pi@board'; '' for this machine.
+        precision (str): One of the runtime's precisions.
+    """
+    row = RUNTIMES[name]
+    if not runner and precision == "fp32":
+        return row
+    where = Elsewhere(name, runner, precision)
+    return row._replace(
+        time_models=where.time_models,
+        time_convolutions=where.time_convolutions,
+        version=where.version,
+        on_cpu=True,
+        at_once=True,
+    )
+
+
+def measure_latency(
+    models: dict[str, nn.Module], imgsz: int, device: torch.device, also: str = ""
+) -> dict[str, dict[str, Timing]]:
+    """Time models in turns in every runtime that is installed and reported.
 
     Args:
         models (dict[str, nn.Module]): Name to model, unfused; copies are timed.
         imgsz (int): Image size in pixels.
         device (torch.device): Where to run, in runtimes that do not run on the CPU alone.
+        also (str): A budget, whose runtime is reported whatever its row says.
 
     Returns:
         (dict[str, dict[str, Timing]]): Runtime to name to milliseconds.
     """
-    installed = {name: runtime for name, runtime in RUNTIMES.items() if not runtime.missing()}
+    wanted = {name: runtime for name, runtime in RUNTIMES.items() if runtime.reported or name == also}
+    installed = {name: runtime for name, runtime in wanted.items() if not runtime.missing()}
     return {name: runtime.time_models(models, imgsz, device) for name, runtime in installed.items()}

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,58 +20,39 @@ import torch
 
 from ultralytics.cfg.compress.compat.devices import get_gpu_info
 from ultralytics.engine.pruning.files import write_json
-from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+from ultralytics.engine.pruning.latency.board.device import describe_device, device_slug
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, Runtime
 from ultralytics.engine.pruning.latency.shapes import ConvShape
 from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
-from ultralytics.utils.torch_utils import get_cpu_info
 
 STEP = 8  # channels between two widths that are measured
+SCHEMA = 1  # of the file; 0 are those of version 0.1.0, which held the times alone
 DELETE = "Delete it, and its convolutions are measured anew."
 MOST_POINTS = 24  # widths of one layer and axis; wider layers are measured in multiples of STEP
 
 
-class LatencyTable:
-    """Times of convolutions in one runtime on one device, in a file that later runs add to.
+class Times:
+    """Times of convolutions by their widths.
 
     Attributes:
-        runtime (str): A key of `RUNTIMES`.
-        device (torch.device): Device.
-        file (Path): Where the times are kept.
         times (dict[str, float]): Key of a `ConvShape` to milliseconds.
     """
 
-    def __init__(self, runtime: str, device: torch.device, folder: Path = USER_CONFIG_DIR / "latency"):
-        """Read what earlier runs have measured.
+    def __init__(self, times: dict[str, float]):
+        """Take what was measured."""
+        self.times = times
 
-        Args:
-            runtime (str): A key of `RUNTIMES`.
-            device (torch.device): Device.
-            folder (Path): Where tables are kept.
-
-        Raises:
-            ValueError: If the file is damaged.
-        """
-        self.runtime, self.device = runtime, device
-        self.file = folder / f"{_where(runtime, device)}.json"
-        self.times = read_times(self.file) if self.file.exists() else {}
-
-    def measure(self, shapes: Iterable[ConvShape]) -> None:
-        """Measure convolutions at all their widths, unless that is done already.
+    def missing(self, shapes: Iterable[ConvShape]) -> dict[ConvShape, list[ConvShape]]:
+        """Return the convolutions that are not measured at all their widths.
 
         Args:
             shapes (Iterable[ConvShape]): Convolutions of a dense model.
+
+        Returns:
+            (dict[ConvShape, list[ConvShape]]): Convolution to what is missing of it, itself or narrower ones.
         """
-        missing = {}
-        for shape in sorted(set(shapes)):
-            if narrower := [s for s in self._variants(shape) if s.key not in self.times]:
-                missing[shape] = narrower
-        if not missing:
-            return
-        for narrower in TQDM(missing.values(), desc=f"Latency of {len(missing)} convolutions in {self.runtime}"):
-            measured = RUNTIMES[self.runtime].time_convolutions(narrower, self.device)
-            self.times |= {shape.key: ms for shape, ms in zip(narrower, measured)}
-            write_json(self.file, self.times, indent=1)
-        LOGGER.info(f"Latency table saved to {self.file}")
+        found = {shape: [s for s in variants(shape) if s.key not in self.times] for shape in sorted(set(shapes))}
+        return {shape: narrower for shape, narrower in found.items() if narrower}
 
     def curve(self, shape: ConvShape, axis: str) -> np.ndarray:
         """Return the milliseconds at every width of one axis, the other axis being whole.
@@ -88,12 +70,83 @@ class LatencyTable:
         times = [self.times[_narrowed(shape, axis, count).key] for count in counts]
         return np.interp(np.arange(whole + 1), counts, times)
 
-    @staticmethod
-    def _variants(shape: ConvShape) -> list[ConvShape]:
-        """Return the convolution at all widths of either axis."""
-        out = [_narrowed(shape, "out", count) for count in _points(shape.outputs)]
-        inp = [] if shape.depthwise else [_narrowed(shape, "in", count) for count in _points(shape.inputs)]
-        return list(dict.fromkeys([*out, *inp]))
+    def shares(self, shape: ConvShape) -> np.ndarray:
+        """Return the share of a convolution's time that is left by its number of inputs, shape (inputs + 1,)."""
+        if shape.depthwise:
+            return np.ones(1)
+        curve = self.curve(shape, "in")
+        return curve / curve[-1]
+
+    def time(self, shape: ConvShape, left: ConvShape) -> float:
+        """Return the milliseconds of what pruning has left of a convolution."""
+        share = 1.0 if shape.depthwise else self.shares(shape)[left.inputs]
+        return float(self.curve(shape, "out")[left.outputs] * share)
+
+
+def variants(shape: ConvShape) -> list[ConvShape]:
+    """Return the convolutions that must be measured to know one at all widths of either axis."""
+    out = [_narrowed(shape, "out", count) for count in _points(shape.outputs)]
+    inp = [] if shape.depthwise else [_narrowed(shape, "in", count) for count in _points(shape.inputs)]
+    return list(dict.fromkeys([*out, *inp]))
+
+
+class LatencyTable(Times):
+    """Times of convolutions in one runtime on one device, in a file that later runs add to.
+
+    Attributes:
+        runtime (str): A key of `RUNTIMES`.
+        device (torch.device): Device.
+        file (Path): Where the times are kept.
+        times (dict[str, float]): Key of a `ConvShape` to milliseconds.
+    """
+
+    def __init__(
+        self,
+        runtime: str,
+        device: torch.device,
+        folder: Path = USER_CONFIG_DIR / "latency",
+        row: Runtime | None = None,
+        place: str = "",
+    ):
+        """Read what earlier runs have measured.
+
+        Args:
+            runtime (str): A key of `RUNTIMES`.
+            device (torch.device): Device.
+            folder (Path): Where tables are kept.
+            row (Runtime, optional): How it is measured, if not as on this machine.
+            place (str): Name for runtime and device, by default those here.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        self.runtime, self.device, self.row = runtime, device, row
+        self.file = folder / f"{slug(place) or _where(runtime, device)}.json"
+        super().__init__(read_times(self.file) if self.file.exists() else {})
+
+    def measure(self, shapes: Iterable[ConvShape]) -> None:
+        """Measure convolutions at all their widths, unless that is done already.
+
+        Args:
+            shapes (Iterable[ConvShape]): Convolutions of a dense model.
+        """
+        missing = self.missing(shapes)
+        if not missing:
+            return
+        row = self.row or RUNTIMES[self.runtime]
+        batches = [[s for narrower in missing.values() for s in narrower]] if row.at_once else [*missing.values()]
+        for narrower in TQDM(batches, desc=f"Latency of {len(missing)} convolutions in {row.label}"):
+            measured = row.time_convolutions(narrower, self.device)
+            self.times |= {shape.key: ms for shape, ms in zip(narrower, measured)}
+            write_json(self.file, self._content(row), indent=1)
+        LOGGER.info(f"Latency table saved to {self.file}")
+
+    def _content(self, row: Runtime) -> dict:
+        """Return what the file holds: the times, and where they were measured."""
+        about = {"schema": SCHEMA, "runtime": self.runtime, "date": datetime.now().astimezone().isoformat()}
+        if not self.row:
+            about |= {"version": row.version(self.device), "device": describe_device()}
+        return {**about, "threads": torch.get_num_threads(), "convolutions": self.times}
 
 
 def read_times(file: Path) -> dict[str, float]:
@@ -112,6 +165,10 @@ def read_times(file: Path) -> dict[str, float]:
         times = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # JSON and UTF-8 that cannot be decoded are both the latter
         raise ValueError(f"the latency table '{file}' cannot be read: {error}. {DELETE}") from error
+    if isinstance(times, dict) and "schema" in times:
+        if times["schema"] != SCHEMA:
+            raise ValueError(f"the latency table '{file}' has schema {times['schema']!r:.80}, not {SCHEMA}. {DELETE}")
+        times = times.get("convolutions")
     if not isinstance(times, dict):
         raise ValueError(f"the latency table '{file}' is damaged: it holds a {type(times).__name__}. {DELETE}")
     for key, ms in times.items():
@@ -136,7 +193,12 @@ def _narrowed(shape: ConvShape, axis: str, count: int) -> ConvShape:
 def _where(runtime: str, device: torch.device) -> str:
     """Return a name for what times depend on besides the convolution."""
     device = torch.device("cpu") if RUNTIMES[runtime].on_cpu else device
-    machine = f"{get_cpu_info()}-{torch.get_num_threads()}threads"
+    machine = f"{device_slug(describe_device())}-{torch.get_num_threads()}threads"
     if device.type != "cpu":
         machine = get_gpu_info(device.index or 0) if device.type == "cuda" else f"{device.type}-{machine}"
-    return re.sub(r"[^\w.+-]+", "_", f"{RUNTIMES[runtime].version(device)}-{machine}")
+    return slug(f"{RUNTIMES[runtime].version(device)}-{machine}")
+
+
+def slug(words: str) -> str:
+    """Return words as the name of a file."""
+    return re.sub(r"[^\w.+-]+", "_", words)

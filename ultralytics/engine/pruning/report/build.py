@@ -62,14 +62,14 @@ def build_report(
     """
     twins = _twins(models)
     timed = {name: models[name] for name in twins.values()}
-    latency = measure_latency(timed, imgsz, device)
+    record = Record.of(models["pruned"])
+    latency = measure_latency(timed, imgsz, device, record.budget)
     rows = {
         name: _row(model, files[name], metrics[name], {kind: timings[twins[name]] for kind, timings in latency.items()})
         for name, model in models.items()
     }
     last = list(models)[-1]
     ends = {name: models[name] for name in ("dense", last)}
-    record = Record.of(models["pruned"])
     return {
         "schema": SCHEMA,
         "versions": versions(),
@@ -84,7 +84,11 @@ def build_report(
         "imgsz": imgsz,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "runtimes": {name: _version(runtime, device) for name, runtime in RUNTIMES.items()},
+        "runtimes": {
+            name: _version(runtime, device)
+            for name, runtime in RUNTIMES.items()
+            if runtime.reported or name == record.budget
+        },
         "layers": compare_layers(*ends.values()),
         "blocks": block_latency(ends, imgsz, device),
         "left_dense": record.left_dense,

@@ -11,7 +11,12 @@ from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.report.deployed import deployed_table
 
 PLACES = {name: runtime.label + " on the CPU" * runtime.on_cpu for name, runtime in RUNTIMES.items()}
-BUDGET_LABELS = {"flops": "FLOPs", **{name: f"latency in {place}" for name, place in PLACES.items()}}
+BUDGET_LABELS = {
+    "flops": "FLOPs",
+    "params": "parameters",
+    "size": "bytes of weights",
+    **{name: f"latency in {place}" for name, place in PLACES.items()},
+}
 COLUMNS = {  # key of a row: heading, format, key of the report's ratio if it has one
     "parameters": ("parameters", "{:,}", None),
     "gflops": ("GFLOPs (640)", "{:.2f}", "flops_ratio"),
@@ -21,6 +26,7 @@ COLUMNS = {  # key of a row: heading, format, key of the report's ratio if it ha
         for name, runtime in RUNTIMES.items()
     },
 }
+LEAST_GAIN = 1.05  # times that a pruned model must be faster to be called so
 UNRESOLVED = "not resolved"
 
 
@@ -61,10 +67,10 @@ def summary_of(report: dict[str, Any]) -> str:
     last, data = list(rows)[-1], Path(report["data"]).name
     ratios = {"flops": _ratio(report["flops_ratio"], 3)}
     ratios |= {runtime: _ratio(report[f"{runtime}_latency_ratio"]) for runtime in timed_runtimes(report)}
-    gains = ", ".join(f"{BUDGET_LABELS[kind]} {ratio}" for kind, ratio in ratios.items())
+    gains = ", ".join(f"{budget_label(kind)} {ratio}" for kind, ratio in ratios.items())
     return (
         f"Pruned by {report['method']}. Dense over {last}: {gains}. Target of budget={target['budget']}: "
-        f"{target['value']:g}x in {BUDGET_LABELS[target['budget']]}, {target['reached']:.2f}x after the cut. "
+        f"{target['value']:g}x in {budget_label(target['budget'])}, {target['reached']:.2f}x after the cut. "
         f"{metric} on {data}: dense {rows['dense'][metric]:.4f}, {last} {rows[last][metric]:.4f}."
     )
 
@@ -74,10 +80,32 @@ def timed_runtimes(report: dict[str, Any]) -> list[str]:
     return [runtime for runtime in RUNTIMES if f"{runtime}_latency_ratio" in report]
 
 
+def budget_label(budget: str) -> str:
+    """Return what a budget counts, in words; one that is not in the table is the answer of a device, or a runner's."""
+    return BUDGET_LABELS.get(budget) or f"latency by {budget}"
+
+
+def no_gain(report: dict[str, Any]) -> list[str]:
+    """Return, for the runtimes in which a model is no faster straight after the cut, a line that says so."""
+    rows, lines = report["rows"], []
+    for runtime in timed_runtimes(report):
+        ratio = report[f"{runtime}_latency_ratio"]
+        if ratio is None or ratio < LEAST_GAIN:
+            dense, pruned = (rows[name][f"{runtime}_latency_p10_ms"] for name in ("dense", "pruned"))
+            lines.append(
+                f"The pruned model is no faster in {PLACES[runtime]}: {pruned:.2f} ms, dense {dense:.2f} ms"
+                f"{', which is within the noise' * (ratio is None)}. Fine-tuning will not change that. If it will "
+                "run there, ask for the time itself with 'budget' and 'target', or use a larger image size or batch."
+            )
+    return lines
+
+
 def remarks_of(report: dict[str, Any]) -> list[str]:
-    """Return what the reader should not overlook: a fine-tuning that left the model worse than the cut did."""
+    """Return what the reader should not overlook: a cut without gain, or a fine-tuning that made the model worse."""
     rows, metric = report["rows"], report["metric"]
-    if "fine-tuned" not in rows or not rows["fine-tuned"][metric] < rows["pruned"][metric]:
+    if "fine-tuned" not in rows:
+        return no_gain(report)
+    if not rows["fine-tuned"][metric] < rows["pruned"][metric]:
         return []
     return [
         f"Fine-tuning ended below the model straight after the cut: {metric} {rows['fine-tuned'][metric]:.4f}, was "

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""From a run to a device and back: `yolo latency`, budget=answer.json, a runner, and a cut without gain."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import FAST
+
+from ultralytics.cfg import entrypoint
+from ultralytics.engine.compress.device import make_bundle
+from ultralytics.engine.pruning.latency.answer import read_answer
+from ultralytics.engine.pruning.report.table import no_gain
+from ultralytics.models.yolo.detect.compress import DetectionCompressor
+from ultralytics.nn.tasks import load_checkpoint
+
+needs_onnx = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs ONNX Runtime")
+
+
+@pytest.fixture
+def device(tmp_path):
+    """A command that runs a shell as on another device: with a home of its own."""
+    python3 = Path(sys.executable).with_name("python3")
+    if not python3.exists():
+        pytest.skip("needs a python3 beside the interpreter")
+    (tmp_path / "home").mkdir()
+    return f"env HOME={tmp_path / 'home'} PATH={python3.parent}:/usr/bin:/bin sh -c"
+
+
+@needs_onnx
+def test_the_round_trip_by_hand(shallow_pt, tiny_data, tmp_path):
+    entrypoint(f"yolo latency model={shallow_pt} imgsz=32 runtime=onnx project={tmp_path} name=bundle threads=1")
+    folder = tmp_path / "bundle"
+    assert {"measure.py", "device.py", "bundle.json", "README.txt", "dense.onnx"} <= {f.name for f in folder.iterdir()}
+    shutil.move(folder, tmp_path / "device")  # as if it were one
+    subprocess.run([sys.executable, str(tmp_path / "device" / "measure.py"), "--anyway"], check=True, timeout=300)
+    answer = tmp_path / "device" / "answer.json"
+    keys = {
+        **FAST,
+        "model": shallow_pt,
+        "data": tiny_data,
+        "project": str(tmp_path),
+        "name": "t",
+        "prune_method": "lamp",
+    }
+    run = DetectionCompressor(overrides={**keys, "budget": str(answer), "speed_up": 1.3, "plots": False})
+    record = load_checkpoint(run.compress())[0].pruning
+    assert record["budget"] == str(answer) and record["reached"] >= 1.3 * 0.999
+    report = json.loads((run.save_dir / "report.json").read_text())
+    assert report["target"]["budget"] == str(answer)
+    following = run.save_dir / "device"
+    done = subprocess.run([sys.executable, str(following / "measure.py"), "--anyway"], check=False, timeout=300)
+    assert done.returncode == 0
+    again = read_answer(following / "answer.json")
+    assert again.networks.keys() == again.predicted.keys() == {"dense", "pruned"}
+    assert again.times == read_answer(answer).times
+    assert again.predicted["dense"] / again.predicted["pruned"] == pytest.approx(record["reached"], rel=1e-3)
+
+
+@pytest.mark.slow
+@needs_onnx
+def test_a_runner_does_both_trips(shallow_pt, tiny_data, tmp_path, device, log):
+    keys = {
+        **FAST,
+        "model": shallow_pt,
+        "data": tiny_data,
+        "project": str(tmp_path),
+        "name": "t",
+        "prune_method": "lamp",
+    }
+    own = {"budget": "onnx", "runner": device, "speed_up": 1.2, "plots": False}
+    run = DetectionCompressor(overrides={**keys, **own})
+    record = load_checkpoint(run.compress())[0].pruning
+    assert record["budget"] == f"onnx at {device}" and record["cost"]["dense"] > 0
+    assert "convolutions, each at all its widths" in log.text
+    assert list((tmp_path / "home" / ".cache" / "ultralytics-compress").iterdir())
+
+
+@needs_onnx
+def test_a_device_out_of_reach_is_said_before_there_is_a_folder(shallow_pt, tiny_data, tmp_path):
+    keys = {**FAST, "model": shallow_pt, "data": tiny_data, "project": str(tmp_path / "runs"), "budget": "onnx"}
+    with pytest.raises(OSError, match=r"'runner=false' failed with exit status 1"):
+        DetectionCompressor(overrides={**keys, "runner": "false"})
+    with pytest.raises(FileNotFoundError, match=r"'budget=.*none.json' does not exist"):
+        DetectionCompressor(overrides={**keys, "budget": str(tmp_path / "none.json")})
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("runtime=onnx", "'model' argument is missing"),
+        ("model=best.pt", "'runtime' argument is missing"),
+        ("model=none.pt runtime=onnx", "'model=none.pt' does not exist"),
+        ("model={model} runtime=tflite", "'runtime=tflite' is invalid. Valid 'runtime' values are onnx, openvino"),
+        ("model={model} runtime=onnx imgsz=0", "'imgsz=0' is an invalid value"),
+        ("model={model} runtime=onnx threads=two", "'threads=two' is an invalid value"),
+        (
+            "model={model} runtime=onnx precision=fp16",
+            "'precision=fp16' is invalid with 'runtime=onnx', which has fp32",
+        ),
+        ("model={model} runtime=onnx speed=2", "'speed' is not a valid YOLO argument"),
+        ("model={model} onnx", "'onnx' is no argument of the form key=value"),
+    ],
+)
+@needs_onnx
+def test_a_wrong_command_gets_one_sentence(words, message, shallow_pt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((SyntaxError, ValueError, OSError), match=message):
+        entrypoint(f"yolo latency {words.format(model=shallow_pt)}")
+    assert {file.name for file in tmp_path.iterdir()} <= {"shallow.pt"}
+
+
+def test_a_missing_exporter_is_named(shallow_pt, tmp_path):
+    if find_spec("litert_torch"):
+        pytest.skip("it is installed")
+    with pytest.raises(ModuleNotFoundError, match="'runtime=litert' needs litert_torch here: pip install litert-torch"):
+        make_bundle(shallow_pt, "litert", project=tmp_path)
+
+
+def test_a_cut_without_gain_is_named_before_training():
+    def report(ratio, dense, pruned):
+        rows = {"dense": {"pytorch_latency_p10_ms": dense}, "pruned": {"pytorch_latency_p10_ms": pruned}}
+        return {"rows": rows, "pytorch_latency_ratio": ratio, "runtimes": {}}
+
+    assert no_gain(report(2.0, 4.0, 2.0)) == []
+    (line,) = no_gain(report(1.02, 4.08, 4.0))
+    assert line.startswith("The pruned model is no faster in PyTorch: 4.00 ms, dense 4.08 ms. Fine-tuning will not")
+    assert "which is within the noise" in no_gain(report(None, 4.08, 4.0))[0]

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Convolutions as an ONNX model, written without the package `onnx`, which boards lack."""
+
+from __future__ import annotations
+
+import numpy as np
+
+OPSET, IR_VERSION, FLOAT = 17, 8, 1
+INT, INTS = 2, 7  # types of attributes
+
+
+def convolutions_file(shapes, shared=True):
+    """Return an ONNX model that has every convolution once; if shared, those of equal inputs read the same one.
+
+    The nodes of the i-th convolution and their outputs have names that begin with `tag(i)`: a runtime names what it
+    fuses by either.
+    """
+    random = np.random.default_rng(0)
+    images, nodes, weights, results = {}, [], [], []
+    for i, shape in enumerate(shapes):
+        begin, channels = tag(i), shape.outputs if shape.depthwise else shape.inputs
+        image = f"image{channels}x{shape.height}x{shape.width}" if shared else f"image{i}"
+        images[image] = _value(image, (1, channels, shape.height, shape.width))
+        groups = channels if shape.depthwise else 1
+        first, second = (channels, shape.outputs) if shape.transposed else (shape.outputs, channels // groups)
+        kernel = random.random((first, second, *shape.kernel), dtype=np.float32) - 0.5
+        weights += [_tensor(begin + "weight", kernel), _tensor(begin + "bias", np.zeros(shape.outputs, np.float32))]
+        attributes = [
+            _attribute("kernel_shape", shape.kernel),
+            _attribute("strides", shape.stride),
+            _attribute("pads", [*shape.padding, *shape.padding]),
+            _attribute("dilations", shape.dilation),
+            _attribute("group", groups),
+        ]
+        operator = "ConvTranspose" if shape.transposed else "Conv"
+        out = begin + "conv"
+        nodes.append(_node(operator, [image, begin + "weight", begin + "bias"], out, attributes))
+        if shape.activation == "ReLU":
+            nodes.append(_node("Relu", [out], begin + "act"))
+        elif shape.activation == "SiLU":
+            nodes.append(_node("Sigmoid", [out], begin + "gate"))
+            nodes.append(_node("Mul", [out, begin + "gate"], begin + "act"))
+        results.append(_value(begin + ("act" if shape.activation else "conv"), (1, shape.outputs, *_left(shape))))
+    graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"convolutions")
+    graph += b"".join(_bytes(5, tensor) for tensor in weights)
+    graph += b"".join(_bytes(11, value) for value in images.values())
+    graph += b"".join(_bytes(12, value) for value in results)
+    return _number(1, IR_VERSION) + _bytes(7, graph) + _bytes(8, _bytes(1, b"") + _number(2, OPSET))
+
+
+def tag(i):
+    """Return what the names of the i-th convolution begin with."""
+    return f"time{i}_"
+
+
+def _left(shape):
+    """Return height and width of what a convolution computes."""
+    sizes = []
+    for axis, size in enumerate((shape.height, shape.width)):
+        reach, step = shape.dilation[axis] * (shape.kernel[axis] - 1) + 1, shape.stride[axis]
+        pad = 2 * shape.padding[axis]
+        sizes.append((size - 1) * step - pad + reach if shape.transposed else (size + pad - reach) // step + 1)
+    return sizes
+
+
+def _varint(number):
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def _number(field, number):
+    return _varint(field << 3) + _varint(number)
+
+
+def _bytes(field, content):
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def _attribute(name, value):
+    if isinstance(value, int):
+        return _bytes(1, name.encode()) + _number(3, value) + _number(20, INT)
+    return _bytes(1, name.encode()) + b"".join(_number(8, v) for v in value) + _number(20, INTS)
+
+
+def _node(operator, inputs, output, attributes=()):
+    content = b"".join(_bytes(1, name.encode()) for name in inputs) + _bytes(2, output.encode())
+    content += _bytes(3, output.encode()) + _bytes(4, operator.encode())
+    return content + b"".join(_bytes(5, attribute) for attribute in attributes)
+
+
+def _tensor(name, array):
+    content = b"".join(_number(1, size) for size in array.shape) + _number(2, FLOAT) + _bytes(8, name.encode())
+    return content + _bytes(9, array.astype("<f4").tobytes())
+
+
+def _value(name, sizes):
+    tensor = _number(1, FLOAT) + _bytes(2, b"".join(_bytes(1, _number(1, size)) for size in sizes))
+    return _bytes(1, name.encode()) + _bytes(2, _bytes(1, tensor))

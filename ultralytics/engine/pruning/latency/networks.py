@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Whole networks in the files that runtimes read, exported by Ultralytics."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ultralytics.cfg.compress.compat.export import import_execstack, traced_export
+from ultralytics.engine.exporter import Exporter
+from ultralytics.engine.pruning.log import warnings_only
+from ultralytics.nn.tasks import guess_model_task
+
+
+def export_onnx(model: nn.Module, imgsz: int, file: Path) -> Path:
+    """Write an ONNX file and return its path: `file` with a suffix; see `EXPORTS`."""
+    return Path(shutil.move(_export(model, imgsz, file, "onnx"), file.with_suffix(".onnx")))
+
+
+def export_ncnn(model: nn.Module, imgsz: int, file: Path) -> Path:
+    """Write ncnn's .param, .bin and, for the image, a .size, and return the path of the first; see `EXPORTS`."""
+    folder = _export(model, imgsz, file, "ncnn")
+    for suffix in (".param", ".bin"):
+        shutil.move(folder / f"model.ncnn{suffix}", file.with_suffix(suffix))
+    shutil.rmtree(folder)
+    channels = getattr(model, "yaml", {}).get("channels", 3)
+    file.with_suffix(".size").write_text(f"{channels} {imgsz} {imgsz}\n", encoding="utf-8")
+    return file.with_suffix(".param")
+
+
+def export_mnn(model: nn.Module, imgsz: int, file: Path) -> Path:
+    """Write an .mnn file and return its path; see `EXPORTS`.
+
+    `MNN.tools.mnnconvert`, which an export by Ultralytics imports, installs a package that sends telemetry: the
+    converter under it is called instead.
+    """
+    onnx = export_onnx(model, imgsz, file)
+    import_execstack("MNN", "_mnncengine*.so", "_tools*.so")
+    import _tools
+
+    result = file.with_suffix(".mnn")
+    _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", str(onnx), "--MNNModel", str(result), "--bizCode", "bench"])
+    for scratch in (onnx, result.parent / ".__convert_external_data.bin"):
+        scratch.unlink(missing_ok=True)
+    return result
+
+
+def export_litert(model: nn.Module, imgsz: int, file: Path) -> Path:
+    """Write a .tflite file and return its path; see `EXPORTS`."""
+    return Path(shutil.move(_export(model, imgsz, file, "litert"), file.with_suffix(".tflite")))
+
+
+def _export(model: nn.Module, imgsz: int, file: Path, form: str) -> Path:
+    """Export a copy of a model as Ultralytics does and return the path that it names."""
+    copy = deepcopy(model).cpu().float()
+    copy.task = guess_model_task(copy)
+    copy.pt_path = str(file.with_suffix(".pt"))  # where the exporter puts its files
+    threads = torch.get_num_threads()
+    settings = {"format": form, "imgsz": imgsz, "batch": 1, "device": "cpu", "verbose": False}
+    if form == "onnx":  # runtimes optimise the graph by themselves
+        settings["simplify"] = False
+    with traced_export(), warnings_only():  # the export's progress and advice concern a file that serves a measurement
+        exported = Exporter(overrides=settings)(model=copy)
+    torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
+    return Path(exported)
+
+
+EXPORTS: dict[str, Callable[[nn.Module, int, Path], Path]] = {  # runtime: model, image size and path without suffix
+    "onnx": export_onnx,
+    "openvino": export_onnx,
+    "ncnn": export_ncnn,
+    "mnn": export_mnn,
+    "litert": export_litert,
+    "tensorrt": export_onnx,
+}
