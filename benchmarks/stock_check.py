@@ -36,7 +36,8 @@ def predict(weights: Path) -> dict:
     yolo = YOLO(weights)
     parameters = sum(p.numel() for p in yolo.model.parameters())
     result = yolo.predict(ASSETS / "bus.jpg", imgsz=IMGSZ, verbose=False)[0]
-    found = [f"{result.names[int(c)]} {p:.2f}" for c, p in zip(result.boxes.cls, result.boxes.conf)]
+    boxes = result.boxes if result.obb is None else result.obb
+    found = [f"{result.names[int(c)]} {p:.2f}" for c, p in zip(boxes.cls, boxes.conf)]
     return {"parameters": parameters, "found": found}
 
 
@@ -67,7 +68,9 @@ def train(weights: Path, sentence: str) -> str:
         (root / kind).mkdir(parents=True, exist_ok=True)
     shutil.copy(ASSETS / "bus.jpg", root / "images")
     (root / "labels" / "bus.txt").write_text("0 0.5 0.45 0.9 0.45\n", encoding="utf-8")
-    data = {"path": str(root), "train": "images", "val": "images", "names": YOLO(weights).names}
+    model = YOLO(weights).model
+    data = {"path": str(root), "train": "images", "val": "images", "names": model.names}
+    data |= {"kpt_shape": list(model.kpt_shape)} if hasattr(model, "kpt_shape") else {}
     YAML.save(root / "bus.yaml", data)
     try:
         YOLO(weights).train(data=str(root / "bus.yaml"), epochs=1, imgsz=64, device="cpu", project=str(root / "runs"))

@@ -26,18 +26,21 @@ BUSY = " Times vary when the machine has other work to do."
 OVERLAP = " This is noise: the latencies of the dense and the pruned model overlap. Run again when the machine is idle."
 
 
+TOLERANCE = 0.03  # share by which a cost that is predicted may miss the target
+
+
 class FlopsCost:
-    """FLOPs as Ultralytics counts them, which a formula gives exactly.
+    """FLOPs as Ultralytics counts them, which a formula gives exactly unless a network computes outside its layers.
 
     Attributes:
         unit (str): What the cost is, for messages.
         doubt (str): What may be wrong with a measured cost, for messages.
-        tolerance (float | None): How far a cut may miss the target and be corrected; None for a cost that is exact.
+        tolerance (float | None): How far a cut may miss the target and be corrected; None if the formula is exact.
         baseline_was_wrong (bool): The dense cost behind the last prediction was wrong; ignore that prediction's error.
     """
 
     unit = "FLOPs"
-    tolerance = None
+    tolerance: float | None = None
     doubt = ""
     baseline_was_wrong = False
 
@@ -62,7 +65,9 @@ class FlopsCost:
 
     def formula(self, graph: Graph) -> FlopsFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
-        return FlopsFormula(graph)
+        formula = FlopsFormula(graph)
+        self.tolerance = None if formula.is_exact else TOLERANCE
+        return formula
 
     def speed_up(self, pruned: nn.Module) -> float:
         """Return the cost of the dense model over that of a pruned stock model."""
@@ -83,7 +88,7 @@ class LatencyCost:
         doubt (str): What may be wrong with the last measurement, for messages.
     """
 
-    tolerance = 0.03
+    tolerance: float | None = TOLERANCE
     baseline_was_wrong = False
     doubt = ""
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.budget.floor import check_reachable
 from ultralytics.engine.pruning.budget.flops import FlopsFormula
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, check_reachable, couple, solve_budget
+from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, couple, solve_budget
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.surgery.trial import sound_graph
@@ -43,7 +44,7 @@ def select_units(
         ValueError: If the target is out of reach.
     """
     coupled = couple_groups(graph, scores, budget, dense_sizes)
-    check_reachable(coupled, formula, budget.speed_up, dense_cost)
+    check_reachable(graph, coupled, formula, budget, dense_cost)
     counts = solve_budget(coupled, formula, dense_cost / budget.speed_up**share)
     return best_units(graph.groups, coupled, counts, scores)
 
@@ -88,7 +89,8 @@ def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) ->
     graph = sound_graph(prunable_copy(model), needs_norms)
     formula = FlopsFormula(graph)
     scores = [torch.zeros(size, dtype=torch.float64) for size in graph.sizes]
-    check_reachable(couple_groups(graph, scores, budget, graph.sizes), formula, budget.speed_up, formula.dense)
+    coupled = couple_groups(graph, scores, budget, graph.sizes)
+    check_reachable(graph, coupled, formula, budget, formula.dense)
 
 
 def best_units(

@@ -14,10 +14,19 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.widths import Widths
 
 
 class OutOfReachError(ValueError):
-    """A target that cannot be met however much is removed."""
+    """A target that cannot be met however much is removed.
+
+    Attributes:
+        reachable (float): Dense cost over the least cost that can be met.
+    """
+
+    def __init__(self, message: str, reachable: float):
+        super().__init__(message)
+        self.reachable = reachable
 
 
 class Formula(Protocol):
@@ -25,12 +34,23 @@ class Formula(Protocol):
 
     Attributes:
         dense (float): Cost with every unit kept.
+        rest (float): What of it lies outside the layers.
+        widths (Widths): Widths of the layers.
+        unit (str): What is counted, for messages.
+        outside (str): Of what the rest is, for messages.
     """
 
     dense: float
+    rest: float
+    widths: Widths
+    unit: str
+    outside: str
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the cost, shape (...), of units kept in each group, shape (..., groups)."""
+
+    def costs(self, kept: Sequence[float] | np.ndarray) -> dict[nn.Module, float]:
+        """Return the cost of each layer, in the order of the network, of units kept in each group, shape (groups,)."""
 
 
 @dataclass(frozen=True)
@@ -145,26 +165,6 @@ def _couple(
     return CoupledGroups(rows, ranked, counts)
 
 
-def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, speed_up: float, dense: float) -> None:
-    """Check a target against what is left when every group keeps the least that it may.
-
-    Args:
-        coupled (Sequence[CoupledGroups]): Groups with allowed counts.
-        formula (Formula): Cost of the network as a function of the units kept.
-        speed_up (float): Dense cost over pruned cost.
-        dense (float): Dense cost.
-
-    Raises:
-        OutOfReachError: If the target is out of reach.
-    """
-    reachable = dense / formula(per_group(coupled, [c.counts[0] for c in coupled]))
-    if reachable < speed_up:
-        raise OutOfReachError(
-            f"'speed_up={speed_up}' cannot be reached: with every layer at its smallest the speed-up is "
-            f"{reachable:.2f}. Lower speed_up, or lower round_to, or raise max_sparsity or sensitivity_drop."
-        )
-
-
 def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:
     """Return how many ranks the coupled groups keep, by score, so that the target is met and hardly exceeded.
 
@@ -174,7 +174,7 @@ def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: floa
     Args:
         coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
         formula (Formula): Cost of the network as a function of the units kept.
-        limit (float): Cost to come down to; one that `check_reachable` lets pass.
+        limit (float): Cost to come down to; one that `floor.check_reachable` lets pass.
 
     Returns:
         (list[int]): Ranks kept in each of the coupled groups.
