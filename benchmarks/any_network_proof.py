@@ -49,7 +49,7 @@ def examine(kind: str, name: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
     try:
         row |= graph_of(dense)
-        return row | prune(dense, image)
+        return row | prune(dense, image, row["whole"])
     except WrongCutError as error:
         return row | {"result": "WRONG", "why": sentence(error)}
     except Exception as error:  # noqa: BLE001 every kind of it is a result
@@ -69,13 +69,18 @@ def graph_of(dense: nn.Module) -> dict[str, Any]:
     entries = [e for e in kept_whole({**graph.left_dense, **floor.held}, floor.shares) if "predictions" not in e.reason]
     entries = [e for e in entries if e.share > 5e-4]
     why = "; ".join(f"{e.share:.1%} {e.place}: {e.reason}" for e in entries[:2])
-    return row | {"reachable": floor.reachable, "whole": sum(e.share for e in entries), "why": why}
+    return row | {"reachable": floor.reachable, "whole": sum(e.share for e in entries if e.layers), "why": why}
 
 
-def prune(dense: nn.Module, image: torch.Tensor) -> dict[str, Any]:
+def prune(dense: nn.Module, image: torch.Tensor, whole: float) -> dict[str, Any]:
     """Return what pruning reaches, and how far the result is from the masked dense model.
 
     Every layer loses the same share, so that no block is spared for its scores.
+
+    Args:
+        dense (nn.Module): Dense model.
+        image (torch.Tensor): Images to compare on.
+        whole (float): Share of the FLOPs in layers that stay whole.
     """
     budget = Budget(SPEED_UP, global_pruning=False)
     try:
@@ -93,10 +98,8 @@ def prune(dense: nn.Module, image: torch.Tensor) -> dict[str, Any]:
     expected, actual = (run(model, image, True) for model in (reference, trained))
     row["training"] = max(relative_difference(actual[name], value) for name, value in expected.items())
     row["statistics"] = lost_statistics(reference, trained)
-    stays = [e for e in kept_whole(record.left_dense, record.shares) if "predictions" not in e.reason]
     wrong = not max(row["oracle"], row["training"], row["statistics"]) < TOLERANCE or actual.keys() != expected.keys()
-    through = sum(e.share for e in stays) <= LITTLE
-    row["result"] = "WRONG" if wrong else "pruned" if through else "in part"
+    row["result"] = "WRONG" if wrong else "pruned" if whole <= LITTLE else "in part"
     if abs(record.reached / budget.speed_up - 1) > OFF and budget.speed_up == SPEED_UP:
         row["result"] = "MISSED"
     return row
