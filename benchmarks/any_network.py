@@ -30,7 +30,7 @@ from fetch import machine, markdown
 
 from ultralytics.utils import LOGGER, TQDM
 
-LIMIT = 180  # seconds for one network
+LIMIT = 600  # seconds for one network
 RANDOM = 300
 WORDS = {  # result: what it says of a network
     "pruned": "pruned through: at most 1% of the FLOPs stay whole beside the predictions",
