@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -108,7 +108,6 @@ class Graph:
         self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
-        self._doubts: dict[int, str] = {}
         self.left_dense: dict[str, str] = {self.names[m]: ends.reason for m in self.protected}
         self.halved = list(equal_inputs(model))
         self._trace = trace(model, ends, self.example)
@@ -122,32 +121,33 @@ class Graph:
         """Put together the units that each convolution makes and no earlier one has, from the last to the first."""
         labels = self._trace.labels
         axes = {**self._trace.axes, **self._bare_axes()}
+        channels = _Channels({place: labels.roots(roots) for place, roots in axes.items()}, self.halved)
         whole = labels.reasons()
-        axes = {place: labels.roots(channels) for place, channels in axes.items()}
-        places: dict[int, list[tuple[Place, int]]] = defaultdict(list)  # unit to its channels
-        for place, roots in axes.items():
-            for channel, root in enumerate(roots.tolist()):
-                places[root].append((place, channel))
-        readers = {(conv, "in"): convs for convs in self.halved for conv in convs}
+        doubts: dict[int, str] = {}
         for doubt in reversed(self._trace.doubts):
-            self._doubts.update(dict.fromkeys(labels.roots(doubt.labels).tolist(), doubt.reason))
+            doubts.update(dict.fromkeys(labels.roots(doubt.labels).tolist(), doubt.reason))
+        roots, members = [], []  # of each group: name and units
         taken: set[int] = set()
         for layer, axis in reversed(axes):
-            if axis != "out" or not isinstance(layer, MAKERS) or is_depthwise(layer):
+            if axis != "out" or not isinstance(layer, MAKERS) or is_depthwise(layer) or self._trace.is_beyond(layer):
                 continue
-            units = list(dict.fromkeys(axes[layer, axis].tolist()))
-            if self._trace.is_beyond(layer):
-                continue
+            units = channels.units(layer)
             if reasons := [whole[unit] for unit in units if unit in whole]:
                 self.left_dense.setdefault(self.names[layer], reasons[0])
-            alike: dict[tuple, list[int]] = defaultdict(list)  # units that hold equally many channels of every layer
+            alike: dict[int, list[int]] = defaultdict(list)
             for unit in units:
                 if unit not in whole and unit not in taken:
-                    taken.add(unit)
-                    counts = Counter(readers.get(place, place) for place, _ in places[unit])
-                    alike[tuple(counts.items())].append(unit)
-            for units in alike.values():
-                self._add(layer, units, places)
+                    alike[channels.signatures[unit]].append(unit)
+            taken.update(units)
+            roots += [self.names[layer]] * len(alike)
+            members += alike.values()
+        for name, units, slices in zip(roots, members, channels.slices(members)):
+            doubt = next((doubts[unit] for unit in units if unit in doubts), "")
+            weighed = [s for s in slices if is_weighed(s.layer)]
+            group = Group(name, len(units), weighed, [s for s in slices if not is_weighed(s.layer)], doubt)
+            self.groups.append(group)
+            if obstacle := self._obstacle(group):
+                self.leave_whole(group, obstacle)
 
     def _bare_axes(self) -> dict[Place, torch.Tensor]:
         """Return the channels of parameters and buffers without a layer; those along two dimensions must stay."""
@@ -162,22 +162,6 @@ class Graph:
                 elif labels is not None:
                     self._trace.labels.keep(labels, f"they share '{name}' of {self.names[module]}")
         return axes
-
-    def _add(self, root: nn.Module, units: Sequence[int], places: dict) -> None:
-        """Add the group of some units, or note why it must stay whole."""
-        held: dict[Place, list[tuple[int, int]]] = defaultdict(list)
-        for number, unit in enumerate(units):
-            for place, channel in places[unit]:
-                held[place].append((channel, number))
-        slices, riders = [], []
-        for (layer, axis), pairs in held.items():
-            channels, numbers = torch.tensor(sorted(pairs)).unbind(1)
-            (slices if is_weighed(layer) else riders).append(Slice(layer, axis, channels, numbers))
-        doubt = next((self._doubts[unit] for unit in units if unit in self._doubts), "")
-        group = Group(self.names[root], len(units), slices, riders, doubt)
-        self.groups.append(group)
-        if obstacle := self._obstacle(group):
-            self.leave_whole(group, obstacle)
 
     def leave_whole(self, group: Group, reason: str) -> None:
         """Take a group out of those that can be pruned.
@@ -199,3 +183,55 @@ class Graph:
             if not readers.isdisjoint(convs) and group.shared_out(convs) is None:
                 return f"they are halved together with channels of other layers ({self.names[convs[0]]})"
         return ""
+
+
+class _Channels:
+    """The channels of all layers, by the unit that each belongs to.
+
+    Attributes:
+        signatures (dict[int, int]): Unit to a number that two units share if they hold equally many channels of every
+            layer: the sum of a random number for each channel's layer and axis, of 63 bits.
+    """
+
+    def __init__(self, axes: dict[Place, torch.Tensor], halved: Sequence[tuple[nn.Module, ...]]):
+        """Number them through.
+
+        Args:
+            axes (dict[Place, torch.Tensor]): Layer and axis to the unit of each channel, 0 for none.
+            halved (Sequence[tuple[nn.Module, ...]]): Layers of which each reads one part of the units.
+        """
+        self._axes, self._places = axes, list(axes)
+        sizes = torch.tensor([len(units) for units in axes.values()])
+        self._place = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self._channel = torch.cat([torch.arange(n) for n in sizes.tolist()])
+        self._unit = torch.cat([*axes.values()])
+        readers = {(conv, "in"): (convs[0], "in") for convs in halved for conv in convs}
+        like = torch.tensor([self._places.index(readers.get(place, place)) for place in self._places])
+        drawn = torch.randint(2**62, (len(sizes),), generator=torch.Generator().manual_seed(0))[like]
+        units, index = self._unit.unique(return_inverse=True)
+        sums = torch.zeros(len(units), dtype=torch.int64).index_add_(0, index, drawn[self._place])
+        self.signatures = dict(zip(units.tolist(), sums.tolist()))
+
+    def units(self, layer: nn.Module) -> list[int]:
+        """Return the units of a layer's outputs, in the order of their first channels."""
+        return list(dict.fromkeys(self._axes[layer, "out"].tolist()))
+
+    def slices(self, groups: Sequence[Sequence[int]]) -> list[list[Slice]]:
+        """Return what groups hold in every layer.
+
+        Args:
+            groups (Sequence[Sequence[int]]): Units of each group, in their order there.
+        """
+        count = int(self._unit.max()) + 1
+        group, number = torch.full((count,), -1), torch.zeros(count, dtype=torch.int64)
+        for i, units in enumerate(groups):
+            group[units], number[units] = i, torch.arange(len(units))
+        held = (group[self._unit] >= 0).nonzero().flatten()
+        key = group[self._unit[held]] * len(self._places) + self._place[held]
+        order = key.argsort(stable=True)
+        keys, sizes = key[order].unique_consecutive(return_counts=True)
+        slices: list[list[Slice]] = [[] for _ in groups]
+        for k, part in zip(keys.tolist(), held[order].split(sizes.tolist())):
+            layer, axis = self._places[k % len(self._places)]
+            slices[k // len(self._places)].append(Slice(layer, axis, self._channel[part], number[self._unit[part]]))
+        return slices

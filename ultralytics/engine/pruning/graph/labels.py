@@ -36,7 +36,11 @@ class Labels:
 
     def roots(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the smallest label of the class of each label, in the same shape, int64."""
-        return self._root[labels.long()]
+        labels = labels.long()
+        roots = self._root[labels]
+        while not torch.equal(roots, further := self._root[roots]):
+            roots = self._root[labels] = further
+        return roots
 
     def tie(self, a: torch.Tensor, b: torch.Tensor) -> None:
         """Let channels go together that meet in an element, of two tensors whose shapes broadcast."""
@@ -46,9 +50,7 @@ class Labels:
         while len(a):
             low, high = torch.minimum(a, b), torch.maximum(a, b)
             self._root.scatter_reduce_(0, high, low, "amin")
-            while not torch.equal(self._root, further := self._root[self._root]):
-                self._root = further
-            a, b = self._root[a], self._root[b]
+            a, b = self.roots(a), self.roots(b)
             a, b = a[a != b], b[a != b]
 
     def keep(self, labels: torch.Tensor, reason: str) -> None:
@@ -57,5 +59,5 @@ class Labels:
 
     def reasons(self) -> dict[int, str]:
         """Return the roots of the classes that must stay whole, each with its first reason."""
-        roots = {reason: int(self._root[label]) for reason, label in self._whole.items()}
+        roots = {reason: int(self.roots(torch.tensor(label))) for reason, label in self._whole.items()}
         return {root: reason for reason, root in reversed(roots.items())}

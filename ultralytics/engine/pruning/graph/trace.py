@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
 from ultralytics.engine.pruning.graph.places import Number
 from ultralytics.nn.extra_modules.prunable_form import PrunableForm
 from ultralytics.nn.extra_modules.prunable_parts import LAYER_MARKS
+from ultralytics.nn.modules.block import A2C2f
 from ultralytics.nn.modules.head import Classify
 
 BEYOND = "its outputs are added to the predictions"
@@ -108,7 +109,7 @@ class Trace(FlowMode):
 
     def is_trusted(self) -> bool:
         """Return True if the block that is running says itself which channels go together, or counts on no number."""
-        return isinstance(self.block, (PrunableForm, Classify, nn.Flatten))
+        return isinstance(self.block, (PrunableForm, A2C2f, Classify, nn.Flatten))
 
     def begin(self, tensor: torch.Tensor) -> torch.Tensor:
         """Label each element of a parameter that is used without a layer."""

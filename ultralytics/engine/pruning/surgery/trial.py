@@ -20,11 +20,10 @@ from ultralytics.nn.extra_modules.prunable import equal_parts
 
 TOLERANCE = 1e-6  # of a layer's largest output, in FP64
 Layer = nn.Module | BareTensor | Number
-SPARED = 3  # every so-manieth unit goes
 
 
 def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
-    """Return the graph of a model; groups in doubt that do not stand a trial cut are left whole.
+    """Return the graph of a model; if anything is in doubt, groups that do not stand a trial cut are left whole.
 
     A model of stock blocks has nothing in doubt.
 
@@ -36,21 +35,24 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
         (Graph): The graph.
     """
     graph = Graph(model, needs_norms)
-    sound = _sound(graph, [group for group in graph.groups if group.doubt])
-    for group in [group for group in graph.groups if group.doubt and group not in sound]:
-        graph.leave_whole(group, f"{group.doubt}, which counts on their number")
+    groups, doubted = list(graph.groups), [group for group in graph.groups if group.doubt]
+    if doubted and not is_right(graph, groups):
+        sound = _sound(graph, [], [group for group in groups if not group.doubt])  # mostly all
+        sound += _sound(graph, sound, doubted)
+        for group in groups:
+            if group not in sound:
+                graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
     return graph
 
 
-def _sound(graph: Graph, groups: Sequence[Group]) -> list[Group]:
-    """Return groups that can be cut all at once, by bisection."""
-    if not groups or is_right(graph, groups):
+def _sound(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> list[Group]:
+    """Return those of some groups that can be cut together with others, by bisection."""
+    if not groups or is_right(graph, [*base, *groups]):
         return list(groups)
     if len(groups) == 1:
         return []
-    middle = len(groups) // 2
-    first, second = _sound(graph, groups[:middle]), _sound(graph, groups[middle:])
-    return [*first, *second] if not first or not second or is_right(graph, [*first, *second]) else first
+    first = _sound(graph, base, groups[: len(groups) // 2])
+    return [*first, *_sound(graph, [*base, *first], groups[len(groups) // 2 :])]
 
 
 def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
@@ -62,7 +64,7 @@ def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
         graph (Graph): Graph.
         groups (Sequence[Group]): Groups of it.
     """
-    kept = channels_to_keep(graph.model, groups, [_some_units(graph, group) for group in groups])
+    kept = channels_to_keep(graph.model, groups, [_some_units(graph, g, i) for i, g in enumerate(groups)])
     copies: dict[int, nn.Module] = {}
     pruned = deepcopy(graph.model, copies).cpu().double()
     reference = deepcopy(graph.model).cpu().double()
@@ -97,8 +99,11 @@ def _agree(graph: Graph, name: str, kept: list[int], actual: list, expected: lis
     )
 
 
-def _some_units(graph: Graph, group: Group) -> torch.Tensor:
-    """Return most units of a group, in each of the parts that must stay equally large."""
+def _some_units(graph: Graph, group: Group, index: int) -> torch.Tensor:
+    """Return some units of a group, in each of the parts that must stay equally large.
+
+    How many go depends on the group's index: code that counts on two tensors to be equally wide would pass otherwise.
+    """
     parts = torch.arange(group.size)[None]
     for conv, count in equal_parts(graph.model):
         for s in group.convs("out"):
@@ -108,8 +113,9 @@ def _some_units(graph: Graph, group: Group) -> torch.Tensor:
         if (shared := group.shared_out(convs)) is not None:
             parts = shared
     width = parts.shape[1]
-    keep = [i for i in range(width) if i % SPARED != 1] if width > 1 else [0]
-    return parts[:, keep].flatten()
+    order = [*range(1, width, 2), *range(0, width, 2)]  # neighbours do not go together
+    gone = order[: 1 + index % (width // 2)] if width > 1 else []
+    return parts[:, [i for i in range(width) if i not in gone]].flatten()
 
 
 def _copied(layer: Layer, copies: dict[int, nn.Module]) -> Layer:
