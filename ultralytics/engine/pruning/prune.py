@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.costs import Cost
+from ultralytics.engine.pruning.budget.floor import Floor, find_floor
 from ultralytics.engine.pruning.budget.flops import count_flops
-from ultralytics.engine.pruning.budget.selection import select_units
+from ultralytics.engine.pruning.budget.selection import couple_groups, select_units
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.checkpoint.releases import oldest_release
+from ultralytics.engine.pruning.checkpoint.whole import kept_whole, stays
 from ultralytics.engine.pruning.ranking.methods import find_method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
@@ -32,6 +34,7 @@ from ultralytics.utils.torch_utils import get_num_params
 DEFAULT_BUDGET = Budget()
 CORRECTIONS = 3  # cuts anew where a predicted cost turns out to be another
 HOPELESS = 0.2  # share by which cuts miss a target that measured costs say is out of reach
+NOTABLE = 0.05  # share of the cost that stays whole in one place, from which on it is logged
 LEAST_AIM = 1.001  # a correction may aim lower than its target, but at a smaller network
 
 
@@ -106,6 +109,8 @@ def prune_model(
         parameters={"dense": get_num_params(model), "pruned": get_num_params(pruned)},
         seconds=time.perf_counter() - begin,
         left_dense=pruner.left_dense,
+        held=pruner.floor.held,
+        shares=pruner.floor.shares,
         channels=history.channels(),
         yaml=dense_yaml(model),
         source=source_of(model),
@@ -117,6 +122,9 @@ def prune_model(
         f"{record.gflops['dense']:.2f} to {record.gflops['pruned']:.2f} GFLOPs, speed-up {reached:.3f} in {cost.unit} "
         f"({budget.asked}), in {record.seconds:.1f} s"
     )
+    entries = kept_whole({**record.left_dense, **record.held}, record.shares)
+    if entries and entries[0].share > NOTABLE:
+        LOGGER.info(stays(entries, cost.unit))
     return pruned, record
 
 
@@ -131,7 +139,10 @@ class _Pruner:
 
     Attributes:
         left_dense (dict[str, str]): Layers whose outputs stay whole, and why.
+        floor (Floor): What is left of the model when every group keeps the least that it may.
     """
+
+    floor: Floor
 
     def __init__(self, model: nn.Module, cost: Cost, score: Callable, needs_norms: bool):
         """Take a model and how to judge its channels.
@@ -168,7 +179,7 @@ class _Pruner:
                 if results and (nearest < HOPELESS or not self.cost.calibrated):
                     break  # a correction can ask for more than there is to remove
                 if not self.cost.recheck():
-                    raise OutOfReachError(self.cost.explain(error)) from None
+                    raise OutOfReachError(self.cost.explain(error), error.reachable) from None
                 aim = wanted_ratio(self.cost, budget)
                 continue
             reached = self.cost.speed_up(pruned)
@@ -202,6 +213,8 @@ class _Pruner:
             if step == 1:
                 self._first_scores = scores
             sizes = [history.dense_size(group) for group in graph.groups]
+            if step == 1:
+                self.floor = find_floor(graph, couple_groups(graph, scores, budget, sizes), formula, budget, dense)
             units = select_units(graph, formula, scores, budget, dense, sizes, ratio, step / steps)
             kept = channels_to_keep(pruned, graph.groups, units)
             history.note(kept)

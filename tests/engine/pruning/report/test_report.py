@@ -34,6 +34,7 @@ from ultralytics.engine.pruning.report.table import (
     spreads_of,
     summary_of,
     table_of,
+    whole_of,
 )
 
 
@@ -83,6 +84,8 @@ def test_pictures_and_page_of_a_run(run, report):
     left = YOLO(run.with_name("p-prune") / "weights" / "prune.pt").model.pruning["left_dense"]
     assert report["left_dense"] == left and "model.22.cv2.0.2" in left
     assert all(name in cells and why in cells for name, why in left.items())
+    (ends,) = [entry for entry in report["kept_whole"] if "predictions" in entry["reason"]]
+    assert ends["place"] == "model.22" and set(ends["layers"]) == left.keys() and 0 < ends["share"] < 0.01
 
 
 def test_curve_is_the_results_csv(run, report):
@@ -288,6 +291,17 @@ def test_turns_are_taken_and_warm_ups_left_out():
     timings = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, torch.device("cpu"), "x", 3)
     assert order == ["a", "b"] * 8
     assert timings.keys() == {"a", "b"} and all(t.low <= t.median <= t.high for t in timings.values())
+
+
+def test_what_stays_whole_is_in_the_log_and_on_the_page(report):
+    entry = {"place": "model.4.b", "reason": "LayerNorm", "layers": ["model.4.b.a", "model.4.b.c"], "share": 0.31}
+    report["kept_whole"] = [entry, {**entry, "place": "model.5", "share": 0.002}]
+    assert whole_of(report)[1:] == [["model.4.b", "2", "31.0%", "LayerNorm"], ["model.5", "2", "0.2%", "LayerNorm"]]
+    text, page = format_report(report), report_page(report, {})
+    assert "share of the FLOPs" in text and "31.0%" in text and "model.5" not in text  # too little for the log
+    assert all(cell in page for cell in ("31.0%", "0.2%", "share of the FLOPs", "model.4.b.c"))
+    report["target"]["budget"] = "onnx"
+    assert "share of the milliseconds" in format_report(report)
 
 
 def test_names_in_the_page_are_escaped(report):

@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Random detection networks, written as the YAML that Ultralytics builds models from."""
+"""Random detection networks, written as the YAML that Ultralytics builds models from, and built."""
+
+from __future__ import annotations
 
 from random import Random
+
+import torch
+from foreign_blocks import BLOCKS
+
+from ultralytics.engine.pruning.surgery.oracle import enliven
+from ultralytics.nn.tasks import DetectionModel
 
 WIDTHS = (16, 24, 32, 48, 64)
 WIDE = 128  # the least with which the blocks with attention have heads
@@ -15,11 +23,15 @@ class Writer:
         layers (list): Rows of the YAML: inputs, repeats, module, arguments.
         strides (list[int]): Stride of each layer.
         widths (list[int]): Channels of each layer.
+        foreign (dict[int, str]): Layer to the block of `foreign_blocks.BLOCKS` that takes the place of an identity.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, foreign: bool = False):
+        """Begin a network of stock blocks, or with others in between."""
         self.random = Random(seed)
+        self.with_foreign = foreign
         self.layers, self.strides, self.widths = [], [], []
+        self.foreign: dict[int, str] = {}
 
     def add(self, module: str, *args, source=-1, width: int | None = None, stride: int | None = None, repeats=1):
         """Write a layer; without a width or stride it has those of the layer before it."""
@@ -90,6 +102,9 @@ class Writer:
         args = (width, *kinds[kind][1:])
         multiple = kind in {"C2f", "C3k2", "C3", "C2", "C1", "C3x", "C3Ghost", "RepC3", "BottleneckCSP", "C2fCIB"}
         self.add(kind, *args, width=width, repeats=repeats if multiple else 1)
+        if self.with_foreign and self.random.random() < 0.4:
+            self.foreign[len(self.layers)] = self.random.choice(list(BLOCKS))
+            self.add("nn.Identity")
 
     def attend(self):
         """Add a block with attention, behind a convolution that makes it wide enough."""
@@ -136,3 +151,21 @@ class Writer:
         last = {stride: i for i, stride in enumerate(self.strides) if stride >= 8 and self.layers[i][2] != "CBLinear"}
         chosen = self.random.sample(sorted(last), k=self.random.randint(1, len(last)))
         return sorted({last[stride] for stride in chosen} | {len(self.layers) - 1}, key=lambda i: self.strides[i])
+
+
+def random_network(seed: int, foreign: bool = False) -> DetectionModel:
+    """Return a random network that is as alive as a trained one.
+
+    Args:
+        seed (int): Which one.
+        foreign (bool): With blocks that Ultralytics does not have.
+    """
+    torch.manual_seed(seed)
+    writer = Writer(seed, foreign)
+    model = DetectionModel(writer.network(), verbose=False)
+    for i, name in writer.foreign.items():
+        stock = model.model[i]
+        block = BLOCKS[name](writer.widths[i])
+        block.i, block.f, block.type, block.np = stock.i, stock.f, name, sum(p.numel() for p in block.parameters())
+        model.model[i] = block
+    return enliven(model, model.predict)

@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Random networks of stock blocks: pruned equals masked, in inference and in training."""
+"""Random networks, of stock blocks and of others: pruned equals masked, in inference and in training."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 import torch
-from random_networks import Writer
+from random_networks import random_network
 from torch import nn
 
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, masked, relative_difference
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.engine.pruning.surgery.oracle import flatten, masked, relative_difference
 
 FAST, ALL = 12, 200
+FAST_FOREIGN = 6
 METHODS_WITHOUT_LOSSES = [name for name, method in METHODS.items() if not method.needs_gradients]
 SEEDS = [*range(FAST), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FAST, ALL))]
+FOREIGN_SEEDS = [*range(FAST_FOREIGN), *(pytest.param(s, marks=pytest.mark.slow) for s in range(FAST_FOREIGN, ALL))]
 
 
 def settings(seed: int) -> tuple[Budget, str]:
@@ -45,9 +48,7 @@ def run(model: nn.Module, image: torch.Tensor, training: bool) -> dict[str, torc
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_random_network_is_pruned_exactly(seed):
-    torch.manual_seed(seed)
-    model = DetectionModel(Writer(seed).network(), verbose=False)
-    enliven(model, model.predict)
+    model = random_network(seed)
     budget, method = settings(seed)
     try:
         pruned, record = prune_model(model, budget, prune_method=method)
@@ -55,7 +56,25 @@ def test_a_random_network_is_pruned_exactly(seed):
         budget = Budget(1.02, round_to=1)
         pruned, record = prune_model(model, budget, prune_method="lamp")
     assert budget.speed_up * (1 - 1e-9) <= record.reached
-    image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(seed))
+    assert_exact(model, pruned, record, seed)
+
+
+@pytest.mark.parametrize("seed", FOREIGN_SEEDS)
+def test_a_random_network_with_foreign_blocks_is_pruned_exactly(seed):
+    """What cannot be followed stays whole; every layer that can loses the same share."""
+    model = random_network(seed, foreign=True)
+    budget, _ = settings(seed)
+    budget = replace(budget, global_pruning=False)
+    try:
+        pruned, record = prune_model(model, budget, prune_method="lamp")
+    except OutOfReachError as error:
+        pruned, record = prune_model(model, replace(budget, speed_up=0.1 + 0.9 * error.reachable), prune_method="lamp")
+    assert_exact(model, pruned, record, seed)
+
+
+def assert_exact(model: nn.Module, pruned: nn.Module, record: Record, seed: int) -> None:
+    """Compare pruned with masked, in inference and in training."""
+    image = torch.rand(1, 3, 128, 192, generator=torch.Generator().manual_seed(seed))
     for training in (False, True):
         expected, actual = (run(m, image, training) for m in (masked(model, record), pruned))
         assert actual.keys() == expected.keys()

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.counted import FlopsCost, ParametersCost, SizeCost
+from ultralytics.engine.pruning.budget.counted import TOLERANCE, FlopsCost, ParametersCost, SizeCost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
@@ -46,7 +46,7 @@ class LatencyCost:
     """
 
     symbol = "ms"
-    tolerance = 0.03
+    tolerance: float | None = TOLERANCE
     baseline_was_wrong = False
     doubt = ""
     calibrated = False

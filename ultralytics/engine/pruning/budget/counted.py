@@ -20,9 +20,11 @@ from ultralytics.engine.pruning.budget.weights import (
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.utils.torch_utils import get_num_params
 
+TOLERANCE = 0.03  # share by which a cost that is predicted may miss the target
+
 
 class FlopsCost:
-    """FLOPs as Ultralytics counts them, which a formula gives exactly.
+    """FLOPs as Ultralytics counts them, which a formula gives exactly unless a network computes outside its layers.
 
     Attributes:
         unit (str): What the cost is, for messages.
@@ -63,7 +65,9 @@ class FlopsCost:
 
     def formula(self, graph: Graph) -> ChannelFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
-        return FlopsFormula(graph)
+        formula = FlopsFormula(graph)
+        self.tolerance = None if formula.is_exact else TOLERANCE
+        return formula
 
     def amount(self, model: nn.Module) -> float:
         """Return the cost of a stock model in `symbol`."""

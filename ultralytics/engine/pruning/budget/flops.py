@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -12,12 +14,12 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torchvision.ops import DeformConv2d
 
 from ultralytics.engine.pruning.budget.formula import ChannelFormula, weights_per_output, weights_per_pair
+from ultralytics.engine.pruning.budget.products import product_flops
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.places import MAKERS, WIDTHS, is_sliced, width
+from ultralytics.engine.pruning.graph.places import MAKERS, WIDTHS, inputs, is_sliced, width
 from ultralytics.engine.pruning.graph.widths import paired_inputs
-from ultralytics.nn.extra_modules.prunable import products, prunable_copy
+from ultralytics.nn.extra_modules.prunable import forms, products, prunable_copy
 from ultralytics.nn.modules.block import Attention
 from ultralytics.utils.torch_utils import get_flops
 
@@ -25,10 +27,16 @@ IMGSZ = 640  # pixels at which Ultralytics states GFLOPs
 # what Ultralytics' counter (thop) counts beside products, per element; it doubles operations to FLOPs
 NORM_FLOPS = {True: 8, False: 4}  # by whether it has a scale and a shift
 PRELU_FLOPS = 2
+Counts = dict[nn.Module, float]
+ESTIMATED = 1e-3  # share of the FLOPs outside all layers from which on products are looked for
 
 
 def count_flops(model: nn.Module) -> float:
     """Return the GFLOPs that Ultralytics prints for a model, `get_flops`, or our own sum if that leaves attention out.
+
+    Ultralytics counts while the model runs on uninitialised memory, whose values can be NaN or far out of range;
+    torchvision's deformable convolution ends the process on sampling offsets that come of it. Here the model gets
+    zeros, which count the same.
 
     Args:
         model (nn.Module): An Ultralytics model.
@@ -41,7 +49,8 @@ def count_flops(model: nn.Module) -> float:
     """
     if not counts_attention():
         return sum_flops(model)
-    flops = get_flops(model, IMGSZ)
+    with _on_zeros(model):
+        flops = get_flops(model, IMGSZ)
     if not flops:
         raise RuntimeError(
             f"Ultralytics' get_flops failed on {type(model).__name__} and returned 0.0: "
@@ -72,11 +81,23 @@ def sum_flops(model: nn.Module) -> float:
     """
     model = prunable_copy(model)
     example = example_image(model)
-    if find_ends(model).anchors > 1:  # a decoder's queries do not grow with the image
-        example = example.new_zeros(*example.shape[:2], IMGSZ, IMGSZ)
-    area = _areas(model, example)
-    layers = sum(_cost(m, pixels) for m, pixels in area.items())
+    area, keys = _areas(model, example)
+    layers = sum(_cost(m, pixels, keys.get(m, 0)) for m, pixels in area.items())
     return (layers + sum(width(conv, "out") * cost * area[conv] ** 2 for conv, cost in products(model))) / 1e9
+
+
+@contextmanager
+def _on_zeros(model: nn.Module) -> Iterator[None]:
+    """Fill every image that a model is given with zeros, in place."""
+    hook = model.register_forward_pre_hook(_fill_with_zeros)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _fill_with_zeros(_model: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+    args[0].zero_()
 
 
 class FlopsFormula(ChannelFormula):
@@ -86,13 +107,17 @@ class FlopsFormula(ChannelFormula):
     2·H·W·k²·o·i/g in g groups (transposed: H·W of its input), one that loses whole groups 2·H·W·k²·o·i/g with i/g fixed
     (a depthwise convolution: 2·H·W·k²·o), a linear layer 2·o·i per pixel, a
     norm 8·H·W·o, an attention product over all pairs of pixels 2·(H·W)²·o, and nn.MultiheadAttention 8·H·W·o·i with
-    o = i and two such products. This is what Ultralytics' counter
-    (thop) adds up; what else it counts does not depend on n and is taken from its own figure.
+    o = i and two such products. This is what Ultralytics' counter (thop) adds up. Products in a block without prunable
+    form are taken to follow the outputs of its layers, which is an estimate; what else it counts does not depend on n
+    and is taken from its own figure.
 
     Attributes:
         dense (float): FLOPs with every unit kept.
+        is_exact (bool): The layers and products above are all that Ultralytics counts.
         rest (float): What Ultralytics counts beyond the layers and products above.
     """
+
+    outside = "it is no convolution, linear layer, norm or attention"
 
     def __init__(self, graph: Graph):
         """Measure every layer's output size with one forward pass and set up the formula.
@@ -103,12 +128,28 @@ class FlopsFormula(ChannelFormula):
         Raises:
             RuntimeError: If Ultralytics' counter fails.
         """
-        area = _areas(graph.model, graph.example)
-        terms = {m: (_cost_per_pair(m) * pixels, _cost_per_output(m, pixels) * pixels) for m, pixels in area.items()}
+        area, keys = _areas(graph.model, graph.example)
+        terms = {m: (_cost_per_pair(m) * n, _cost_per_output(m, keys.get(m, 0)) * n) for m, n in area.items()}
         for conv, cost in products(graph.model):
             pairwise, single = terms[conv]
             terms[conv] = pairwise, single + cost * area[conv] ** 2
-        super().__init__(terms, graph.groups, count_flops(graph.model) * 1e9)
+        total = count_flops(graph.model) * 1e9
+        super().__init__(terms, graph.groups, total, "FLOPs")
+        self.is_exact = abs(self.rest) < ESTIMATED * total
+        if not self.is_exact:
+            self._estimate_products(graph)
+            self.dense = float(self(self.widths.sizes))
+
+    def _estimate_products(self, graph: Graph) -> None:
+        """Let products in blocks without prunable form follow the outputs of their layers."""
+        row = {layer: i for i, layer in enumerate(self.layers)}
+        known = {form for form in forms(graph.model) if any(True for _ in form.products())}
+        dense = self.widths(self.widths.sizes)[0]
+        for block, flops in product_flops(graph.model, graph.example, IMGSZ**2).items():
+            rows = [row[m] for m in block.modules() if m in row and isinstance(m, MAKERS)]
+            if rows and block not in known:
+                self._single[rows] += flops / dense[rows].sum()
+                self.rest -= flops
 
 
 def layer_flops(model: nn.Module) -> dict[str, float]:
@@ -122,37 +163,56 @@ def layer_flops(model: nn.Module) -> dict[str, float]:
     """
     example = example_image(model)
     names = {m: name for name, m in model.named_modules()}
-    return {names[m]: _cost(m, pixels) for m, pixels in _areas(model, example).items()}
+    area, keys = _areas(model, example)
+    return {names[m]: _cost(m, pixels, keys.get(m, 0)) for m, pixels in area.items()}
 
 
-def _areas(model: nn.Module, example: torch.Tensor) -> dict[nn.Module, float]:
-    """Return for how many pixels every layer works in an image of 640, summed over the calls of one forward pass."""
-    area: dict[nn.Module, float] = {}
-    scale = IMGSZ**2 / example.shape[2:].numel()
+def _areas(model: nn.Module, example: torch.Tensor) -> tuple[Counts, Counts]:
+    """Return what one forward pass of an image of 640 pixels has to do.
 
-    def record(layer: nn.Module, args: tuple, output: Any) -> None:
-        if isinstance(layer, (nn.Linear, nn.MultiheadAttention)):
-            output = output[0] if isinstance(output, tuple) else output
-            pixels = output.shape[:-1].numel() * (scale if output.dim() > 2 else 1)  # 2: pooled features
-        elif isinstance(layer, MAKERS):
-            pixels = scale * (args[0] if isinstance(layer, _ConvTransposeNd) else output).shape[2:].numel()
-        else:
-            pixels = scale * output.numel() / width(layer, "out")
-        area[layer] = area.get(layer, 0) + pixels
+    It grows with the image, or does not: behind a pooling, or for a fixed number of queries. One of twice the width
+    tells.
 
-    hooks = [m.register_forward_hook(record) for m in model.modules() if is_counted(m)]
+    Args:
+        model (nn.Module): Model in evaluation mode.
+        example (torch.Tensor): Image that it takes, of shape (1, C, H, W).
+
+    Returns:
+        area (dict[nn.Module, float]): Layer to the pixels or tokens for which it works, summed over its calls.
+        keys (dict[nn.Module, float]): Attention to the keys that each of its queries meets.
+    """
+    small, large = (_pixels(model, example.repeat(1, 1, 1, widths)) for widths in (1, 2))
+    t = IMGSZ**2 / example.shape[2:].numel() - 1
+    area, keys = ({m: count + t * (more[m] - count) for m, count in less.items()} for less, more in zip(small, large))
+    return area, keys
+
+
+def _pixels(model: nn.Module, image: torch.Tensor) -> tuple[Counts, Counts]:
+    """Return the pixels of every layer and the keys of every attention, for an image."""
+    area: Counts = {}
+    keys: Counts = {}
+
+    def record(layer: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if isinstance(layer, nn.MultiheadAttention):
+            key = args[1] if len(args) > 1 else kwargs["key"]
+            keys[layer] = key.shape[-2] if layer.batch_first or key.dim() == 2 else key.shape[0]
+        output = args[0] if isinstance(layer, _ConvTransposeNd) else output[0] if isinstance(output, tuple) else output
+        channels = inputs(layer) if isinstance(layer, _ConvTransposeNd) else width(layer, "out")
+        area[layer] = area.get(layer, 0) + output.numel() / channels
+
+    hooks = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules() if is_counted(m)]
     try:
         with torch.no_grad():
-            model(example)
+            model(image)
     finally:
         for hook in hooks:
             hook.remove()
-    return area
+    return area, keys
 
 
-def _cost(layer: nn.Module, pixels: float) -> float:
-    """Return the FLOPs of a layer as wide as it is, for so many pixels."""
-    per_output = _cost_per_pair(layer) * paired_inputs(layer) + _cost_per_output(layer, pixels)
+def _cost(layer: nn.Module, pixels: float, keys: float) -> float:
+    """Return the FLOPs of a layer as wide as it is, for so many pixels, and keys if it is an attention."""
+    per_output = _cost_per_pair(layer) * paired_inputs(layer) + _cost_per_output(layer, keys)
     return float(pixels * width(layer, "out") * per_output)
 
 
@@ -170,15 +230,15 @@ def _cost_per_pair(layer: nn.Module) -> float:
     return 2 * weights_per_pair(layer)
 
 
-def _cost_per_output(layer: nn.Module, area: float) -> float:
+def _cost_per_output(layer: nn.Module, keys: float) -> float:
     """Return the FLOPs per pixel and output channel.
 
     Args:
         layer (nn.Module): Layer.
-        area (float): Pixels of an image of 640 for which it works.
+        keys (float): Keys that each query meets, if it is an attention.
     """
     if isinstance(layer, nn.MultiheadAttention):
-        return 4 * area  # two products over all pairs of pixels
+        return 4 * keys  # two products over all pairs
     if isinstance(layer, nn.PReLU):
         return PRELU_FLOPS
     return 2 * weights_per_output(layer) if isinstance(layer, MAKERS) else NORM_FLOPS[layer.weight is not None]

@@ -22,19 +22,27 @@ class ChannelFormula:
     Attributes:
         dense (float): Cost with every unit kept.
         rest (float): Cost of everything that does not depend on the units.
+        layers (list[nn.Module]): The layers, in the order of the forward pass.
         widths (Widths): Widths of the layers.
+        unit (str): What is counted, for messages.
+        outside (str): Of what the rest is, for messages.
     """
 
     has_steps = False
+    outside = "it is no layer whose channels count"
 
-    def __init__(self, terms: Mapping[nn.Module, tuple[float, float]], groups: Sequence[Group], dense: float):
+    def __init__(
+        self, terms: Mapping[nn.Module, tuple[float, float]], groups: Sequence[Group], dense: float, unit: str
+    ):
         """Set up the formula.
 
         Args:
             terms (Mapping[nn.Module, tuple[float, float]]): Layer to its a, per pair of channels, and b, per output.
             groups (Sequence[Group]): Groups of the model that has the layers.
             dense (float): Cost of the whole model, from which the rest is taken.
+            unit (str): What is counted, for messages.
         """
+        self.layers, self.unit = list(terms), unit
         self.widths = Widths(terms, groups)
         self._pairwise, self._single = np.array(list(terms.values()), dtype=float).T
         self.rest = 0.0
@@ -50,8 +58,19 @@ class ChannelFormula:
         Returns:
             (np.ndarray): Cost, shape (...).
         """
+        return self._per_layer(kept).sum(-1) + self.rest
+
+    def costs(self, kept: Sequence[float] | np.ndarray) -> dict[nn.Module, float]:
+        """Return the cost of each layer, in the order of the forward pass.
+
+        Args:
+            kept (Sequence[float] | np.ndarray): Units kept in each group, shape (groups,).
+        """
+        return dict(zip(self.layers, self._per_layer(kept).tolist()))
+
+    def _per_layer(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         out, inp = self.widths(np.asarray(kept, dtype=float))
-        return (out * (self._pairwise * inp + self._single)).sum(-1) + self.rest
+        return out * (self._pairwise * inp + self._single)
 
 
 def weights_per_pair(layer: nn.Module) -> float:

@@ -8,14 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.solver import (
-    CoupledGroups,
-    Formula,
-    check_reachable,
-    couple,
-    solve_budget,
-    without_steps,
-)
+from ultralytics.engine.pruning.budget.floor import check_reachable
+from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, couple, solve_budget, without_steps
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.surgery.trial import sound_graph
@@ -53,7 +47,7 @@ def select_units(
     coupled = couple_groups(graph, scores, budget, dense_sizes)
     if formula.has_steps:
         coupled = without_steps(coupled, formula)
-    check_reachable(coupled, formula, ratio, dense_cost, budget.asked)
+    check_reachable(graph, coupled, formula, budget, ratio, dense_cost)
     counts = solve_budget(coupled, formula, dense_cost / ratio**share)
     return best_units(graph.groups, coupled, counts, scores)
 
@@ -102,7 +96,7 @@ def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) ->
     coupled = couple_groups(graph, scores, budget, graph.sizes)
     if formula.has_steps:
         coupled = without_steps(coupled, formula)
-    check_reachable(coupled, formula, ratio, formula.dense, budget.asked)
+    check_reachable(graph, coupled, formula, budget, ratio, formula.dense)
 
 
 def best_units(

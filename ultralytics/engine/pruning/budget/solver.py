@@ -14,10 +14,19 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.widths import Widths
 
 
 class OutOfReachError(ValueError):
-    """A target that cannot be met however much is removed."""
+    """A target that cannot be met however much is removed.
+
+    Attributes:
+        reachable (float): Dense cost over the least cost that can be met.
+    """
+
+    def __init__(self, message: str, reachable: float):
+        super().__init__(message)
+        self.reachable = reachable
 
 
 class Formula(Protocol):
@@ -25,14 +34,28 @@ class Formula(Protocol):
 
     Attributes:
         dense (float): Cost with every unit kept.
+        rest (float): What of it lies outside the layers.
+        widths (Widths): Widths of the layers.
         has_steps (bool): Fewer units may cost as much, or more.
+        unit (str): What is counted, for messages.
+        outside (str): Of what the rest is, for messages.
     """
 
     dense: float
+    widths: Widths
     has_steps: bool
+    unit: str
+    outside: str
+
+    @property
+    def rest(self) -> float:
+        """Return the cost outside the layers."""
 
     def __call__(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the cost, shape (...), of units kept in each group, shape (..., groups)."""
+
+    def costs(self, kept: Sequence[float] | np.ndarray) -> dict[nn.Module, float]:
+        """Return the cost of each layer, in the order of the network, of units kept in each group, shape (groups,)."""
 
 
 @dataclass(frozen=True)
@@ -147,29 +170,6 @@ def _couple(
     return CoupledGroups(rows, ranked, counts)
 
 
-def check_reachable(coupled: Sequence[CoupledGroups], formula: Formula, ratio: float, dense: float, asked: str) -> None:
-    """Check a target against what is left when every group keeps the least that it may.
-
-    Args:
-        coupled (Sequence[CoupledGroups]): Groups with allowed counts.
-        formula (Formula): Cost of the network as a function of the units kept.
-        ratio (float): Dense cost over pruned cost.
-        dense (float): Dense cost.
-        asked (str): The target as the user has given it, for the message.
-
-    Raises:
-        OutOfReachError: If the target is out of reach.
-    """
-    reachable = dense / formula(per_group(coupled, [c.counts[0] for c in coupled]))
-    if reachable < ratio:
-        key = asked.partition("=")[0]
-        change = f"{'Raise' if key == 'target' else 'Lower'} {key}"
-        raise OutOfReachError(
-            f"'{asked}' cannot be reached: with every layer at its smallest the speed-up is {reachable:.2f}. "
-            f"{change}, or lower round_to, or raise max_sparsity or sensitivity_drop."
-        )
-
-
 def without_steps(coupled: Sequence[CoupledGroups], formula: Formula) -> list[CoupledGroups]:
     """Allow only counts that cost less than every larger one: 24 channels that take as long as 32 are never kept.
 
@@ -199,7 +199,7 @@ def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: floa
     Args:
         coupled (Sequence[CoupledGroups]): Groups with scores and allowed counts.
         formula (Formula): Cost of the network as a function of the units kept.
-        limit (float): Cost to come down to; one that `check_reachable` lets pass.
+        limit (float): Cost to come down to; one that `floor.check_reachable` lets pass.
 
     Returns:
         (list[int]): Ranks kept in each of the coupled groups.

@@ -160,6 +160,7 @@ def wanted_ratio(cost: Cost, budget: Budget) -> float:
     if dense <= budget.target:
         raise OutOfReachError(
             f"'{budget.asked}' is an invalid value: the dense model has {dense:.4g} {cost.symbol}. 'target' must be "
-            "less."
+            "less.",
+            reachable=1.0,
         )
     return dense / budget.target

@@ -53,7 +53,7 @@ def parameters_formula(graph: Graph) -> ChannelFormula:
     bare = {rider.layer for group in graph.groups for rider in group.riders if isinstance(rider.layer, BareTensor)}
     layers = [*(m for m in graph.model.modules() if has_channels(m)), *bare]
     terms = {layer: _terms(layer, layer, PARAMETERS) for layer in layers}
-    return ChannelFormula(terms, graph.groups, get_num_params(graph.model))
+    return ChannelFormula(terms, graph.groups, get_num_params(graph.model), "parameters")
 
 
 def size_formula(graph: Graph, precision: str) -> ChannelFormula:
@@ -73,7 +73,7 @@ def size_formula(graph: Graph, precision: str) -> ChannelFormula:
         stored = exported.get(name) or _merged(name, layer, exported)
         if stored is not None:
             terms[layer] = _terms(layer, stored, PRECISIONS[precision])
-    return ChannelFormula(terms, graph.groups, count_bytes(fused, precision))
+    return ChannelFormula(terms, graph.groups, count_bytes(fused, precision), "bytes")
 
 
 def count_bytes(fused: nn.Module, precision: str) -> int:

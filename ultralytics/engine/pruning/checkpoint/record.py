@@ -22,6 +22,8 @@ KINDS: dict[str, type | tuple[type, ...]] = {  # field: type of its values, for 
     "parameters": int,
     "cost": (int, float),
     "left_dense": str,
+    "held": str,
+    "shares": (int, float),
     "channels": dict,
     "source": str,
     "versions": str,
@@ -42,7 +44,11 @@ class Record:
         gflops (dict[str, float]): GFLOPs of the 'dense' and the 'pruned' model at 640 pixels.
         parameters (dict[str, int]): Parameters of both.
         seconds (float): What pruning took, gradients included.
-        left_dense (dict[str, str]): Layers whose outputs stay whole, and why.
+        left_dense (dict[str, str]): Layers whose outputs stay whole because of what the network does, and why.
+        held (dict[str, str]): Other layers that keep all their outputs, by a bound of the budget, a partner or because
+            of where they lie, and why.
+        shares (dict[str, float]): Layers of both to the share of the dense cost that is left in them with all layers at
+            their smallest; the cost outside all layers under a name of its own.
         channels (dict[str, dict[str, list[int]]]): Layer to the indices of the 'out' and 'in' channels kept.
         yaml (dict): Architecture of the dense model.
         budget (str): What the target counts, as the key 'budget' has it.
@@ -76,6 +82,8 @@ class Record:
     recalibrated: bool = False
     cost: dict[str, float] = field(default_factory=dict)
     run: str = ""
+    held: dict[str, str] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     needs_ultralytics: str = ""
     date: str = field(default_factory=lambda: datetime.now().astimezone().isoformat())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.places import stock_places
@@ -27,10 +28,13 @@ class LatencyFormula:
 
     Attributes:
         dense (float): Milliseconds with every unit kept.
+        rest (float): Milliseconds of everything else.
         widths (Widths): Widths of the layers.
     """
 
     has_steps = True
+    unit = "milliseconds"
+    outside = "it is no convolution"
 
     def __init__(
         self,
@@ -50,9 +54,10 @@ class LatencyFormula:
             whole (WholeTime, optional): How the network's time follows from theirs, instead of the rest.
         """
         parts = {layer: stock for layer, (stock, _) in stock_places(graph.model).items() if stock in shapes}
+        self._layers = list(parts)
         self.widths = Widths(parts, graph.groups)
         names = list(dict.fromkeys(parts.values()))
-        of = np.array([names.index(stock) for stock in parts.values()])
+        self._of = of = np.array([names.index(stock) for stock in parts.values()])
         self._sum_of_parts = (of[:, None] == np.arange(len(names))).astype(float)  # outputs of the parts add up
         self._first_part = [int(np.argmax(of == i)) for i in range(len(names))]  # all parts read the same inputs
         self._times = _stacked([np.sum([table.curve(s, "out") for s in shapes[name]], axis=0) for name in names])
@@ -70,10 +75,29 @@ class LatencyFormula:
         Returns:
             (np.ndarray): Milliseconds, shape (...).
         """
+        return self.whole(self._per_convolution(kept).sum(-1))
+
+    @property
+    def rest(self) -> float:
+        """Return the milliseconds that pruning does not take away."""
+        return self.whole.rest
+
+    def costs(self, kept: Sequence[float] | np.ndarray) -> dict[nn.Module, float]:
+        """Return the milliseconds of each layer; parts of one convolution share its time by their outputs.
+
+        Args:
+            kept (Sequence[float] | np.ndarray): Units kept in each group, shape (groups,).
+        """
+        out, _ = self.widths(np.asarray(kept, dtype=float))
+        times = self._per_convolution(kept)
+        in_network = (self.whole(times.sum()) - self.rest) / times.sum()
+        per_output = in_network * times / (out @ self._sum_of_parts)
+        return dict(zip(self._layers, (per_output[self._of] * out).tolist()))
+
+    def _per_convolution(self, kept: Sequence[float] | np.ndarray) -> np.ndarray:
         out, inp = self.widths(np.asarray(kept, dtype=float))
         out, inp = (np.rint(n).astype(int) for n in (out @ self._sum_of_parts, inp[..., self._first_part]))
-        convolutions = (self._times[self._every, out] * self._shares[self._every, inp]).sum(-1)
-        return self.whole(convolutions)
+        return self._times[self._every, out] * self._shares[self._every, inp]
 
 
 class WholeTime(NamedTuple):

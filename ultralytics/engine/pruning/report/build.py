@@ -12,6 +12,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.checkpoint.record import Record, versions
+from ultralytics.engine.pruning.checkpoint.whole import kept_whole
 from ultralytics.engine.pruning.files import write_json, written_whole
 from ultralytics.engine.pruning.latency.blocks import block_latency
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, Runtime, measure_latency
@@ -57,8 +58,9 @@ def build_report(
             unit), 'flops_ratio' and '<runtime>_latency_ratio' (dense over the last row; None where the latencies
             overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads', 'runtimes'
             (name to version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
-            'left_dense' (layers whose outputs stay whole, and why), 'needs_ultralytics' (the oldest release that loads
-            the checkpoints, empty if not known) and 'curve'.
+            'left_dense' (layers whose outputs stay whole, and why), 'kept_whole' (those and others that a bound keeps
+            whole, by block and reason, with their 'share' of the dense cost, see `kept_whole`), 'needs_ultralytics'
+            (the oldest release that loads the checkpoints, empty if not known) and 'curve'.
     """
     twins = _twins(models)
     timed = {name: models[name] for name in twins.values()}
@@ -93,6 +95,7 @@ def build_report(
         "blocks": block_latency(ends, imgsz, device),
         "left_dense": record.left_dense,
         "needs_ultralytics": record.needs_ultralytics,
+        "kept_whole": [entry._asdict() for entry in kept_whole({**record.left_dense, **record.held}, record.shares)],
         "curve": curve,
     }
 

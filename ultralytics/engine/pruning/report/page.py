@@ -24,6 +24,7 @@ from ultralytics.engine.pruning.report.table import (
     spreads_of,
     summary_of,
     table_of,
+    whole_of,
 )
 
 WHAT = ("channels", "GFLOPs", "parameters")  # columns of the table of layers
@@ -52,7 +53,11 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
         details={
             **(deployed_details(report) if report.get("deploy") else {}),
             "Every layer, dense and pruned": _layer_lines(report),
-            "Layers that keep all their outputs, and why": [["layer", "reason"], *report["left_dense"].items()],
+            "What stays whole, with all other layers at their smallest": whole_of(report),
+            "Layers that keep all their outputs, and why": [
+                ["layer", "reason"],
+                *([layer, entry["reason"]] for entry in report["kept_whole"] for layer in entry["layers"]),
+            ],
             "Checkpoints": [["", "file"], *([name, row["weights"]] for name, row in report["rows"].items())],
         },
         version=report["versions"]["ultralytics-compress"],

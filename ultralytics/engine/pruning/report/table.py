@@ -27,6 +27,7 @@ COLUMNS = {  # key of a row: heading, format, key of the report's ratio if it ha
     },
 }
 LEAST_GAIN = 1.05  # times that a pruned model must be faster to be called so
+SHOWN = 0.01  # share of the cost from which on the log names what stays whole
 UNRESOLVED = "not resolved"
 
 
@@ -140,6 +141,15 @@ def releases_of(report: dict[str, Any]) -> list[str]:
     return [f"The checkpoints load in Ultralytics {release} or newer, without this package."] if release else []
 
 
+def whole_of(report: dict[str, Any]) -> list[list[str]]:
+    """Return the table of what stays whole as text: a line of headings, then the largest share of the cost first."""
+    unit = "FLOPs" if report["target"]["budget"] == "flops" else "milliseconds"
+    return [
+        ["kept whole", "layers", f"share of the {unit}", "reason"],
+        *([e["place"], f"{len(e['layers'])}", f"{e['share']:.1%}", e["reason"]] for e in report["kept_whole"]),
+    ]
+
+
 def deployed(report: dict[str, Any]) -> str:
     """Return the checkpoint to deploy, that of the last model."""
     return list(report["rows"].values())[-1]["weights"]
@@ -158,6 +168,9 @@ def export_command(weights: str, imgsz: int) -> str:
 def format_report(report: dict[str, Any]) -> str:
     """Return the report as text."""
     lines = [f"{name:>12}" + "".join(f"{cell:>19}" for cell in cells) for name, *cells in table_of(report)]
+    shown = sum(entry["share"] >= SHOWN for entry in report["kept_whole"])
+    whole = [f"{name:>12}{count:>8}{share:>21}  {reason}" for name, count, share, reason in whole_of(report)]
+    lines += whole[: shown + 1] if shown else []
     files = []
     if report.get("deploy"):
         files = [
