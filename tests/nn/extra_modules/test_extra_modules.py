@@ -76,6 +76,12 @@ def plain_attributes(module):
     return {k: v for k, v in vars(module).items() if isinstance(v, (int, float, list, tuple))}
 
 
+def test_inner_block_leaves_nothing_of_the_dense_one_behind():
+    """A block inside another one has no marks, and every module has a method `type`, which knows its module."""
+    block = PRUNABLE_FORMS[Attention].from_block(Attention(16, num_heads=2)).to_block()
+    assert "type" not in vars(block)
+
+
 def test_smaller_heads_keep_the_scale_of_the_dense_block():
     """AAttn scales by its present head size; after a cut the queries make up for the difference."""
     torch.manual_seed(0)
