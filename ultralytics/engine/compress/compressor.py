@@ -38,7 +38,7 @@ from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.pruning import prune_for_run
-from ultralytics.engine.compress.reading import read_model
+from ultralytics.engine.compress.reading import read, read_model, save_converted
 from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
@@ -222,6 +222,7 @@ class Compressor(PruneArguments):
         dense = Path(self.args.model)
         if is_yaml(dense):
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+        dense = self._convert(dense)
         model, checkpoint = read_model(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
@@ -235,6 +236,18 @@ class Compressor(PruneArguments):
             report = report_on(files, dict(self.metrics), self.args, self.device, self.save_dir)
             save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
+
+    def _convert(self, dense: Path) -> Path:
+        """Return the dense checkpoint, or one that holds its model in stock form, which stock trainers read too."""
+        if not (reading := read(dense)).note:
+            return dense
+        if result := self.stages.result("convert"):
+            return result
+        converted = self.wdir / "dense.pt"
+        save_converted(converted, reading)
+        self.stages.complete("convert", converted)
+        LOGGER.info(f"{colorstr('compress:')} {dense}: {reading.note}. It is now {converted}")
+        return converted
 
     def _check_target(self, model: nn.Module) -> None:
         """Refuse a target that is known to be out of reach, a damaged table and a device that does not answer."""

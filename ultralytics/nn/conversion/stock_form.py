@@ -14,6 +14,11 @@ from ultralytics.nn.conversion.closed_set import close_classes
 from ultralytics.nn.tasks import YOLOEModel
 
 
+def is_open_set(model: nn.Module) -> bool:
+    """Return True for a model that knows its classes by embeddings of their names."""
+    return isinstance(model, YOLOEModel)
+
+
 class Conversion(NamedTuple):
     """A kind of models that needs another form.
 
@@ -30,7 +35,7 @@ class Conversion(NamedTuple):
 
 CONVERSIONS = (
     Conversion(
-        lambda model: isinstance(model, YOLOEModel),
+        is_open_set,
         close_classes,
         lambda model: (
             f"its classes are fixed from now on ({class_names(model)}): their embeddings are weights of a "

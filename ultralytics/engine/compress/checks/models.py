@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.engine.compress.reading import read_model
+from ultralytics.engine.compress.reading import read, read_model
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
@@ -134,6 +134,10 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
         raise FileNotFoundError(f"{named} does not exist. '{key}' must be {REMEDY[key]}.") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # whatever the file holds instead
         raise ValueError(f"{named} is no checkpoint of an Ultralytics model. '{key}' must be {REMEDY[key]}.") from error
+    if key in {"distill_model", "sl_model"} and read(file).note:  # which stock Ultralytics reads by itself
+        raise ValueError(
+            f"{named} is not in the form that is pruned. Use the weights/dense.pt that a compress run of it leaves."
+        )
     check_finite(model, named)
     return model, checkpoint
 
@@ -177,7 +181,7 @@ def check_classes(model: nn.Module, args: SimpleNamespace, data: dict[str, Any])
         data (dict[str, Any]): The data set as Ultralytics has read it; 'nc' is read.
 
     Raises:
-        ValueError: If the numbers of classes differ.
+        ValueError: If the numbers of classes differ, or the names of a model that knows its classes by their names.
     """
     nc = class_count(model)
     if nc not in {None, data["nc"]}:
@@ -185,6 +189,12 @@ def check_classes(model: nn.Module, args: SimpleNamespace, data: dict[str, Any])
         raise ValueError(
             f"'data={args.data}' has {data['nc']} classes and 'model={args.model}' {nc}, which cannot be judged by its "
             f"labels. Use the data set that the model was trained on{single}, or train it on this one first."
+        )
+    known, wanted = ([str(n).split("/", 1)[0] for n in names.values()] for names in (model.names, data["names"]))
+    if known != wanted and read(args.model).open_set:
+        raise ValueError(
+            f"'model={args.model}' knows the classes {known}, by the embeddings of their names, and 'data={args.data}' "
+            f"has {wanted}. Set those classes, in this order, with set_classes, and save the model."
         )
 
 
