@@ -111,7 +111,7 @@ def test_classes_must_be_those_of_the_data(yoloe_pt, tiny_data, tmp_path):
     checkpoint = torch.load(yoloe_pt, weights_only=False)
     checkpoint["model"].names = {0: "yellow", 1: "blue"}
     torch.save(checkpoint, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=r"knows the classes \['yellow', 'blue'\].*has \['blue', 'yellow'\]. Set those"):
+    with pytest.raises(ValueError, match=r"knows the classes \['yellow'.*has \['blue', 'yellow'\]. Set those"):
         YOLO(tmp_path / "other.pt").compress(data=tiny_data, project=str(tmp_path / "runs"), **QUICK)
     assert not (tmp_path / "runs").exists()
 
