@@ -12,6 +12,7 @@ from ultralytics.engine.compress.checks.models import load_named
 from ultralytics.engine.pruning import largest_difference, prune_model
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.surgery.oracle import enliven
+from ultralytics.models.yolo.detect.compress import DetectionSparsifier
 from ultralytics.models.yolo.model import YOLOE
 from ultralytics.nn.conversion.area_attention import is_split
 from ultralytics.nn.conversion.stock_form import stock_form
@@ -97,6 +98,15 @@ def test_original_yolov12_is_pruned(yolov12_pt, tiny_data, tmp_path, log):
     assert "queries, keys and values of its attention come from one convolution" in log.text
 
 
+def test_sparsity_training_keeps_what_the_yaml_does_not_say(yolov12_pt, tiny_data, tmp_path):
+    """The positional encoding has another kernel, which a model that is built anew from its YAML would not have."""
+    keys = {**QUICK, "data": tiny_data, "project": str(tmp_path), "prune_method": "slim", "sl_epochs": 1, "reg": 0.01}
+    YOLO(yolov12_pt).compress(**keys)
+    for run in ("q-sparsify/weights/best.pt", "q-finetune/weights/best.pt"):
+        model, _ = load_checkpoint(tmp_path / run)
+        assert {m.pe.conv.kernel_size for m in model.modules() if isinstance(m, AAttn)} == {(5, 5)}
+
+
 def test_resumed_run_does_not_convert_again(yoloe_pt, tiny_data, tmp_path, log):
     keys = {**QUICK, "data": tiny_data, "project": str(tmp_path)}
     YOLO(yoloe_pt).compress(**keys)
@@ -128,6 +138,12 @@ def test_library_names_the_form_that_it_needs(yoloe_pt):
     with pytest.raises(ValueError, match=r"pass stock_form\(model\)\[0\]"):
         prune_model(model, prune_method="lamp")
     prune_model(stock_form(model)[0], prune_method="lamp")
+
+
+def test_sparsity_training_alone_is_refused(yolov12_pt, settings):
+    keys = {**settings, "model": yolov12_pt, "prune_method": "slim"}
+    with pytest.raises(ValueError, match=r"'model=.*Use the weights/dense.pt"):
+        DetectionSparsifier(overrides=keys)
 
 
 @pytest.mark.parametrize("key", ["distill_model", "sl_model"])

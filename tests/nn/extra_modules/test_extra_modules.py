@@ -9,7 +9,7 @@ from conftest import FAMILIES, build_model
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import AAttn
-from ultralytics.engine.pruning.surgery.cut import slice_batch_norm, slice_conv
+from ultralytics.engine.pruning.surgery.cut import slice_batch_norm, slice_conv, slice_linear
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, to_prunable, to_stock
 from ultralytics.nn.modules.block import (
@@ -20,10 +20,12 @@ from ultralytics.nn.modules.block import (
     ADown,
     Attention,
     C2f,
+    C2fAttn,
     C2fCIB,
     C2fPSA,
     C3k2,
     CBLinear,
+    MaxSigmoidAttnBlock,
     RepNCSPELAN4,
 )
 
@@ -41,6 +43,8 @@ BLOCKS = {  # class: arguments of a small one that takes 16 channels
     AAttn: {"dim": 16, "num_heads": 2, "area": 4},
     ADown: {"c1": 16, "c2": 8},
     CBLinear: {"c1": 16, "c2s": [8, 4, 12]},
+    MaxSigmoidAttnBlock: {"c1": 16, "c2": 8, "nh": 2, "ec": 8, "gc": 6, "scale": True},
+    C2fAttn: {"c1": 16, "c2": 16, "n": 2, "ec": 8, "nh": 4, "gc": 6},
 }
 
 
@@ -58,7 +62,9 @@ def test_block_is_exact_both_ways(stock, training):
             m.weight.data.uniform_(0.5, 1.5)
             m.bias.data.uniform_(-0.5, 0.5)
     block.i, block.f, block.type, block.np = 3, -1, "block", 7
-    x = torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)
+    x = [torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)]
+    if guides := BLOCKS[stock].get("gc"):
+        x.append(torch.rand(2, 5, guides))
     form = PRUNABLE_FORMS[stock].from_block(deepcopy(block))
     back = deepcopy(form).to_block()
     assert type(back) is stock
@@ -67,8 +73,8 @@ def test_block_is_exact_both_ways(stock, training):
     for (name, before), (other, after) in zip(block.state_dict().items(), back.state_dict().items(), strict=True):
         assert name == other and torch.equal(before, after)
     # equal weights, but a convolution with fewer outputs may sum in another order
-    torch.testing.assert_close(form(x), block(x), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(back(x), deepcopy(block)(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(form(*x), block(*x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back(*x), deepcopy(block)(*x), rtol=1e-5, atol=1e-5)
 
 
 def plain_attributes(module):
@@ -99,6 +105,19 @@ def test_smaller_heads_keep_the_scale_of_the_dense_block():
     block = form.to_block()
     assert (block.head_dim, block.all_head_dim) == (3, 6)
     torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_smaller_heads_of_world_keep_the_scale_of_the_dense_block():
+    form = PRUNABLE_FORMS[MaxSigmoidAttnBlock].from_block(MaxSigmoidAttnBlock(8, 8, nh=2, ec=8, gc=6).eval())
+    keep = torch.tensor([0, 2, 3, 4, 5, 7])  # 3 of 4 channels in each of the 2 heads
+    slice_conv(form.proj_conv.conv, keep, keep)
+    slice_batch_norm(form.proj_conv.bn, keep)
+    slice_linear(form.gl, keep, torch.arange(6))
+    x, guide = torch.rand(2, 6, 4, 4), torch.rand(2, 5, 6)
+    expected = form(x, guide)
+    block = form.to_block()
+    assert block.hc == 3
+    torch.testing.assert_close(block(x, guide), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

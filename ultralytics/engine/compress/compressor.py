@@ -164,7 +164,7 @@ class Compressor(PruneArguments):
         super().check_run()
         check_quantization(vars(self.args))
         check_deployment(self.prune_args.deploy, self.device)
-        name, dense = check_model(self.args.model, self.task)
+        name, dense = check_model(self.args.model, self.task, self.gives_texts)
         if dense is not None:
             check_classes(dense, self.args, self.data)
         self.args.model = name

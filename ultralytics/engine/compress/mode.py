@@ -12,7 +12,7 @@ import torch
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg, refusing
-from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
+from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.reading import forget_models
@@ -34,6 +34,7 @@ COMPRESSORS = {  # model class: task: module and class
         "depth": ("ultralytics.models.yolo.depth.compress", "DepthCompressor"),
     },
     "RTDETR": {"detect": ("ultralytics.models.rtdetr.compress", "RTDETRCompressor")},
+    "YOLOWorld": {"detect": ("ultralytics.models.yolo.world.compress", "WorldCompressor")},
     "YOLOE": {  # which are YOLO detectors and segmenters once their classes are fixed
         "detect": ("ultralytics.models.yolo.detect.compress", "DetectionCompressor"),
         "segment": ("ultralytics.models.yolo.segment.compress", "SegmentationCompressor"),
@@ -103,6 +104,8 @@ def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:
     stem = args["model"]  # the command line's yolov8n is yolov8n.pt
     args["model"] = checks.check_model_file_from_stem(stem) if isinstance(stem, (str, Path)) else stem
     check_model_name(args["model"])
+    if is_yaml(args["model"]):
+        read_yaml(args["model"])
     return args | {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
 
 

@@ -67,6 +67,8 @@ def _read(file: str, modified: int, size: int) -> Reading:
 def _load(file: str | Path) -> Reading:
     """Read a file."""
     model, checkpoint = load_checkpoint(file)
+    if getattr(model, "clip_model", None) is not None:
+        model.clip_model = None  # of a World model: the text encoder, which its classes need no more
     form, note = stock_form(model)
     return Reading(form, checkpoint, note, is_open_set(model))
 

@@ -11,12 +11,12 @@ from torch import nn
 
 from ultralytics.nn.conversion.area_attention import has_split_attention, join_split_attention
 from ultralytics.nn.conversion.closed_set import close_classes
-from ultralytics.nn.tasks import YOLOEModel
+from ultralytics.nn.tasks import WorldModel, YOLOEModel
 
 
 def is_open_set(model: nn.Module) -> bool:
     """Return True for a model that knows its classes by embeddings of their names."""
-    return isinstance(model, YOLOEModel)
+    return isinstance(model, (WorldModel, YOLOEModel))
 
 
 class Conversion(NamedTuple):
@@ -35,7 +35,7 @@ class Conversion(NamedTuple):
 
 CONVERSIONS = (
     Conversion(
-        is_open_set,
+        lambda model: isinstance(model, YOLOEModel),
         close_classes,
         lambda model: (
             f"its classes are fixed from now on ({class_names(model)}): their embeddings are weights of a "

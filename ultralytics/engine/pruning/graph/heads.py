@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import Depth, Pose26, Proto26, SemanticSegment, YOLOEDetect
-from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder, Segment, WorldDetect
+from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder, Segment
 
 
 class SideBranch(NamedTuple):
@@ -69,10 +69,10 @@ def find_ends(model: nn.Module) -> Ends:
 
 
 def branch_ends(lists: Iterable[nn.ModuleList | None]) -> Iterator[nn.Module]:
-    """Yield the last convolution of every branch."""
+    """Yield the last convolution of every branch that has one."""
     for branches in lists:
         for branch in branches or ():
-            yield [m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1]
+            yield from [m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1:]
 
 
 def detect_ends(head: Detect) -> Ends:
@@ -108,8 +108,8 @@ def decoder_ends(head: RTDETRDecoder) -> Ends:
 
 
 UNSUPPORTED = {
-    WorldDetect: "its classes are compared with text embeddings in the width of the image features",
-    YOLOEDetect: "its classes are compared with text embeddings in the width of the image features",
+    YOLOEDetect: "its classes are open: set them and save the model (YOLOE.set_classes), or fix them in memory with "
+    "stock_form of ultralytics.nn.conversion.stock_form",
 }
 ENDS: dict[type, Callable[[nn.Module], Ends]] = {
     Detect: detect_ends,
