@@ -28,6 +28,7 @@ from ultralytics.nn.modules.block import (
     MaxSigmoidAttnBlock,
     RepNCSPELAN4,
 )
+from ultralytics.nn.modules.transformer import MSDeformAttn, TransformerBlock
 
 BLOCKS = {  # class: arguments of a small one that takes 16 channels
     C2: {"c1": 16, "c2": 8, "n": 2},
@@ -44,6 +45,8 @@ BLOCKS = {  # class: arguments of a small one that takes 16 channels
     ADown: {"c1": 16, "c2": 8},
     CBLinear: {"c1": 16, "c2s": [8, 4, 12]},
     MaxSigmoidAttnBlock: {"c1": 16, "c2": 8, "nh": 2, "ec": 8, "gc": 6, "scale": True},
+    TransformerBlock: {"c1": 16, "c2": 8, "num_heads": 2, "num_layers": 2},
+    MSDeformAttn: {"d_model": 16, "n_levels": 2, "n_heads": 2, "n_points": 3},
     C2fAttn: {"c1": 16, "c2": 16, "n": 2, "ec": 8, "nh": 4, "gc": 6},
 }
 
@@ -62,9 +65,7 @@ def test_block_is_exact_both_ways(stock, training):
             m.weight.data.uniform_(0.5, 1.5)
             m.bias.data.uniform_(-0.5, 0.5)
     block.i, block.f, block.type, block.np = 3, -1, "block", 7
-    x = [torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)]
-    if guides := BLOCKS[stock].get("gc"):
-        x.append(torch.rand(2, 5, guides))
+    x = inputs(stock)
     form = PRUNABLE_FORMS[stock].from_block(deepcopy(block))
     back = deepcopy(form).to_block()
     assert type(back) is stock
@@ -75,6 +76,14 @@ def test_block_is_exact_both_ways(stock, training):
     # equal weights, but a convolution with fewer outputs may sum in another order
     torch.testing.assert_close(form(*x), block(*x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(back(*x), deepcopy(block)(*x), rtol=1e-5, atol=1e-5)
+
+
+def inputs(stock):
+    """Return what a block of `BLOCKS` takes."""
+    if stock is MSDeformAttn:
+        return torch.rand(2, 5, 16), torch.rand(2, 5, 1, 4), torch.rand(2, 20, 16), [(4, 4), (2, 2)]
+    image = torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)
+    return (image, torch.rand(2, 5, BLOCKS[stock]["gc"])) if "gc" in BLOCKS[stock] else (image,)
 
 
 def plain_attributes(module):

@@ -13,6 +13,7 @@ from ultralytics.nn.extra_modules import (  # noqa: F401  which register their f
     prunable_attention,
     prunable_c2f,
     prunable_cblinear,
+    prunable_transformer,
     prunable_world,
 )
 from ultralytics.nn.extra_modules.prunable_form import PRUNABLE_FORMS, PrunableForm, prunable
