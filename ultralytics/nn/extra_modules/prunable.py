@@ -104,8 +104,8 @@ def equal_inputs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
         yield from form.equal_inputs()
 
 
-def products(model: nn.Module) -> Iterator[tuple[nn.Conv2d, float]]:
-    """Yield the convolutions of a model in prunable form that feed a product over pairs of pixels, with its FLOPs."""
+def products(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module, float]]:
+    """Yield the layers of a model in prunable form that feed a product over pairs of positions, with its FLOPs."""
     for form in forms(model):
         yield from form.products()
 

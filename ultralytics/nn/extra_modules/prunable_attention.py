@@ -84,10 +84,10 @@ class PrunableAttention(PrunableForm):
         yield self.q.conv, self.num_heads
         yield self.v.conv, self.num_heads
 
-    def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
+    def products(self) -> Iterator[tuple[nn.Module, nn.Module, float]]:
         """Yield queries and values: two FLOPs per channel and pair of pixels of an area, in each of two products."""
-        yield self.q.conv, 2 / self.area
-        yield self.v.conv, 2 / self.area
+        yield self.q.conv, self.q.conv, 2 / self.area
+        yield self.v.conv, self.v.conv, 2 / self.area
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.q(x), self.k(x), self.v(x)

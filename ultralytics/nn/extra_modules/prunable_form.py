@@ -51,11 +51,12 @@ class PrunableForm(nn.Module):
         """Yield convolutions that read parts of one tensor, of which they must keep equally many channels each."""
         return iter(())
 
-    def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
-        """Yield convolutions whose outputs enter a product over all pairs of pixels, with the product's FLOPs.
+    def products(self) -> Iterator[tuple[nn.Module, nn.Module, float]]:
+        """Yield layers whose outputs enter a product over pairs of positions, with the product's FLOPs.
 
         Yields:
-            (tuple[nn.Conv2d, float]): Convolution and the FLOPs per output channel, to be multiplied by (H·W)².
+            (tuple[nn.Module, nn.Module, float]): The layer, another or the same one with whose positions its own are
+                paired, and the FLOPs per output channel and pair.
         """
         return iter(())
 

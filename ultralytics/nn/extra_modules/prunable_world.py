@@ -65,6 +65,10 @@ class PrunableMaxSigmoid(PrunableForm):
         yield self.gl, self.num_heads
         yield self.proj_conv.conv, self.num_heads
 
+    def products(self) -> Iterator[tuple[nn.Module, nn.Module, float]]:
+        """Yield the guides: two FLOPs per channel and pair of a text and a pixel."""
+        yield self.gl, self.proj_conv.conv, 2
+
     def forward(self, x: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         features = x if self.ec is None else self.ec(x)
         heads = features.unflatten(1, (self.num_heads, -1)).flatten(3)  # (B, heads, features of a head, pixels)
