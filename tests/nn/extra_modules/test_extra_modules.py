@@ -25,6 +25,7 @@ from ultralytics.nn.modules.block import (
     C2fPSA,
     C3k2,
     CBLinear,
+    ImagePoolingAttn,
     MaxSigmoidAttnBlock,
     RepNCSPELAN4,
 )
@@ -47,6 +48,7 @@ BLOCKS = {  # class: arguments of a small one that takes 16 channels
     MaxSigmoidAttnBlock: {"c1": 16, "c2": 8, "nh": 2, "ec": 8, "gc": 6, "scale": True},
     TransformerBlock: {"c1": 16, "c2": 8, "num_heads": 2, "num_layers": 2},
     MSDeformAttn: {"d_model": 16, "n_levels": 2, "n_heads": 2, "n_points": 3},
+    ImagePoolingAttn: {"ec": 16, "ch": (8, 12), "ct": 6, "nh": 2, "k": 2},
     C2fAttn: {"c1": 16, "c2": 16, "n": 2, "ec": 8, "nh": 4, "gc": 6},
 }
 
@@ -82,6 +84,8 @@ def inputs(stock):
     """Return what a block of `BLOCKS` takes."""
     if stock is MSDeformAttn:
         return torch.rand(2, 5, 16), torch.rand(2, 5, 1, 4), torch.rand(2, 20, 16), [(4, 4), (2, 2)]
+    if stock is ImagePoolingAttn:
+        return [torch.rand(2, 8, 8, 8), torch.rand(2, 12, 4, 4)], torch.rand(2, 5, 6)
     image = torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)
     return (image, torch.rand(2, 5, BLOCKS[stock]["gc"])) if "gc" in BLOCKS[stock] else (image,)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Prunable forms of blocks of transformers that keep a width in an attribute, by which they reshape tensors."""
+"""Prunable forms of blocks of transformers whose own forward will do, once they say what it reshapes tensors by."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from copy import copy
 from torch import nn
 
 from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank, prunable
+from ultralytics.nn.modules.block import ImagePoolingAttn
 from ultralytics.nn.modules.transformer import MSDeformAttn, TransformerBlock
 
 
-class PresentWidth(PrunableForm):
-    """A stock block, with its own forward, whose attribute follows the width of one of its layers.
+class StockForward(PrunableForm):
+    """A stock block with its own forward; stands before the stock block among the bases of a class.
 
     Attributes:
-        WIDTH (str): The attribute, a property of the form.
+        WIDTH (str): An attribute of the stock block that counts channels, if it has one; a property of the form.
     """
 
-    WIDTH: str
+    WIDTH = ""
 
     def __init__(self):
         """Leave out the stock block's layers."""
         nn.Module.__init__(self)
 
     @classmethod
-    def from_block(cls, block: nn.Module) -> PresentWidth:
+    def from_block(cls, block: nn.Module) -> StockForward:
         """Build the prunable form of a stock block, reusing all its layers."""
         new = cls()
         new.__dict__.update(without(block, cls.WIDTH))
@@ -37,7 +38,8 @@ class PresentWidth(PrunableForm):
         """Build the stock block that computes the same."""
         block = blank(self.stock)
         block.__dict__.update(without(self, "stock"))
-        setattr(block, self.WIDTH, getattr(self, self.WIDTH))
+        if self.WIDTH:
+            setattr(block, self.WIDTH, getattr(self, self.WIDTH))
         return block
 
     def stock_outputs(self) -> Outputs:
@@ -46,7 +48,7 @@ class PresentWidth(PrunableForm):
 
 
 @prunable(MSDeformAttn)
-class PrunableMSDeformAttn(PresentWidth, MSDeformAttn):
+class PrunableMSDeformAttn(StockForward, MSDeformAttn):
     """MSDeformAttn: queries choose where to look; all heads lose equally many channels of the values that they see."""
 
     WIDTH = "d_model"
@@ -62,7 +64,7 @@ class PrunableMSDeformAttn(PresentWidth, MSDeformAttn):
 
 
 @prunable(TransformerBlock)
-class PrunableTransformerBlock(PresentWidth, TransformerBlock):
+class PrunableTransformerBlock(StockForward, TransformerBlock):
     """TransformerBlock: layers of attention over all pixels, in one width."""
 
     WIDTH = "c2"
@@ -71,6 +73,15 @@ class PrunableTransformerBlock(PresentWidth, TransformerBlock):
     def c2(self) -> int:
         """Return that width."""
         return self.linear.out_features
+
+
+@prunable(ImagePoolingAttn)
+class PrunableImagePooling(StockForward, ImagePoolingAttn):
+    """ImagePoolingAttn: texts attend to pooled features; heads keep their width, the features need not."""
+
+    def same_width(self) -> Iterator[tuple[nn.Module, ...]]:
+        """Yield what makes queries, keys and values, with the projection to texts, which stays whole."""
+        yield self.query[1], self.key[1], self.value[1], self.proj
 
 
 def without(block: nn.Module, name: str) -> dict:
