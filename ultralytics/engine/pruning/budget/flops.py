@@ -83,7 +83,7 @@ def sum_flops(model: nn.Module) -> float:
     example = example_image(model)
     area, keys = _areas(model, example)
     layers = sum(_cost(m, pixels, keys.get(m, 0)) for m, pixels in area.items())
-    return (layers + sum(width(conv, "out") * cost * area[conv] ** 2 for conv, cost in products(model))) / 1e9
+    return (layers + sum(width(m, "out") * cost * area[m] * area[other] for m, other, cost in products(model))) / 1e9
 
 
 @contextmanager
