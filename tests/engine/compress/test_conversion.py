@@ -12,12 +12,13 @@ from ultralytics.engine.compress.checks.models import load_named
 from ultralytics.engine.pruning import largest_difference, prune_model
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.surgery.oracle import enliven
-from ultralytics.models.yolo.detect.compress import DetectionSparsifier
-from ultralytics.models.yolo.model import YOLOE
+from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionSparsifier
+from ultralytics.models.yolo.model import YOLOE, YOLOWorld
+from ultralytics.models.yolo.world.compress import WorldCompressor
 from ultralytics.nn.conversion.area_attention import is_split
 from ultralytics.nn.conversion.stock_form import stock_form
-from ultralytics.nn.modules.block import AAttn
-from ultralytics.nn.tasks import DetectionModel, YOLOEModel, load_checkpoint
+from ultralytics.nn.modules.block import AAttn, BNContrastiveHead
+from ultralytics.nn.tasks import DetectionModel, WorldModel, YOLOEModel, load_checkpoint
 
 BACKBONE = [
     [-1, 1, "Conv", [16, 3, 2]],
@@ -55,6 +56,22 @@ def yolov12_pt(tmp_path_factory):
         if isinstance(block, AAttn):
             take_apart(block)
     return saved(model, tmp_path_factory.mktemp("yolov12") / "original.pt")
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["second version", "first version"])
+def world_pt(request, tmp_path_factory):
+    """A small YOLO-World whose classes are those of the tiny data set."""
+    torch.manual_seed(0)
+    head = [[4, 1, "C2fAttn", [64, 32, 2]], [-1, 1, "Conv", [64, 1]], [[8, 6, 7], 1, "WorldDetect", ["nc", 512, True]]]
+    if not request.param:  # texts look at the image as well, and features are normalised
+        head[1:] = [[[8, 6, 7], 1, "ImagePoolingAttn", [32]], [6, 1, "C2fAttn", [64, 32, 2]]]
+        head.append([[8, 10, 7], 1, "WorldDetect", ["nc", 512, False]])
+    yaml = {"nc": 2, "backbone": BACKBONE, "head": head, "yaml_file": "yolov8n-world.yaml"}
+    model = WorldModel(yaml, nc=2, verbose=False)
+    model.txt_feats = torch.nn.functional.normalize(torch.randn(1, 2, 512), dim=-1)
+    model.names = ["blue", "yellow"]  # as YOLOWorld.set_classes leaves them
+    enliven(model, model.predict)
+    return saved(model, tmp_path_factory.mktemp("world") / "open.pt")
 
 
 def take_apart(block):
@@ -96,6 +113,53 @@ def test_original_yolov12_is_pruned(yolov12_pt, tiny_data, tmp_path, log):
     assert report["rows"].keys() == {"dense", "pruned", "fine-tuned"}
     assert not any(is_split(m) for m in model.model.modules())
     assert "queries, keys and values of its attention come from one convolution" in log.text
+
+
+def test_world_is_pruned_and_tuned_with_the_texts_that_it_carries(world_pt, tiny_data, tmp_path, log):
+    model = YOLO(world_pt)
+    report = model.compress(data=tiny_data, project=str(tmp_path), **QUICK)
+    assert type(model) is YOLOWorld and type(model.model) is WorldModel
+    assert "no distillation" not in log.text
+    dense, pruned = (load_checkpoint(f)[0] for f in (world_pt, tmp_path / "q-prune" / "weights" / "prune.pt"))
+    second = isinstance(dense.model[-1].cv4[0], BNContrastiveHead)  # which alone Ultralytics can export
+    assert ("onnx_latency_ratio" in report) == second and ("export" in report["runtimes"]["onnx"]) != second
+    assert torch.equal(model.model.txt_feats, dense.txt_feats)
+    assert {type(m) for m in model.model.modules()} == {type(m) for m in dense.modules()}
+    assert largest_difference(dense, pruned, Record.of(pruned), torch.rand(1, 3, 64, 64)) < 1e-4
+    pruned.txt_feats = torch.randn(1, 5, 512)  # which another list of classes would bring
+    pruned.model[-1].nc = 5
+    assert pruned(torch.rand(1, 3, 64, 64))[0].shape[1] == 4 + 5
+
+
+@pytest.mark.parametrize("world_pt", [True], indirect=True)
+def test_world_that_was_pruned_is_not_grown_back(world_pt, tiny_data, tmp_path):
+    keys = {
+        **QUICK,
+        "data": tiny_data,
+        "project": str(tmp_path),
+        "model": world_pt,
+        "name": "w-prune",
+        "task": "detect",
+    }
+    prune_pt = WorldCompressor(overrides=keys).compress()
+    with pytest.raises(ValueError, match="Train it on them with WorldFinetune"):
+        YOLO(prune_pt).train(data=tiny_data, epochs=1, imgsz=32, project=str(tmp_path), device="cpu")
+    yaml = load_checkpoint(prune_pt)[0].yaml
+    with pytest.raises(FileNotFoundError, match="ultralytics-compress can train"):  # as stock Ultralytics builds it
+        WorldModel(yaml["yaml_file"], verbose=False)
+
+
+@pytest.mark.parametrize("world_pt", [True], indirect=True)
+def test_world_has_trainers_of_its_own(world_pt, settings):
+    with pytest.raises(ValueError, match=r"is a YOLO-World model. Use WorldCompressor and WorldFinetune"):
+        DetectionCompressor(overrides={**settings, "model": world_pt})
+
+
+@pytest.mark.parametrize("world_pt", [True], indirect=True)
+def test_world_is_made_sparse(world_pt, tiny_data, tmp_path):
+    keys = {**QUICK, "data": tiny_data, "project": str(tmp_path), "prune_method": "slim", "sl_epochs": 1, "reg": 0.01}
+    YOLO(world_pt).compress(**keys)
+    assert type(load_checkpoint(tmp_path / "q-sparsify" / "weights" / "best.pt")[0]) is WorldModel
 
 
 def test_sparsity_training_keeps_what_the_yaml_does_not_say(yolov12_pt, tiny_data, tmp_path):

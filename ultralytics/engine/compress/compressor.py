@@ -43,7 +43,7 @@ from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
-from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, open_table
+from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, check_runs, open_table
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
@@ -255,6 +255,7 @@ class Compressor(PruneArguments):
         if args.budget in COUNTED or is_file(args.budget):
             check_target(model, Budget.from_args(self.all_args), METHODS[args.prune_method].needs_norms)
         else:
+            check_runs(model, args.budget)
             open_table(args.budget, self.device, args.runner or "", args.precision)
 
     def finetune(self) -> Path:

@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
 from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
 from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable import refuse_fused
 from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import WorldModel, guess_model_task, yaml_model_load
@@ -217,7 +218,8 @@ def check_classes(model: nn.Module, args: SimpleNamespace, data: dict[str, Any])
             f"'data={args.data}' has {data['nc']} classes and 'model={args.model}' {nc}, which cannot be judged by its "
             f"labels. Use the data set that the model was trained on{single}, or train it on this one first."
         )
-    known, wanted = ([str(n).split("/", 1)[0] for n in names.values()] for names in (model.names, data["names"]))
+    names = (check_class_names(names).values() for names in (model.names, data["names"]))
+    known, wanted = ([name.split("/", 1)[0] for name in own] for own in names)  # as validators have them
     if known != wanted and read(args.model).open_set:
         raise ValueError(
             f"'model={args.model}' knows the classes {known}, by the embeddings of their names, and 'data={args.data}' "

@@ -22,6 +22,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 # rebuilding fails and says why.
 NOT_FROM_YAML = "this model is pruned: install ultralytics-compress to train it, it cannot be rebuilt from YAML"
 
+NO_FILE = "pruned YOLO-World (which only ultralytics-compress can train).yaml"  # World trainers build from the file
+
 
 def save_pruned(
     file: str | Path, model: nn.Module, record: Record, train_args: Mapping[str, Any] | None = None
@@ -46,7 +48,7 @@ def save_pruned(
     model.yaml = deepcopy(record.yaml)
     model.yaml["backbone"][0][2] = NOT_FROM_YAML
     if isinstance(model, WorldModel):
-        model.yaml["yaml_file"] = NOT_FROM_YAML  # from which its trainer builds
+        model.yaml["yaml_file"] = NO_FILE
     model.args = dict(args)
     model.criterion = None
     for p in model.parameters():

@@ -87,7 +87,7 @@ def build_report(
         "device": str(device),
         "threads": torch.get_num_threads(),
         "runtimes": {
-            name: _version(runtime, device)
+            name: runtime.refusal(models["pruned"]) or _version(runtime, device)
             for name, runtime in RUNTIMES.items()
             if runtime.reported or name == record.budget
         },
