@@ -14,11 +14,12 @@ from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionSparsifier
 from ultralytics.models.yolo.model import YOLOE, YOLOWorld
-from ultralytics.models.yolo.world.compress import WorldCompressor
+from ultralytics.models.yolo.world.compress import WorldCompressor, WorldFinetune
 from ultralytics.nn.conversion.area_attention import is_split
 from ultralytics.nn.conversion.stock_form import stock_form
 from ultralytics.nn.modules.block import AAttn, BNContrastiveHead
 from ultralytics.nn.tasks import DetectionModel, WorldModel, YOLOEModel, load_checkpoint
+from ultralytics.utils import YAML
 
 BACKBONE = [
     [-1, 1, "Conv", [16, 3, 2]],
@@ -144,6 +145,10 @@ def test_world_that_was_pruned_is_not_grown_back(world_pt, tiny_data, tmp_path):
     prune_pt = WorldCompressor(overrides=keys).compress()
     with pytest.raises(ValueError, match="Train it on them with WorldFinetune"):
         YOLO(prune_pt).train(data=tiny_data, epochs=1, imgsz=32, project=str(tmp_path), device="cpu")
+    renamed = {**YAML.load(tiny_data), "names": {0: "cat", 1: "dog"}}
+    YAML.save(tmp_path / "renamed.yaml", renamed)
+    with pytest.raises(ValueError, match="carries the embeddings of"):
+        WorldFinetune(overrides={**keys, "model": prune_pt, "data": str(tmp_path / "renamed.yaml")}).train()
     yaml = load_checkpoint(prune_pt)[0].yaml
     with pytest.raises(FileNotFoundError, match="ultralytics-compress can train"):  # as stock Ultralytics builds it
         WorldModel(yaml["yaml_file"], verbose=False)
