@@ -5,12 +5,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import also_slow
+from conftest import also_slow, load_architecture
 
+from ultralytics.cfg.compress.compat.modules import Segment26, YOLOEModel, YOLOESegModel
 from ultralytics.engine.pruning.surgery.oracle import enliven, flatten
 from ultralytics.nn.conversion.stock_form import stock_form
-from ultralytics.nn.modules.head import Detect, Segment, Segment26
-from ultralytics.nn.tasks import DetectionModel, SegmentationModel, YOLOEModel, YOLOESegModel
+from ultralytics.nn.modules.head import Detect, Segment
+from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 NAMES = ["red", "green", "blue"]
@@ -25,6 +26,7 @@ CLOSED = {  # YAML: class of the open model, of the closed one, of its head
 def open_model(name, kind):
     """Return a YOLOE of three classes by random embeddings, whose length is not 1."""
     torch.manual_seed(0)
+    load_architecture(f"{name}.yaml")
     model = kind(f"{name}.yaml", nc=80, verbose=False)
     model.set_classes(NAMES, 3 * torch.randn(1, len(NAMES), 512))
     enliven(model, model.predict)
@@ -80,6 +82,7 @@ def test_fused_head_is_closed_as_well():
 
 def test_model_without_classes_is_refused():
     with pytest.raises(ValueError, match=r"YOLOEDetect without classes. Set them and save the model: .*set_classes"):
+        load_architecture("yoloe-26n.yaml")
         stock_form(YOLOEModel("yoloe-26n.yaml", verbose=False).eval())
 
 

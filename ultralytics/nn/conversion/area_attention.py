@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from ultralytics.cfg.compress.compat.modules import AAttn
 from ultralytics.nn.extra_modules.prunable_attention import head_parts
 from ultralytics.nn.extra_modules.prunable_form import blank
 from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
-from ultralytics.nn.modules.block import AAttn
 
 
 def has_split_attention(model: nn.Module) -> bool:

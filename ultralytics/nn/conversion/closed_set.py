@@ -13,11 +13,19 @@ from copy import deepcopy
 from torch import nn
 from torch.nn import functional as F
 
+from ultralytics.cfg.compress.compat.modules import (
+    Segment26,
+    YOLOEDetect,
+    YOLOEModel,
+    YOLOESegment,
+    YOLOESegment26,
+    YOLOESegModel,
+)
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable_form import blank
 from ultralytics.nn.extra_modules.prunable_parts import copy_marks
-from ultralytics.nn.modules.head import Detect, Segment, Segment26, YOLOEDetect, YOLOESegment, YOLOESegment26
-from ultralytics.nn.tasks import DetectionModel, SegmentationModel, YOLOEModel, YOLOESegModel
+from ultralytics.nn.modules.head import Detect, Segment
+from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 
 MODELS = {YOLOEModel: DetectionModel, YOLOESegModel: SegmentationModel}
 HEADS = {YOLOEDetect: Detect, YOLOESegment: Segment, YOLOESegment26: Segment26}

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ultralytics.cfg.compress.compat.modules import YOLOEModel
 from ultralytics.nn.conversion.area_attention import has_split_attention, join_split_attention
 from ultralytics.nn.conversion.closed_set import close_classes
-from ultralytics.nn.tasks import WorldModel, YOLOEModel
+from ultralytics.nn.tasks import WorldModel
 
 
 def is_open_set(model: nn.Module) -> bool:
