@@ -47,6 +47,7 @@ MODELS = {
     "semantic": "SemanticSegmentationModel",
     "depth": "DepthModel",
     "rtdetr": "RTDETRDetectionModel",
+    "world": "WorldModel",
 }
 FAMILIES = [  # the smallest of each family of detection models, and the smaller one of the two with ADown
     "yolov3-tiny",
@@ -155,7 +156,8 @@ def load_architecture(name: str) -> dict:
 @functools.lru_cache(maxsize=4)  # mostly yolov8n; the largest take a gigabyte
 def _built(name: str, nc: int) -> nn.Module:
     torch.manual_seed(0)
-    task = "rtdetr" if "rtdetr" in name else guess_model_task(load_architecture(f"{name}.yaml"))
+    own = next((kind for kind in ("rtdetr", "world") if kind in name), None)
+    task = own or guess_model_task(load_architecture(f"{name}.yaml"))
     model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
     return enliven(model, model.predict)
 

@@ -23,11 +23,12 @@ FLOORS = (  # from the top down; rooms on one floor don't use each other, and th
     ("engine/pruning/latency/", "engine/pruning/sparsity/", "engine/pruning/surgery/"),
     ("engine/pruning/checkpoint/",),
     ("engine/pruning/graph/", "engine/pruning/files.py", "engine/pruning/log.py"),
+    ("nn/conversion/",),
     ("nn/extra_modules/", "data/shapes/"),
     ("cfg/compress/activation.py",),
     ("cfg/compress/",),
 )
-LIBRARY = ("engine/pruning/", "nn/extra_modules/")
+LIBRARY = ("engine/pruning/", "nn/conversion/", "nn/extra_modules/")
 ABOVE_THE_LIBRARY = ("ultralytics.data", "ultralytics.engine.trainer", "ultralytics.engine.model", "ultralytics.models")
 EXCEPTIONS = {  # importing file, imported file: why it may look up
     ("cfg/compress/activation.py", "engine/compress/mode.py"): "YOLO.compress imports what it does when it is called",

@@ -117,7 +117,7 @@ FILES = [
     *of("model", ["{files}/classify.pt"], "task=classify"),
     *of("model", files("it's.pt", "a?b.pt"), "Rename it"),
     Case("model", "prune", {"model": "{files}/fused.pt"}, ("fused",)),
-    Case("model", "prune", {"model": "{files}/world.pt"}, ("not supported",)),
+    Case("model", "prune", {"model": "{files}/world.pt"}, ("WorldCompressor",)),
     *of("model", ["{files}/other.pt"], "classes", "'data="),
     *of("model", NO_MODEL, entry="tune"),
     *of("model", ["{files}/dense.pt"], "not a pruned checkpoint", entry="tune"),

@@ -22,7 +22,7 @@ from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
 from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
-from ultralytics.nn.extra_modules.prunable import FORMS, forms, prunable_copy, to_prunable, to_stock
+from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, forms, prunable_copy, to_prunable, to_stock
 from ultralytics.nn.tasks import DetectionModel
 
 FAKE = FakeTensorMode(allow_non_fake_inputs=True)
@@ -77,7 +77,7 @@ def cpu():
     """A network with every prunable form."""
     torch.manual_seed(0)
     model = DetectionModel(deepcopy(NETWORK), verbose=False).eval()
-    assert {type(form) for form in forms(prunable_copy(model))} == {*FORMS}
+    assert {type(form) for form in forms(prunable_copy(model))} == {*PRUNABLE_FORMS.values()}
     with torch.no_grad():
         model(example_image(model))  # the head keeps the anchors of an image's size, which it computes from numbers
     return model

@@ -9,7 +9,7 @@ from conftest import FAMILIES, build_model
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import AAttn
-from ultralytics.engine.pruning.surgery.cut import slice_batch_norm, slice_conv
+from ultralytics.engine.pruning.surgery.cut import slice_batch_norm, slice_conv, slice_linear
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, to_prunable, to_stock
 from ultralytics.nn.modules.block import (
@@ -20,12 +20,16 @@ from ultralytics.nn.modules.block import (
     ADown,
     Attention,
     C2f,
+    C2fAttn,
     C2fCIB,
     C2fPSA,
     C3k2,
     CBLinear,
+    ImagePoolingAttn,
+    MaxSigmoidAttnBlock,
     RepNCSPELAN4,
 )
+from ultralytics.nn.modules.transformer import MSDeformAttn, TransformerBlock
 
 BLOCKS = {  # class: arguments of a small one that takes 16 channels
     C2: {"c1": 16, "c2": 8, "n": 2},
@@ -41,6 +45,11 @@ BLOCKS = {  # class: arguments of a small one that takes 16 channels
     AAttn: {"dim": 16, "num_heads": 2, "area": 4},
     ADown: {"c1": 16, "c2": 8},
     CBLinear: {"c1": 16, "c2s": [8, 4, 12]},
+    MaxSigmoidAttnBlock: {"c1": 16, "c2": 8, "nh": 2, "ec": 8, "gc": 6, "scale": True},
+    TransformerBlock: {"c1": 16, "c2": 8, "num_heads": 2, "num_layers": 2},
+    MSDeformAttn: {"d_model": 16, "n_levels": 2, "n_heads": 2, "n_points": 3},
+    ImagePoolingAttn: {"ec": 16, "ch": (8, 12), "ct": 6, "nh": 2, "k": 2},
+    C2fAttn: {"c1": 16, "c2": 16, "n": 2, "ec": 8, "nh": 4, "gc": 6},
 }
 
 
@@ -58,7 +67,7 @@ def test_block_is_exact_both_ways(stock, training):
             m.weight.data.uniform_(0.5, 1.5)
             m.bias.data.uniform_(-0.5, 0.5)
     block.i, block.f, block.type, block.np = 3, -1, "block", 7
-    x = torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)
+    x = inputs(stock)
     form = PRUNABLE_FORMS[stock].from_block(deepcopy(block))
     back = deepcopy(form).to_block()
     assert type(back) is stock
@@ -67,13 +76,29 @@ def test_block_is_exact_both_ways(stock, training):
     for (name, before), (other, after) in zip(block.state_dict().items(), back.state_dict().items(), strict=True):
         assert name == other and torch.equal(before, after)
     # equal weights, but a convolution with fewer outputs may sum in another order
-    torch.testing.assert_close(form(x), block(x), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(back(x), deepcopy(block)(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(form(*x), block(*x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back(*x), deepcopy(block)(*x), rtol=1e-5, atol=1e-5)
+
+
+def inputs(stock):
+    """Return what a block of `BLOCKS` takes."""
+    if stock is MSDeformAttn:
+        return torch.rand(2, 5, 16), torch.rand(2, 5, 1, 4), torch.rand(2, 20, 16), [(4, 4), (2, 2)]
+    if stock is ImagePoolingAttn:
+        return [torch.rand(2, 8, 8, 8), torch.rand(2, 12, 4, 4)], torch.rand(2, 5, 6)
+    image = torch.rand(2, BLOCKS[stock].get("c1") or BLOCKS[stock]["dim"], 4, 4)
+    return (image, torch.rand(2, 5, BLOCKS[stock]["gc"])) if "gc" in BLOCKS[stock] else (image,)
 
 
 def plain_attributes(module):
     """Return the attributes of a module that are numbers or lists, which its forward may use."""
     return {k: v for k, v in vars(module).items() if isinstance(v, (int, float, list, tuple))}
+
+
+def test_inner_block_leaves_nothing_of_the_dense_one_behind():
+    """A block inside another one has no marks, and every module has a method `type`, which knows its module."""
+    block = PRUNABLE_FORMS[Attention].from_block(Attention(16, num_heads=2)).to_block()
+    assert "type" not in vars(block)
 
 
 def test_smaller_heads_keep_the_scale_of_the_dense_block():
@@ -93,6 +118,19 @@ def test_smaller_heads_keep_the_scale_of_the_dense_block():
     block = form.to_block()
     assert (block.head_dim, block.all_head_dim) == (3, 6)
     torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_smaller_heads_of_world_keep_the_scale_of_the_dense_block():
+    form = PRUNABLE_FORMS[MaxSigmoidAttnBlock].from_block(MaxSigmoidAttnBlock(8, 8, nh=2, ec=8, gc=6).eval())
+    keep = torch.tensor([0, 2, 3, 4, 5, 7])  # 3 of 4 channels in each of the 2 heads
+    slice_conv(form.proj_conv.conv, keep, keep)
+    slice_batch_norm(form.proj_conv.bn, keep)
+    slice_linear(form.gl, keep, torch.arange(6))
+    x, guide = torch.rand(2, 6, 4, 4), torch.rand(2, 5, 6)
+    expected = form(x, guide)
+    block = form.to_block()
+    assert block.hc == 3
+    torch.testing.assert_close(block(x, guide), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

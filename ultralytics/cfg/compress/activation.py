@@ -142,6 +142,23 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
     return get_model_or_keep_pruned
 
 
+def refuse_pruned(get_model: Callable, module: ModuleType) -> Callable:
+    """Return a `get_model` that refuses a pruned YOLO-World, which it would build anew from the dense YAML's file."""
+
+    @functools.wraps(get_model)
+    def get_model_or_refuse(self, cfg=None, weights=None, verbose=True):
+        from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml
+
+        if has_pruned_yaml(cfg):
+            raise ValueError(
+                "a pruned YOLO-World keeps the classes that it was pruned with. Train it on them with WorldFinetune "
+                "of ultralytics.models.yolo.world.compress, or train the dense model and prune that."
+            )
+        return get_model(self, cfg, weights, verbose)
+
+    return get_model_or_refuse
+
+
 def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
     """Return a loader that says, of a pruned checkpoint that does not load here, which Ultralytics loads it."""
 
@@ -180,6 +197,7 @@ PATCHES: dict[str, dict[str, Callable[[Any, ModuleType], Any]]] = {  # module: n
     "ultralytics.nn.tasks": {"torch_safe_load": add_release},
     "ultralytics.engine.model": {"Model.compress": add_compress},
     **{module: {f"{trainer}.get_model": add_pruned} for module, trainer in TRAINERS.items()},
+    "ultralytics.models.yolo.world.train": {"WorldTrainer.get_model": refuse_pruned},
 }
 ADDED = {"Model.compress"}  # names that Ultralytics has not
 ALSO_USED = {  # module: names; of two with a bar between them, one is enough

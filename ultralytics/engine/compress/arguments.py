@@ -38,11 +38,13 @@ class PruneArguments(StockTrainer):
         prune_args (SimpleNamespace): All keys of the compress mode.
         given (dict[str, Any]): Those among them that the caller has given.
         claimed (Path, optional): The run's folder, once other processes are kept out of it.
+        gives_texts (bool): Gives World models the embeddings of their classes.
     """
 
     args: SimpleNamespace
     prune_args: SimpleNamespace
     claimed: Path | None = None
+    gives_texts = False
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         """Take the keys of the compress mode off the arguments and set up the stock trainer with the rest.

@@ -38,12 +38,12 @@ from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.pruning import prune_for_run
-from ultralytics.engine.compress.reading import read_model
+from ultralytics.engine.compress.reading import read, read_model, save_converted
 from ultralytics.engine.compress.recovery import training_ended
 from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
-from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, open_table
+from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, check_runs, open_table
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
@@ -164,7 +164,7 @@ class Compressor(PruneArguments):
         super().check_run()
         check_quantization(vars(self.args))
         check_deployment(self.prune_args.deploy, self.device)
-        name, dense = check_model(self.args.model, self.task)
+        name, dense = check_model(self.args.model, self.task, self.gives_texts)
         if dense is not None:
             check_classes(dense, self.args, self.data)
         self.args.model = name
@@ -222,6 +222,7 @@ class Compressor(PruneArguments):
         dense = Path(self.args.model)
         if is_yaml(dense):
             dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+        dense = self._convert(dense)
         model, checkpoint = read_model(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
@@ -236,12 +237,25 @@ class Compressor(PruneArguments):
             save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
 
+    def _convert(self, dense: Path) -> Path:
+        """Return the dense checkpoint, or one that holds its model in stock form, which stock trainers read too."""
+        if not (reading := read(dense)).note:
+            return dense
+        if result := self.stages.result("convert"):
+            return result
+        converted = self.wdir / "dense.pt"
+        save_converted(converted, reading)
+        self.stages.complete("convert", converted)
+        LOGGER.info(f"{colorstr('compress:')} {dense}: {reading.note}. It is now {converted}")
+        return converted
+
     def _check_target(self, model: nn.Module) -> None:
         """Refuse a target that is known to be out of reach, a damaged table and a device that does not answer."""
         args = self.prune_args
         if args.budget in COUNTED or is_file(args.budget):
             check_target(model, Budget.from_args(self.all_args), METHODS[args.prune_method].needs_norms)
         else:
+            check_runs(model, args.budget)
             open_table(args.budget, self.device, args.runner or "", args.precision)
 
     def finetune(self) -> Path:

@@ -71,7 +71,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
             overrides |= run_to_resume(args)
         if not overrides.get("resume", args["resume"]):
             model = args["model"]
-            _, pruned = check_model(model, self.task)
+            _, pruned = check_model(model, self.task, self.gives_texts)
             if pruned is None or not is_pruned(pruned):
                 raise ValueError(
                     f"'model={model}' is not a pruned checkpoint. Prune it first with 'yolo compress', or train it as "

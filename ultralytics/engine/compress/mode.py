@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics import YOLO
 from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg, refusing
-from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
+from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.reading import forget_models
@@ -20,6 +20,7 @@ from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.report.build import REPORT_FILE
+from ultralytics.nn.conversion.stock_form import stock_form
 from ultralytics.utils import checks
 
 COMPRESSORS = {  # model class: task: module and class
@@ -33,6 +34,11 @@ COMPRESSORS = {  # model class: task: module and class
         "depth": ("ultralytics.models.yolo.depth.compress", "DepthCompressor"),
     },
     "RTDETR": {"detect": ("ultralytics.models.rtdetr.compress", "RTDETRCompressor")},
+    "YOLOWorld": {"detect": ("ultralytics.models.yolo.world.compress", "WorldCompressor")},
+    "YOLOE": {  # which are YOLO detectors and segmenters once their classes are fixed
+        "detect": ("ultralytics.models.yolo.detect.compress", "DetectionCompressor"),
+        "segment": ("ultralytics.models.yolo.segment.compress", "SegmentationCompressor"),
+    },
 }
 
 
@@ -53,7 +59,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     """
     with refusing():
         yolo._check_is_pytorch_model()
-        find_ends(yolo.model)
+        find_ends(stock_form(yolo.model)[0])
         compressor = compressor or find_compressor(yolo)
         args = arguments_of(yolo, kwargs)
         args |= held_weights(yolo, args)
@@ -66,7 +72,10 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         best = run.finetune()
     finally:
         forget_models()
-    yolo.model, yolo.ckpt = load_checkpoint(best)
+    tuned = YOLO(best)
+    if not isinstance(yolo, type(tuned)):
+        yolo.__class__ = type(tuned)  # a YOLOE whose classes were fixed
+    yolo.model, yolo.ckpt = tuned.model, tuned.ckpt
     yolo.ckpt_path, yolo.predictor = str(best), None
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
     report = best.parents[1] / REPORT_FILE
@@ -95,6 +104,8 @@ def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:
     stem = args["model"]  # the command line's yolov8n is yolov8n.pt
     args["model"] = checks.check_model_file_from_stem(stem) if isinstance(stem, (str, Path)) else stem
     check_model_name(args["model"])
+    if is_yaml(args["model"]):
+        read_yaml(args["model"])
     return args | {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
 
 
@@ -138,7 +149,7 @@ def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
             return {"pretrained": yolo.ckpt_path if wanted is True else wanted}
         same = False
     else:
-        held, file = yolo.model.state_dict(), load_named("model", args["model"]).state_dict()
+        held, file = (m.state_dict() for m in (stock_form(yolo.model)[0], load_named("model", args["model"])))
         fused = held.keys() != file.keys()  # by a prediction, from the same weights
         same = fused or all(torch.equal(held[k].cpu().to(v.dtype), v) for k, v in file.items())
     if not same:

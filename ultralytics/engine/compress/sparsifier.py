@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ from torch import nn
 from ultralytics.cfg.compress.compat.devices import unwrap_model
 from ultralytics.cfg.compress.compat.keys import teacher_of
 from ultralytics.engine.compress.arguments import PruneArguments
-from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named
+from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, refuse_foreign
 from ultralytics.engine.compress.checks.quantization import QAT
+from ultralytics.engine.compress.checks.sparsity import shapes
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed
@@ -23,6 +25,7 @@ from ultralytics.engine.compress.sparsity_strength import advice, reg_at
 from ultralytics.engine.pruning.budget.costs import COUNTED
 from ultralytics.engine.pruning.budget.selection import check_target, select_units
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
+from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
@@ -92,12 +95,26 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             )
         check_model_name(self.args.model)
         dense = None if self.resume or is_yaml(self.args.model) else load_named("model", self.args.model)
+        if dense is not None:
+            refuse_foreign("model", self.args.model)
         super().check_run()
         method = METHODS[self.prune_args.prune_method]
         if dense is not None:
             check_freeze(self.args.freeze, len(dense.model))
             if method.trains_towards_target and self.prune_args.budget in COUNTED:
                 check_target(dense, Budget.from_args(self.all_args), method.needs_norms)
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+        """Return the stock trainer's model of the YAML, or the given one where its YAML describes another.
+
+        A converted model may have widths or kernels that its YAML does not say.
+        """
+        model = super().get_model(cfg, weights, verbose)
+        if weights is None or class_count(weights) != self.data.get("nc") or shapes(weights) == shapes(model):
+            return model
+        model = deepcopy(weights).float().requires_grad_(True)
+        model.criterion = None
+        return model
 
     def train(self) -> None:
         """Train as the stock trainer does, with the folder to itself."""

@@ -26,6 +26,7 @@ from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
 from ultralytics.engine.pruning.surgery.proof import prove_cut
 from ultralytics.engine.pruning.surgery.trial import sound_graph
+from ultralytics.nn.conversion.stock_form import is_foreign
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
@@ -66,8 +67,8 @@ def prune_model(
 
     Raises:
         TypeError: If the model is no Ultralytics network, i.e. a `YOLO` object instead of its `.model`.
-        ValueError: If the method is unknown or lacks losses, weights or scores are not finite, the model is fused or
-            has no head that is supported, or the target is out of reach.
+        ValueError: If the method is unknown or lacks losses, weights or scores are not finite, the model is fused, is
+            not in stock form or has no head that is supported, or the target is out of reach.
         ModuleNotFoundError: If the budget needs a package that is not installed.
         WrongCutError: If the pruned model does not compute what the dense one does with the pruned channels masked.
 
@@ -79,6 +80,11 @@ def prune_model(
     if not isinstance(model, BaseModel):
         hint = ". Pass its network, YOLO(...).model" if isinstance(getattr(model, "model", None), BaseModel) else ""
         raise TypeError(f"'model' must be an Ultralytics network, not a {type(model).__name__}{hint}.")
+    if is_foreign(model):
+        raise ValueError(
+            "'model' cannot be pruned as it is: pass stock_form(model)[0] of ultralytics.nn.conversion.stock_form, a "
+            "copy that computes the same, as 'yolo compress' does."
+        )
     method = find_method(prune_method)
     if method.needs_gradients and losses is None:
         raise ValueError(

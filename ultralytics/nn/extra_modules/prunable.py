@@ -8,33 +8,24 @@ from copy import deepcopy
 
 from torch import nn
 
-from ultralytics.nn.extra_modules.prunable_adown import PrunableADown
-from ultralytics.nn.extra_modules.prunable_attention import PrunableAAttn, PrunableAttention
-from ultralytics.nn.extra_modules.prunable_c2f import PrunableC2, PrunableC2f, PrunableC2PSA, PrunableELAN, PrunablePSA
-from ultralytics.nn.extra_modules.prunable_cblinear import PrunableCBLinear
-from ultralytics.nn.extra_modules.prunable_form import PrunableForm
-
-FORMS = (
-    PrunableC2,
-    PrunableC2f,
-    PrunableC2PSA,
-    PrunableELAN,
-    PrunablePSA,
-    PrunableAttention,
-    PrunableAAttn,
-    PrunableADown,
-    PrunableCBLinear,
+from ultralytics.nn.extra_modules import (  # noqa: F401  which register their forms
+    prunable_adown,
+    prunable_attention,
+    prunable_c2f,
+    prunable_cblinear,
+    prunable_transformer,
+    prunable_world,
 )
-PRUNABLE_FORMS = {stock: form for form in FORMS for stock in form.STOCKS}
+from ultralytics.nn.extra_modules.prunable_form import PRUNABLE_FORMS, PrunableForm, prunable
 
 __all__ = (
-    "FORMS",
     "PRUNABLE_FORMS",
     "PrunableForm",
     "equal_inputs",
     "equal_parts",
     "forms",
     "products",
+    "prunable",
     "prunable_copy",
     "same_width",
     "to_prunable",
@@ -113,8 +104,8 @@ def equal_inputs(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
         yield from form.equal_inputs()
 
 
-def products(model: nn.Module) -> Iterator[tuple[nn.Conv2d, float]]:
-    """Yield the convolutions of a model in prunable form that feed a product over pairs of pixels, with its FLOPs."""
+def products(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module, float]]:
+    """Yield the layers of a model in prunable form that feed a product over pairs of positions, with its FLOPs."""
     for form in forms(model):
         yield from form.products()
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank, prunable
 from ultralytics.nn.extra_modules.prunable_parts import copy_marks
 from ultralytics.nn.modules.block import ADown
 
 
+@prunable(ADown)
 class PrunableADown(PrunableForm):
     """ADown: the halves of the averaged input are downsampled by a convolution, and by pooling and a convolution.
 
@@ -23,8 +24,6 @@ class PrunableADown(PrunableForm):
         cv1 (Conv): Downsamples the first half.
         cv2 (Conv): Follows the pooling of the second half.
     """
-
-    STOCKS = (ADown,)
 
     @classmethod
     def from_block(cls, block: nn.Module) -> PrunableADown:

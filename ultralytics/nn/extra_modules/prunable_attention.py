@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import AAttn
-from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank, prunable
 from ultralytics.nn.extra_modules.prunable_parts import copy_marks, join_convs, split_conv
 from ultralytics.nn.modules.block import Attention
 
 
+@prunable(Attention)
 class PrunableAttention(PrunableForm):
     """Attention: the output is viewed in the input's shape, so the values must be as wide as the input.
 
@@ -31,8 +32,6 @@ class PrunableAttention(PrunableForm):
         pe (Conv): Depthwise positional encoding of the values.
         proj (Conv): Output projection.
     """
-
-    STOCKS = (Attention,)
 
     def __init__(self):
         """Set what has no counterpart in the stock block."""
@@ -85,10 +84,10 @@ class PrunableAttention(PrunableForm):
         yield self.q.conv, self.num_heads
         yield self.v.conv, self.num_heads
 
-    def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
+    def products(self) -> Iterator[tuple[nn.Module, nn.Module, float]]:
         """Yield queries and values: two FLOPs per channel and pair of pixels of an area, in each of two products."""
-        yield self.q.conv, 2 / self.area
-        yield self.v.conv, 2 / self.area
+        yield self.q.conv, self.q.conv, 2 / self.area
+        yield self.v.conv, self.v.conv, 2 / self.area
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.q(x), self.k(x), self.v(x)
@@ -100,13 +99,12 @@ class PrunableAttention(PrunableForm):
         return self.proj(attended.reshape_as(v) + self.pe(v))
 
 
+@prunable(AAttn)
 class PrunableAAttn(PrunableAttention):
     """AAttn: attention within areas; queries, keys and values have the same head size.
 
     The stock block scales by its present head size. Where that has become smaller, the queries make up for it.
     """
-
-    STOCKS = (AAttn,)
 
     def read_attributes(self, block: nn.Module) -> tuple[int, int, int]:
         """Take over how the stock block attends, and return the query, key and value channels of a head."""

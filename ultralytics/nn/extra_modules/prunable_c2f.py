@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank, prunable
 from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
 from ultralytics.nn.modules.block import C2, C2PSA, ELAN1, PSA, C2f, C2fCIB, C2fPSA, C3k2, RepNCSPELAN4
 
@@ -17,13 +17,11 @@ class PrunableHalves(PrunableForm):
     """A branch of its own for each half of the tensor that the stock block halves.
 
     Attributes:
-        STOCKS (tuple[type, ...]): Stock blocks that it can stand for.
         REST (tuple[str, ...]): Names of the stock block's other layers, which are the same objects here.
         cv0 (Conv): Makes the first half of stock `cv1`'s output.
         cv1 (Conv): Makes the second half.
     """
 
-    STOCKS: tuple[type[nn.Module], ...]
     REST: tuple[str, ...]
 
     @classmethod
@@ -31,7 +29,8 @@ class PrunableHalves(PrunableForm):
         """Build the prunable form of an unfused stock block, reusing all layers but `cv1`."""
         new = cls()
         new.stock = type(block)
-        new.cv0, new.cv1 = split_conv(block.cv1, consecutive(block.c, block.c))
+        half = block.cv1.conv.out_channels // 2
+        new.cv0, new.cv1 = split_conv(block.cv1, consecutive(half, half))
         for name in cls.REST:
             setattr(new, name, getattr(block, name))
         return copy_marks(block, new)
@@ -55,10 +54,10 @@ class PrunableHalves(PrunableForm):
         yield self.cv0.conv, self.cv1.conv
 
 
+@prunable(C2f, C3k2, C2fCIB, C2fPSA)
 class PrunableC2f(PrunableHalves):
     """C2f and its children: the second half feeds a chain of blocks, and every stage of it is concatenated."""
 
-    STOCKS = (C2f, C3k2, C2fCIB, C2fPSA)
     REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -68,20 +67,20 @@ class PrunableC2f(PrunableHalves):
         return self.cv2(torch.cat(y, 1))
 
 
+@prunable(C2)
 class PrunableC2(PrunableHalves):
     """C2: the first half goes through the bottlenecks and is concatenated with the second."""
 
-    STOCKS = (C2,)
     REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.cv2(torch.cat((self.m(self.cv0(x)), self.cv1(x)), 1))
 
 
+@prunable(RepNCSPELAN4, ELAN1)
 class PrunableELAN(PrunableHalves):
     """RepNCSPELAN4 and ELAN1: the second half feeds two stages, and everything is concatenated."""
 
-    STOCKS = (RepNCSPELAN4, ELAN1)
     REST = ("cv2", "cv3", "cv4")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -91,20 +90,20 @@ class PrunableELAN(PrunableHalves):
         return self.cv4(torch.cat(y, 1))
 
 
+@prunable(C2PSA)
 class PrunableC2PSA(PrunableHalves):
     """C2PSA: the second half goes through attention blocks and is concatenated with the first."""
 
-    STOCKS = (C2PSA,)
     REST = ("cv2", "m")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.cv2(torch.cat((self.cv0(x), self.m(self.cv1(x))), 1))
 
 
+@prunable(PSA)
 class PrunablePSA(PrunableHalves):
     """PSA: the second half goes through one attention block, written out, and is concatenated with the first."""
 
-    STOCKS = (PSA,)
     REST = ("cv2", "attn", "ffn")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

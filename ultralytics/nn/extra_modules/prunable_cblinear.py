@@ -6,19 +6,18 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank
+from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank, prunable
 from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
 from ultralytics.nn.modules.block import CBLinear
 
 
+@prunable(CBLinear)
 class PrunableCBLinear(PrunableForm):
     """A convolution of its own for each tensor; every one may have its own width.
 
     Attributes:
         convs (nn.ModuleList): The convolutions.
     """
-
-    STOCKS = (CBLinear,)
 
     @classmethod
     def from_block(cls, block: nn.Module) -> PrunableCBLinear:

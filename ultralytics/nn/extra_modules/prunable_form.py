@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -50,13 +51,46 @@ class PrunableForm(nn.Module):
         """Yield convolutions that read parts of one tensor, of which they must keep equally many channels each."""
         return iter(())
 
-    def products(self) -> Iterator[tuple[nn.Conv2d, float]]:
-        """Yield convolutions whose outputs enter a product over all pairs of pixels, with the product's FLOPs.
+    def products(self) -> Iterator[tuple[nn.Module, nn.Module, float]]:
+        """Yield layers whose outputs enter a product over pairs of positions, with the product's FLOPs.
 
         Yields:
-            (tuple[nn.Conv2d, float]): Convolution and the FLOPs per output channel, to be multiplied by (H·W)².
+            (tuple[nn.Module, nn.Module, float]): The layer, another or the same one with whose positions its own are
+                paired, and the FLOPs per output channel and pair.
         """
         return iter(())
+
+
+Form = TypeVar("Form", bound=type[PrunableForm])
+PRUNABLE_FORMS: dict[type[nn.Module], type[PrunableForm]] = {}  # class of a block: its form
+
+
+def prunable(*blocks: type[nn.Module]) -> Callable[[Form], Form]:
+    """Have a prunable form stand for blocks of these classes: a decorator, which a block's own file may use.
+
+    Args:
+        *blocks (type): Classes of blocks. Classes derived from them are others, whose forward may differ.
+
+    Returns:
+        (Callable): Takes the form and returns it.
+
+    Raises:
+        TypeError: If they are no classes of blocks, or the other is no prunable form.
+
+    Examples:
+        >>> @prunable(MyBlock)
+        ... class PrunableMyBlock(PrunableForm): ...
+    """
+    if not blocks or not all(isinstance(block, type) and issubclass(block, nn.Module) for block in blocks):
+        raise TypeError(f"@prunable takes classes of blocks, i.e. @prunable(MyBlock), not {blocks}.")
+
+    def register(form: Form) -> Form:
+        if not isinstance(form, type) or not issubclass(form, PrunableForm):
+            raise TypeError(f"@prunable stands above a class derived from PrunableForm, not above {form}.")
+        PRUNABLE_FORMS.update(dict.fromkeys(blocks, form))
+        return form
+
+    return register
 
 
 def blank(stock: type[nn.Module]) -> nn.Module:

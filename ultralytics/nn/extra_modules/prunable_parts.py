@@ -66,7 +66,7 @@ def consecutive(*sizes: int) -> list[torch.Tensor]:
 def copy_marks(src: nn.Module, dst: nn.Module) -> nn.Module:
     """Carry train mode and Ultralytics' layer marks (index, inputs, type, parameters) from one block to another."""
     for name in LAYER_MARKS:
-        if hasattr(src, name):
+        if name in vars(src):  # every module has a method `type`, which would take its own block along
             setattr(dst, name, getattr(src, name))
     dst.training = src.training
     return dst

@@ -196,6 +196,9 @@ def test_block_without_prunable_form_loses_the_same_channels_of_both_halves(yolo
 
 def test_what_feeds_a_decoder_stays_for_that_reason():
     graph = trace(build_model("yolov8n-rtdetr"))
-    assert {graph.left_dense[graph.names[m]] for m in graph.protected} == {
-        "its outputs feed the decoder, whose width is fixed"
-    }
+    head = graph.model.model[-1]
+    projections = [graph.names[proj[0]] for proj in head.input_proj]
+    assert {graph.left_dense[name] for name in projections} == {"it feeds the decoder, whose width is fixed"}
+    assert {graph.left_dense[graph.names[m]] for m in graph.protected} == {"its outputs are the predictions"}
+    inside = {graph.names[layer.linear1] for layer in head.decoder.layers}
+    assert inside <= {group.name for group in graph.groups}

@@ -24,6 +24,7 @@ TWICE = [
     [-1, 1, "Conv", [64, 3, 2]],
     [-1, 1, "C2f", [64]],
 ]
+TRANSFORMER = [[-1, 1, "Conv", [48, 3, 2]], [-1, 2, "C3TR", [64]], [-1, 1, "C2f", [64]]]
 HALVED = [[-1, 1, "GhostConv", [48, 3, 2]], [-1, 1, "ADown", [64]], [-1, 1, "C2f", [64]]]
 
 
@@ -43,9 +44,17 @@ def build(layers):
         (UNREAD_LAYER, {}),
         (UNREAD_BRANCH, {}),
         (TWICE, {}),
+        (TRANSFORMER, {}),
         (HALVED, {"model.3.cv1.conv": "halved together", "model.3.cv2.conv": "halved together"}),
     ],
-    ids=["grouped convolution", "unread layer", "unread branch", "concatenated twice", "halved after concatenation"],
+    ids=[
+        "grouped convolution",
+        "unread layer",
+        "unread branch",
+        "concatenated twice",
+        "transformer",
+        "halved after concatenation",
+    ],
 )
 def test_the_rest_is_pruned_exactly(layers, dense):
     """What cannot be followed stays whole and says why."""

@@ -101,6 +101,16 @@ def test_attention_is_proved_as_well(monkeypatch):
         prune(model)
 
 
+def test_a_decoder_is_proved_behind_its_choice():
+    """It chooses features by their scores; what lies behind was not compared, as near ties may change places."""
+    dense = build_model("yolov8n-rtdetr")
+    pruned, record = prune_model(dense, Budget(1.2), prune_method="lamp")
+    assert len(record.channels["model.22.decoder.layers.5.linear1"]["out"]) < 1024
+    pruned.model[-1].decoder.layers[5].linear2.weight.data.neg_()
+    with pytest.raises(WrongCutError, match="'model.22.decoder.layers.5.linear2'"):
+        prove_cut(dense, pruned, record.channels)
+
+
 def test_no_checkpoint_of_a_wrong_cut_is_written(settings, tmp_path, monkeypatch):
     monkeypatch.setitem(SLICERS, nn.BatchNorm2d, shifted)
     with pytest.raises(WrongCutError, match="nothing was saved"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Layers that not every Ultralytics has."""
+"""Layers and models that not every Ultralytics has."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.nn import tasks
 from ultralytics.nn.modules import block, head
 
 
 def find_class(module: ModuleType, name: str) -> Any:
-    """Return a class of layers, or one that nothing is an instance of."""
+    """Return a class of layers or models, or one that nothing is an instance of."""
     return getattr(module, name, None) or type(name, (nn.Module,), {"__doc__": "This Ultralytics has no such layer."})
 
 
@@ -22,4 +23,9 @@ Proto26 = find_class(block, "Proto26")
 Depth = find_class(head, "Depth")
 Pose26 = find_class(head, "Pose26")
 SemanticSegment = find_class(head, "SemanticSegment")
+Segment26 = find_class(head, "Segment26")
 YOLOEDetect = find_class(head, "YOLOEDetect")
+YOLOESegment = find_class(head, "YOLOESegment")
+YOLOESegment26 = find_class(head, "YOLOESegment26")
+YOLOEModel = find_class(tasks, "YOLOEModel")
+YOLOESegModel = find_class(tasks, "YOLOESegModel")

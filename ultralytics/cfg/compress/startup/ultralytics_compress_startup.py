@@ -31,6 +31,7 @@ WATCHED = (
     "ultralytics.models.yolo.semantic.train",
     "ultralytics.models.yolo.depth.train",
     "ultralytics.models.rtdetr.train",
+    "ultralytics.models.yolo.world.train",
 )
 
 

@@ -9,15 +9,16 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.engine.compress.reading import read_model
+from ultralytics.engine.compress.reading import read, read_model
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
 from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
 from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable import refuse_fused
 from ultralytics.nn.modules.head import Detect
-from ultralytics.nn.tasks import guess_model_task, yaml_model_load
+from ultralytics.nn.tasks import WorldModel, guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
 
 REMEDY = {  # argument: what it must be, in messages
@@ -27,6 +28,7 @@ REMEDY = {  # argument: what it must be, in messages
     "sl_model": "a .pt file of a sparsity training",
     "resume": "True, False or the last.pt of a training",
 }
+OPEN_HEADS = ("WorldDetect", "YOLOEDetect", "YOLOESegment", "YOLOESegment26")
 
 
 def is_yaml(model: str | Path) -> bool:
@@ -47,12 +49,13 @@ def check_model_name(model: Any) -> None:
         raise ValueError(f"'model={model}' is invalid. 'model' must be {REMEDY['model']}.")
 
 
-def check_model(model: Any, task: str) -> tuple[str, nn.Module | None]:
+def check_model(model: Any, task: str, gives_texts: bool = False) -> tuple[str, nn.Module | None]:
     """Check that a model can be compressed: a YAML that can be found, or a checkpoint with a head that is supported.
 
     Args:
         model (Any): Value of 'model'.
         task (str): Task of the run.
+        gives_texts (bool): Its trainers give World models the embeddings of their classes.
 
     Returns:
         name (str): The YAML as it is, or the path of the checkpoint, which Ultralytics looks for in its weights folder
@@ -60,8 +63,8 @@ def check_model(model: Any, task: str) -> tuple[str, nn.Module | None]:
         loaded (nn.Module | None): The model of the checkpoint.
 
     Raises:
-        ValueError: If it is missing, neither a .pt nor a YAML file, of another task, fused or quantised, has weights
-            that are not finite, or a head that is not supported.
+        ValueError: If it is missing, neither a .pt nor a YAML file, of another task or kind, fused or quantised, or has
+            weights that are not finite or a head that is not supported.
         FileNotFoundError: If there is no such file.
     """
     check_model_name(model)
@@ -77,6 +80,11 @@ def check_model(model: Any, task: str) -> tuple[str, nn.Module | None]:
     refuse_qat(loaded, f"'model={model}'")
     if is_pruned(loaded):
         Record.of(loaded)  # which may come from anybody
+    if isinstance(loaded, WorldModel) and not gives_texts:
+        raise ValueError(
+            f"'model={model}' is a YOLO-World model. Use WorldCompressor and WorldFinetune of "
+            "ultralytics.models.yolo.world.compress, or YOLO(...).compress, which chooses them."
+        )
     refuse_fused(loaded)
     find_ends(loaded)
     return str(loaded.pt_path), loaded
@@ -87,7 +95,7 @@ def read_yaml(model: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds no architecture.
+        ValueError: If it holds no architecture, or one whose classes are open.
     """
     try:
         found = yaml_model_load(model)
@@ -98,6 +106,12 @@ def read_yaml(model: str | Path) -> dict[str, Any]:
     if missing := [key for key in ("backbone", "head") if not isinstance(found.get(key), list)]:
         raise ValueError(
             f"'model={model}' is invalid: it has no list '{missing[0]}'. 'model' must be {REMEDY['model']}."
+        )
+    blocks = [row[2] for row in found["head"] if isinstance(row, list) and len(row) > 2]
+    if heads := [name for name in OPEN_HEADS if name in blocks]:
+        raise ValueError(
+            f"'model={model}' has a {heads[0]}, which knows its classes by embeddings of their names: a YAML has none. "
+            "Train it with 'yolo train', or set the classes of a .pt file and save it, and compress that."
         )
     return found
 
@@ -134,8 +148,26 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
         raise FileNotFoundError(f"{named} does not exist. '{key}' must be {REMEDY[key]}.") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # whatever the file holds instead
         raise ValueError(f"{named} is no checkpoint of an Ultralytics model. '{key}' must be {REMEDY[key]}.") from error
+    if key in {"distill_model", "sl_model"}:
+        refuse_foreign(key, file)
     check_finite(model, named)
     return model, checkpoint
+
+
+def refuse_foreign(key: str, file: str | Path) -> None:
+    """Refuse a checkpoint that would be converted, where stock Ultralytics reads it by itself.
+
+    Args:
+        key (str): The argument, for the message.
+        file (str | Path): Its value.
+
+    Raises:
+        ValueError: If it is such a checkpoint.
+    """
+    if read(file).note:
+        raise ValueError(
+            f"'{key}={file}' is converted before it is pruned. Use the weights/dense.pt that a compress run leaves."
+        )
 
 
 def check_teacher(teacher: Any, student: nn.Module | None, task: str) -> None:
@@ -177,7 +209,7 @@ def check_classes(model: nn.Module, args: SimpleNamespace, data: dict[str, Any])
         data (dict[str, Any]): The data set as Ultralytics has read it; 'nc' is read.
 
     Raises:
-        ValueError: If the numbers of classes differ.
+        ValueError: If the numbers of classes differ, or the names of a model that knows its classes by their names.
     """
     nc = class_count(model)
     if nc not in {None, data["nc"]}:
@@ -185,6 +217,13 @@ def check_classes(model: nn.Module, args: SimpleNamespace, data: dict[str, Any])
         raise ValueError(
             f"'data={args.data}' has {data['nc']} classes and 'model={args.model}' {nc}, which cannot be judged by its "
             f"labels. Use the data set that the model was trained on{single}, or train it on this one first."
+        )
+    names = (check_class_names(names).values() for names in (model.names, data["names"]))
+    known, wanted = ([name.split("/", 1)[0] for name in own] for own in names)  # as validators have them
+    if known != wanted and read(args.model).open_set:
+        raise ValueError(
+            f"'model={args.model}' knows the classes {known}, by the embeddings of their names, and 'data={args.data}' "
+            f"has {wanted}. Set those classes, in this order, with set_classes, and save the model."
         )
 
 

@@ -171,6 +171,20 @@ def open_table(runtime: str, device: torch.device, runner: str = "", precision: 
     return LatencyTable(runtime, device, row=runtime_at(runtime, runner, precision), place=place)
 
 
+def check_runs(model: nn.Module, budget: str) -> None:
+    """Check that a model can run where a budget is measured.
+
+    Args:
+        model (nn.Module): Stock model.
+        budget (str): A budget.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if budget in RUNTIMES and (refusal := RUNTIMES[budget].refusal(model)):
+        raise ValueError(f"'budget={budget}' is invalid with this model: {refusal}. Choose another budget.")
+
+
 def check_installed(budget: str, runner: str = "") -> None:
     """Check that everything is installed that a budget is measured with.
 

@@ -83,7 +83,7 @@ def sum_flops(model: nn.Module) -> float:
     example = example_image(model)
     area, keys = _areas(model, example)
     layers = sum(_cost(m, pixels, keys.get(m, 0)) for m, pixels in area.items())
-    return (layers + sum(width(conv, "out") * cost * area[conv] ** 2 for conv, cost in products(model))) / 1e9
+    return (layers + sum(width(m, "out") * cost * area[m] * area[other] for m, other, cost in products(model))) / 1e9
 
 
 @contextmanager
@@ -130,9 +130,9 @@ class FlopsFormula(ChannelFormula):
         """
         area, keys = _areas(graph.model, graph.example)
         terms = {m: (_cost_per_pair(m) * n, _cost_per_output(m, keys.get(m, 0)) * n) for m, n in area.items()}
-        for conv, cost in products(graph.model):
-            pairwise, single = terms[conv]
-            terms[conv] = pairwise, single + cost * area[conv] ** 2
+        for layer, other, cost in products(graph.model):
+            pairwise, single = terms[layer]
+            terms[layer] = pairwise, single + cost * area[layer] * area[other]
         total = count_flops(graph.model) * 1e9
         super().__init__(terms, graph.groups, total, "FLOPs")
         self.is_exact = abs(self.rest) < ESTIMATED * total

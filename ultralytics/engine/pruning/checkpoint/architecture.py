@@ -13,7 +13,9 @@ from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_cla
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import Record
+from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.modules.head import Pose
+from ultralytics.nn.tasks import WorldModel
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -36,7 +38,8 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
             branches are new at their pruned input width, and take over the rows of classes with the same name.
 
     Raises:
-        ValueError: If the images have another number of channels than the model takes.
+        ValueError: If the images have another number of channels than the model takes, or a World model knows other
+            classes.
     """
     if weights.is_fused():  # by YOLO.fuse()
         weights, _ = load_checkpoint(weights.pt_path)
@@ -54,6 +57,8 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
             f"the data set has kpt_shape={data['kpt_shape']} but the pruned model predicts {head.kpt_shape}: train the "
             "dense model on this data set and prune that."
         )
+    if isinstance(model, WorldModel):
+        check_texts(model, data["names"])
     if class_count(model) not in {None, data["nc"]}:
         renew_classes(model, data["nc"])
     if vars(args).get("cls_remap"):  # not every Ultralytics has it
@@ -66,3 +71,21 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
             f"speed-up {record.reached:.2f} (budget={record.budget}) over the dense model"
         )
     return model
+
+
+def check_texts(model: WorldModel, names: dict[int, str]) -> None:
+    """Check that a World model carries the embeddings of the classes of a data set, in their order.
+
+    Args:
+        model (WorldModel): Model.
+        names (dict[int, str]): Names of the data set's classes.
+
+    Raises:
+        ValueError: If it knows others.
+    """
+    known, wanted = ([*check_class_names(own).values()] for own in (model.names, names))
+    if known != wanted:
+        raise ValueError(
+            f"the data set has the classes {wanted} but the pruned YOLO-World carries the embeddings of {known}: prune "
+            "the dense model with its classes set to those of this data set."
+        )

@@ -15,11 +15,14 @@ from ultralytics import __version__
 from ultralytics.engine.pruning.checkpoint.finite import check_finite, half_within_range
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record
 from ultralytics.engine.pruning.files import written_whole
+from ultralytics.nn.tasks import WorldModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 # Stock Ultralytics would silently rebuild the dense model; this string replaces the YAML's first layer, so that
 # rebuilding fails and says why.
 NOT_FROM_YAML = "this model is pruned: install ultralytics-compress to train it, it cannot be rebuilt from YAML"
+
+NO_FILE = "pruned YOLO-World (which only ultralytics-compress can train).yaml"  # World trainers build from the file
 
 
 def save_pruned(
@@ -44,6 +47,8 @@ def save_pruned(
     setattr(model, RECORD, record.to_dict())
     model.yaml = deepcopy(record.yaml)
     model.yaml["backbone"][0][2] = NOT_FROM_YAML
+    if isinstance(model, WorldModel):
+        model.yaml["yaml_file"] = NO_FILE
     model.args = dict(args)
     model.criterion = None
     for p in model.parameters():

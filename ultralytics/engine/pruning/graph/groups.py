@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.heads import PREDICTIONS, find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, is_depthwise, is_weighed
 from ultralytics.engine.pruning.graph.trace import trace
@@ -108,7 +108,8 @@ class Graph:
         self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []
-        self.left_dense: dict[str, str] = {self.names[m]: ends.reason for m in self.protected}
+        kept = {**dict.fromkeys(ends.predictions, PREDICTIONS), **ends.fixed}
+        self.left_dense: dict[str, str] = {self.names[m]: reason for m, reason in kept.items()}
         self.halved = list(equal_inputs(model))
         self._trace = trace(model, ends, self.example)
         self._find_groups()

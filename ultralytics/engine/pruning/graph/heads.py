@@ -9,7 +9,9 @@ from typing import NamedTuple
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import Depth, Pose26, Proto26, SemanticSegment, YOLOEDetect
-from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder, Segment, WorldDetect
+from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder, Segment
+
+PREDICTIONS = "its outputs are the predictions"
 
 
 class SideBranch(NamedTuple):
@@ -33,13 +35,14 @@ class Ends(NamedTuple):
         predictions (list[nn.Module]): Convolutions or linear layers whose outputs must stay.
         side_branches (list[SideBranch]): Layers of training only.
         anchors (int): Cells of all feature maps that the head needs at least.
-        reason (str): Why those outputs must stay.
+        fixed (dict[nn.Module, str]): Other layers whose outputs must stay although the network goes on behind them, and
+            why.
     """
 
     predictions: list[nn.Module]
     side_branches: list[SideBranch] = []
     anchors: int = 1
-    reason: str = "its outputs are the predictions"
+    fixed: dict[nn.Module, str] = {}
 
 
 def find_ends(model: nn.Module) -> Ends:
@@ -69,10 +72,10 @@ def find_ends(model: nn.Module) -> Ends:
 
 
 def branch_ends(lists: Iterable[nn.ModuleList | None]) -> Iterator[nn.Module]:
-    """Yield the last convolution of every branch."""
+    """Yield the last convolution of every branch that has one."""
     for branches in lists:
         for branch in branches or ():
-            yield [m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1]
+            yield from [m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1:]
 
 
 def detect_ends(head: Detect) -> Ends:
@@ -102,14 +105,22 @@ def semantic_ends(head: nn.Module) -> Ends:
 
 
 def decoder_ends(head: RTDETRDecoder) -> Ends:
-    """Return the projections into the decoder, whose queries attend to features of one fixed width."""
-    projections = [proj[0] for proj in head.input_proj]
-    return Ends(projections, anchors=head.num_queries, reason="its outputs feed the decoder, whose width is fixed")
+    """Return the ends of a decoder, which refines boxes layer by layer, and what has the one width of its queries."""
+    boxes = [mlp.layers[-1] for mlp in (head.enc_bbox_head, *head.dec_bbox_head)]
+    wide = [*(proj[0] for proj in head.input_proj), head.enc_output[0], head.query_pos_head.layers[-1]]
+    looks = [m.cross_attn for m in head.decoder.layers]
+    places = [linear for look in looks for linear in (look.sampling_offsets, look.attention_weights)]
+    fixed = {
+        **dict.fromkeys((head.enc_score_head, *boxes), PREDICTIONS),
+        **dict.fromkeys(wide, "it feeds the decoder, whose width is fixed"),
+        **dict.fromkeys(places, "its outputs say where the decoder looks"),
+    }
+    return Ends([*head.dec_score_head], anchors=head.num_queries, fixed=fixed)
 
 
 UNSUPPORTED = {
-    WorldDetect: "its classes are compared with text embeddings in the width of the image features",
-    YOLOEDetect: "its classes are compared with text embeddings in the width of the image features",
+    YOLOEDetect: "its classes are open: set them and save the model (YOLOE.set_classes), or fix them in memory with "
+    "stock_form of ultralytics.nn.conversion.stock_form",
 }
 ENDS: dict[type, Callable[[nn.Module], Ends]] = {
     Detect: detect_ends,

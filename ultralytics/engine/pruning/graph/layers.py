@@ -160,7 +160,12 @@ def register_rule(kind: type[nn.Module], rule: Callable[..., None]) -> None:
     Args:
         kind (type[nn.Module]): Class of the layer.
         rule (Callable): Takes a `Flow`, the layer, the arguments that the layer was called with, and `output=`.
+
+    Raises:
+        TypeError: If they are no class of a layer and no function.
     """
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module) and callable(rule)):
+        raise TypeError(f"register_rule takes the class of a layer and a function, not {kind} and {rule}.")
     RULES[kind] = rule
     _rule_of.cache_clear()
 

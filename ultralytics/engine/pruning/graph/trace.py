@@ -141,9 +141,11 @@ class Trace(FlowMode):
         return id(tensor) in self._tensors or super().is_labelled(tensor)
 
     def passed(self, layer: nn.Module) -> None:
-        """Leave the predictions whole, and what is made of them."""
+        """Leave the predictions whole, what is made of them, and what else must stay."""
         if layer in self._ends.predictions or self.is_beyond(layer):
             self.labels.keep(self.axes[layer, "out"], BEYOND)
+        elif layer in self._ends.fixed:
+            self.labels.keep(self.axes[layer, "out"], self._ends.fixed[layer])
 
     def is_beyond(self, layer: nn.Module) -> bool:
         """Return True for a layer that reads nothing but predictions."""

@@ -16,6 +16,8 @@ from ultralytics.engine.pruning.latency.onnx_runtime import onnx_convolutions, o
 from ultralytics.engine.pruning.latency.pytorch import pytorch_convolutions, pytorch_latency, pytorch_version
 from ultralytics.engine.pruning.latency.shapes import ConvShape
 from ultralytics.engine.pruning.latency.turns import Timing
+from ultralytics.nn.modules.block import ImagePoolingAttn
+from ultralytics.utils import LOGGER
 
 
 class Runtime(NamedTuple):
@@ -53,6 +55,11 @@ class Runtime(NamedTuple):
         """
         needed = self.packages[: self.exporters] if on_another_device else self.packages
         return [name for name in needed if find_spec(name) is None]
+
+    def refusal(self, model: nn.Module) -> str:
+        """Return why a model cannot be measured, an empty string if it can."""
+        first_world = self.packages and any(isinstance(m, ImagePoolingAttn) for m in model.modules())
+        return "Ultralytics exports YOLO-World's second version alone, and this is its first" if first_world else ""
 
 
 DISTRIBUTIONS = {
@@ -125,7 +132,7 @@ def runtime_at(name: str, runner: str = "", precision: str = "fp32") -> Runtime:
 def measure_latency(
     models: dict[str, nn.Module], imgsz: int, device: torch.device, also: str = ""
 ) -> dict[str, dict[str, Timing]]:
-    """Time models in turns in every runtime that is installed and reported.
+    """Time models in turns in every runtime that is installed and reported, and can run them.
 
     Args:
         models (dict[str, nn.Module]): Name to model, unfused; copies are timed.
@@ -137,5 +144,12 @@ def measure_latency(
         (dict[str, dict[str, Timing]]): Runtime to name to milliseconds.
     """
     wanted = {name: runtime for name, runtime in RUNTIMES.items() if runtime.reported or name == also}
-    installed = {name: runtime for name, runtime in wanted.items() if not runtime.missing()}
-    return {name: runtime.time_models(models, imgsz, device) for name, runtime in installed.items()}
+    latency = {}
+    for name, runtime in wanted.items():
+        if runtime.missing():
+            continue
+        if refusal := next(filter(None, map(runtime.refusal, models.values())), ""):
+            LOGGER.info(f"No latency in {runtime.label}: {refusal}")
+            continue
+        latency[name] = runtime.time_models(models, imgsz, device)
+    return latency

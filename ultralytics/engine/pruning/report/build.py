@@ -87,7 +87,7 @@ def build_report(
         "device": str(device),
         "threads": torch.get_num_threads(),
         "runtimes": {
-            name: _version(runtime, device)
+            name: _version(runtime, device, models["pruned"])
             for name, runtime in RUNTIMES.items()
             if runtime.reported or name == record.budget
         },
@@ -100,9 +100,11 @@ def build_report(
     }
 
 
-def _version(runtime: Runtime, device: torch.device) -> str:
+def _version(runtime: Runtime, device: torch.device, model: nn.Module) -> str:
     """Return a runtime's version, or why it was not measured."""
     missing = runtime.missing()
+    if refusal := runtime.refusal(model):
+        return f"not measured: {refusal}"
     return f"not measured, not installed: {', '.join(missing)}" if missing else runtime.version(device)
 
 

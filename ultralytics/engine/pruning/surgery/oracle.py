@@ -104,24 +104,26 @@ def _mask_input(reference: Reference, keep: torch.Tensor, _layer: nn.Module, arg
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return what the head puts out before decoding, for every branch of it.
 
-    An RT-DETR decoder is judged by the features that it gets: it begins by choosing the best of them, and rounding can
-    swap near ties, and everything behind with them.
+    An RT-DETR decoder begins by choosing the features with the best scores, and rounding can swap near ties, and
+    everything behind with them. Here it chooses them by their place; the scores are an output of their own.
     """
-    features: dict[str, torch.Tensor] = {}
+    scores: dict[str, torch.Tensor] = {}
     head = model.model[-1]
     hooks = []
+
+    def choose_by_place(_layer: nn.Module, _args: tuple, output: torch.Tensor) -> torch.Tensor:
+        scores["scores of all features"] = output
+        return torch.arange(output.shape[1]).to(output)[:, None].expand_as(output)
+
     if isinstance(head, RTDETRDecoder):
-        for i, proj in enumerate(head.input_proj):
-            hooks.append(proj.register_forward_hook(lambda _m, _x, y, i=i: features.update({f"input_proj.{i}": y})))
+        hooks.append(head.enc_score_head.register_forward_hook(choose_by_place))
     try:
         with torch.no_grad():
             output = model(image)
     finally:
         for hook in hooks:
             hook.remove()
-    if features:
-        return features
-    return flatten(output[1] if isinstance(output, tuple) else output)
+    return {**flatten(output[1] if isinstance(output, tuple) else output), **scores}
 
 
 def flatten(output: Any, name: str = "") -> dict[str, torch.Tensor]:
