@@ -73,6 +73,7 @@ REDUCTIONS = {
 }
 COUNTING = {"_log_softmax", "_softmax", "amax", "amin", "linalg_vector_norm", "logsumexp", "max", "mean", "min", "prod"}
 COUNTING |= {"std", "sum", "var", "var_mean", "std_mean", "norm"}  # over channels in any order
+VALUES = {"_local_scalar_dense", "equal", "is_nonzero"}  # of tensors, told as numbers; others ask for sizes and devices
 FACTORIES = {f"{kind}_like" for kind in ("empty", "full", "ones", "rand", "randn", "zeros")}
 FACTORIES |= {f"new_{kind}" for kind in ("empty", "empty_strided", "full", "ones", "zeros")}
 ALONG = {"_log_softmax", "_softmax", "cummax", "cummin", "cumprod", "cumsum", "logcumsumexp", "sort"}
@@ -91,6 +92,8 @@ def follow(flow: Flow, func: torch._ops.OpOverload, args: tuple, kwargs: dict, o
     name = func._schema.name.removeprefix("aten::")
     name = name.removesuffix("_") if func._schema.is_mutable else name
     inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    if not any(isinstance(t, torch.Tensor) for t in tree_leaves(output)) and name not in VALUES:
+        return
     if func.is_view or (name in MOVES and any(map(flow.is_labelled, inputs))):
         move(flow, name, args, kwargs, output)
     elif name in FACTORIES or not any(map(flow.is_labelled, inputs)):
