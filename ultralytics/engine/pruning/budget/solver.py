@@ -107,7 +107,7 @@ def couple(
         same_width (Iterable[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many output channels.
         least (Sequence[float]): Units that each group must keep at least.
         global_pruning (bool): Compare scores between groups; otherwise every group loses the same share of units.
-        round_to (int): Keep a multiple of this many units, or all.
+        round_to (int): Keep a multiple of this many channels, or all.
         equal_parts (Iterable[tuple[nn.Conv2d, int]]): Convolutions whose outputs must shrink alike in so many equal
             parts, i.e. heads.
         equal_inputs (Iterable[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many input channels of one
@@ -116,8 +116,6 @@ def couple(
     Returns:
         (list[CoupledGroups]): Every unit in exactly one row of one of them.
 
-    Raises:
-        ValueError: If groups that must be equally wide differ in size, which no stock block does.
     """
     owner = {s.layer: (i, s) for i, group in enumerate(groups) for s in group.convs("out")}
     cluster = list(range(len(groups)))
@@ -130,7 +128,7 @@ def couple(
     least = [group.size if i in whole else at_least for i, (group, at_least) in enumerate(zip(groups, least))]
     parts = {}
     for conv, count in equal_parts:
-        if conv in owner:
+        if conv in owner and owner[conv][1].is_single():
             i, s = owner[conv]
             parts[i] = s.units[s.channels.argsort()].view(count, -1)
     for convs in equal_inputs:
@@ -153,20 +151,15 @@ def _couple(
     global_pruning: bool,
     round_to: int,
 ) -> CoupledGroups:
-    if len({groups[i].size for i in members}) > 1:
-        sizes = {groups[i].name: groups[i].size for i in members}
-        raise ValueError(f"groups that must be equally wide have different sizes: {sizes}")
-    size = groups[members[0]].size
-    heads = max((len(parts[i]) for i in members if i in parts), default=1)
-    rows = []
-    for i in members:
-        whole = parts.get(i, torch.arange(size)[None])
-        rows += [Row(i, units, heads // len(whole)) for units in whole]
-    n = size // heads
+    whole = {i: parts.get(i, torch.arange(groups[i].size)[None]) for i in members}
+    n = math.gcd(*(units.shape[1] for units in whole.values()))
+    rows = [Row(i, units, len(units) // n) for i in members for units in whole[i]]
     ranked = torch.stack([scores[r.group][r.units].sort().values.view(n, r.step).mean(1) for r in rows]).mean(0).numpy()
     ranked = ranked if global_pruning else (np.arange(n) + 1) / n
-    fewest = max(math.ceil(least[i] / heads - 1e-9) for i in members)  # 1e-9: 0.5 * 16 may come out above 8
-    counts = [*(k for k in range(max(round_to, fewest), n) if k % round_to == 0), n]
+    # 1e-9: 0.5 * 16 may come out above 8
+    fewest = max(math.ceil(least[i] / (groups[i].size // n) - 1e-9) for i in members)
+    multiple = round_to // math.gcd(round_to, *(groups[i].width for i in members))
+    counts = [*(k for k in range(max(multiple, fewest), n) if k % multiple == 0), n]
     return CoupledGroups(rows, ranked, counts)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, is_depthwise, is_weighed
+from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, is_depthwise, is_weighed, outputs
 from ultralytics.engine.pruning.graph.trace import trace
-from ultralytics.nn.extra_modules.prunable import equal_inputs
+from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, same_width
 
 Place = tuple[nn.Module, str]  # layer and axis
 
@@ -36,6 +37,10 @@ class Slice:
     axis: str
     channels: torch.Tensor
     units: torch.Tensor
+
+    def is_single(self) -> bool:
+        """Return True if it holds one channel of each unit."""
+        return len(self.units.unique()) == len(self.units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,11 @@ class Group:
     slices: list[Slice]
     riders: list[Slice] = field(default_factory=list)
     doubt: str = ""
+
+    @property
+    def width(self) -> int:
+        """Return how many channels a unit has in every layer that makes them, or a divisor of these numbers."""
+        return math.gcd(*(len(s.channels) // self.size for s in self.convs("out")))
 
     def convs(self, axis: str) -> Iterable[Slice]:
         """Yield the slices of convolutions and linear layers on one axis."""
@@ -110,6 +120,7 @@ class Graph:
         self.groups: list[Group] = []
         self.left_dense: dict[str, str] = {self.names[m]: ends.reason for m in self.protected}
         self.halved = list(equal_inputs(model))
+        self._coupled = {conv: 1 for convs in same_width(model) for conv in convs} | dict(equal_parts(model))
         self._trace = trace(model, ends, self.example)
         self._find_groups()
 
@@ -176,6 +187,13 @@ class Graph:
 
     def _obstacle(self, group: Group) -> str:
         """Return why a group must stay whole, or an empty string."""
+        for s in group.convs("out"):
+            if s.layer in self._coupled and len(s.channels) < outputs(s.layer):
+                return f"they are some of those of {self.names[s.layer]}, which must all be treated alike"
+            if (parts := self._coupled.get(s.layer)) and not s.is_single():
+                rows = s.units[s.channels.argsort()].view(parts, -1).sort(1).values
+                if not torch.equal(rows, rows[:1].expand_as(rows)):
+                    return f"they are unlike in the {parts} parts of {self.names[s.layer]}"
         if self._needs_norms and not group.has_norms():
             return "it has no batch norm, by whose scale the method ranks"
         readers = {s.layer for s in group.convs("in")}

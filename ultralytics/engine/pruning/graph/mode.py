@@ -34,10 +34,11 @@ class FlowMode(Flow, TorchDispatchMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if not self._layers:
-            try:
-                follow(self, func, args, kwargs, output)
-            except FAILURES as error:
-                self.keep([args, kwargs, output], f"its channels cannot be followed through '{func}' ({error})")
+            with _disable_current_modes():
+                try:
+                    follow(self, func, args, kwargs, output)
+                except FAILURES as error:
+                    self.keep([args, kwargs, output], f"its channels cannot be followed through '{func}' ({error})")
         return output
 
     def hook(self, model: nn.Module) -> list[RemovableHandle]:

@@ -170,8 +170,6 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
     found = Trace(model, ends)
     hooks = found.hook(model)
     hooks += [side.source.register_forward_hook(run_side_branch(side)) for side in ends.side_branches]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it bypasses the layers of a transformer
     try:
         with torch.no_grad(), found:
             model(example)
@@ -181,7 +179,6 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
             f"{type(error).__name__}: {error}"
         ) from error
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         found.close()
         for hook in hooks:
             hook.remove()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,17 +35,13 @@ class Reference(FlowMode):
 
     def attach(self, model: nn.Module) -> None:
         """Be active whenever the model runs."""
-
-        def begin(*_: Any) -> None:
-            self.reset(model)
-            self.__enter__()
-
-        def end(*_: Any) -> None:
-            self.__exit__(None, None, None)
-
         self.hook(model)
-        model.register_forward_pre_hook(begin, prepend=True)
-        model.register_forward_hook(end, always_call=True)
+        model.forward = partial(self._run, model, model.forward)
+
+    def _run(self, model: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+        self.reset(model)
+        with self:
+            return forward(*args, **kwargs)
 
     def made(self, layer: nn.Module, count: int) -> torch.Tensor:
         """Return which outputs of a layer are pruned."""
