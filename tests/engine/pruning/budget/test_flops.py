@@ -6,6 +6,7 @@ import torch
 from conftest import build_model
 from torch import nn
 
+from ultralytics.engine.pruning.budget import flops as flops_module
 from ultralytics.engine.pruning.budget.costs import TOLERANCE
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
 from ultralytics.engine.pruning.budget.products import product_flops
@@ -79,3 +80,14 @@ def test_a_target_is_met_where_the_flops_of_products_are_estimated():
     model.model[4].cv2 = nn.Sequential(model.model[4].cv2, Pairs(64))
     _, record = prune_model(model, Budget(2.0, global_pruning=False), prune_method="lamp")
     assert record.reached == pytest.approx(2, rel=TOLERANCE)
+
+
+def test_estimates_that_exceed_the_whole_are_brought_down_to_it(yolov8n, monkeypatch):
+    """A window that is padded in the small image costs more there than it does at 640 pixels."""
+    graph = Graph(prunable_copy(yolov8n))
+    least = [1] * len(graph.groups)
+    exact = FlopsFormula(graph)
+    monkeypatch.setattr(flops_module, "count_flops", lambda model: 0.5 * count_flops(model))
+    formula = FlopsFormula(graph)
+    assert formula.rest == 0 and formula.dense == pytest.approx(exact.dense / 2)
+    assert formula(least) == pytest.approx(exact(least) / 2, rel=1e-6) and formula(least) > 0

@@ -138,6 +138,9 @@ class FlopsFormula(ChannelFormula):
         self.is_exact = abs(self.rest) < ESTIMATED * total
         if not self.is_exact:
             self._estimate_products(graph)
+            if self.rest < 0:  # a window may be padded in a small image and not in a large one
+                share = total / (total - self.rest)
+                self._pairwise, self._single, self.rest = self._pairwise * share, self._single * share, 0.0
             self.dense = float(self(self.widths.sizes))
 
     def _estimate_products(self, graph: Graph) -> None:
