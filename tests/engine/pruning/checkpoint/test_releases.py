@@ -3,14 +3,14 @@
 
 import pytest
 import torch
-from conftest import build_model
+from conftest import FAMILIES, TASKS, also_slow, build_model
 from torch import nn
 
 import ultralytics
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
-from ultralytics.engine.pruning.checkpoint.releases import NeedsNewerUltralyticsError, oldest_release
+from ultralytics.engine.pruning.checkpoint.releases import RELEASES, NeedsNewerUltralyticsError, oldest_release
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.modules import block
 from ultralytics.nn.modules.head import Detect
@@ -33,6 +33,11 @@ from ultralytics.nn.modules.head import Detect
 )
 def test_the_oldest_release_of_a_model(name, release):
     assert oldest_release(build_model(name)) == release
+
+
+@pytest.mark.parametrize("name", also_slow([], [*FAMILIES, *TASKS]))
+def test_every_supported_model_has_one(name):
+    assert oldest_release(build_model(name)) in RELEASES
 
 
 def test_of_a_class_that_is_somebody_s_own_nothing_is_known():
