@@ -117,6 +117,8 @@ def prune_model(
         f"{record.gflops['dense']:.2f} to {record.gflops['pruned']:.2f} GFLOPs, speed-up {reached:.3f} in {cost.unit} "
         f"({budget.asked}), in {record.seconds:.1f} s"
     )
+    if cost.noise:
+        LOGGER.warning(f"The pruned model cannot be said to be faster in {cost.unit}.{cost.doubt}")
     return pruned, record
 
 
