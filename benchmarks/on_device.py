@@ -25,6 +25,7 @@ from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.latency.networks import EXPORTS
 from ultralytics.engine.pruning.latency.runner import run_bundle
 from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.utils import LOGGER
 
 HEADINGS = ["model", "pixels", "runtime", "target", "predicted", "dense / first cut (ms)", "first cut", "error"]
@@ -50,6 +51,10 @@ def main() -> None:
     rows: list[list[str]] = []
     for weights in args.weights:
         yolo = YOLO(weights)
+        if weights.endswith(
+            ".yaml"
+        ):  # activations of a new network vanish into denormals, which some runtimes crawl on
+            enliven(yolo.model, yolo.model.predict)
         file = args.out / f"{Path(weights).stem}.pt"
         yolo.save(file)
         for imgsz in args.imgsz:

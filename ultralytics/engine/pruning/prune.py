@@ -131,6 +131,8 @@ def prune_model(
     entries = kept_whole({**record.left_dense, **record.held}, record.shares)
     if entries and entries[0].share > NOTABLE:
         LOGGER.info(stays(entries, cost.unit))
+    if cost.noise:
+        LOGGER.warning(f"The pruned model cannot be said to be faster in {cost.unit}.{cost.doubt}")
     return pruned, record
 
 

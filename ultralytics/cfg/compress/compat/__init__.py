@@ -23,13 +23,13 @@ by a class that nothing is an instance of.
 | a '-' before a folder's number | 8.4.39  | a number alone                                        |
 | SemanticSegment, its trainer   | 8.4.52  | no such layer, no such task                           |
 | 'distill_model'                | 8.4.77  | no distillation, which is said                        |
-| 'quantize' in exports          | 8.4.100 | no deploy stage                                       |
+| 'quantize' in exports          | 8.4.80  | no deploy stage                                       |
 | 'cls_remap'                    | 8.4.91  | new classes begin anew                                |
 | _get_warmup_iterations         | 8.4.103 | as the loop counts them                               |
 | Depth, its trainer             | 8.4.104 | no such layer, no such task                           |
 | attention in get_flops         | 8.4.109 | our own sum of layers and products                    |
-| quantize=8 in training         | 8.4.190 | refused                                               |
 | callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |
+| quantize=8 in training         | 8.4.143 | refused                                               |
 """
 
 # Oldest first, which is the bound of an installation; tests/matrix.py runs them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Union
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from ultralytics.engine.pruning.budget.counted import TOLERANCE, FlopsCost, Para
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
+from ultralytics.engine.pruning.latency.bundle import KITS
 from ultralytics.engine.pruning.latency.elsewhere import Elsewhere
 from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, distribution, runtime_at
@@ -149,7 +151,7 @@ class LatencyCost:
             self.whole, self.spread = timing.low, timing.high / timing.low
 
 
-Cost = FlopsCost | LatencyCost
+Cost = Union[FlopsCost, LatencyCost]  # a value, which Python 3.9 cannot write with |
 
 
 def open_table(runtime: str, device: torch.device, runner: str = "", precision: str = "fp32") -> LatencyTable:
@@ -195,7 +197,8 @@ def check_installed(budget: str, runner: str = "") -> None:
     Raises:
         ModuleNotFoundError: If a package is not.
     """
-    missing = RUNTIMES[budget].missing(bool(runner)) if budget in RUNTIMES else []
+    needed = KITS if runner else RUNTIMES
+    missing = needed[budget].missing() if budget in RUNTIMES else []
     if missing:
         raise ModuleNotFoundError(
             f"'budget={budget}' needs {' and '.join(missing)}: pip install {' '.join(map(distribution, missing))}, or "

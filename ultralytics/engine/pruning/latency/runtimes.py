@@ -28,8 +28,7 @@ class Runtime(NamedTuple):
         time_models (Callable): Models by name, image size and device to the `Timing` of each, batch 1.
         time_convolutions (Callable): Shapes and device to the milliseconds of each.
         version (Callable): Device to what times depend on besides the machine; it names the file of the latency table.
-        packages (tuple[str, ...]): Packages that must be importable, those first that export a model.
-        exporters (int): How many of them export a model.
+        packages (tuple[str, ...]): Packages that must be importable.
         on_cpu (bool): Runs on the CPU, whatever the device of the run.
         at_once (bool): All convolutions are timed in one call, which has a progress of its own.
         reported (bool): Every report measures it, if it is installed; else only that of a run whose budget it is.
@@ -45,16 +44,10 @@ class Runtime(NamedTuple):
     at_once: bool = False
     reported: bool = True
     precisions: tuple[str, ...] = ("fp32",)
-    exporters: int = 1
 
-    def missing(self, on_another_device: bool = False) -> list[str]:
-        """Return the packages that are not installed.
-
-        Args:
-            on_another_device (bool): Only those that write what is measured there.
-        """
-        needed = self.packages[: self.exporters] if on_another_device else self.packages
-        return [name for name in needed if find_spec(name) is None]
+    def missing(self) -> list[str]:
+        """Return the packages that are not installed."""
+        return [name for name in self.packages if find_spec(name) is None]
 
     def refusal(self, model: nn.Module) -> str:
         """Return why a model cannot be measured, an empty string if it can."""
@@ -92,7 +85,6 @@ def elsewhere(runtime: str, label: str, package: str) -> Runtime:
         at_once=True,
         reported=False,
         precisions=kit.precisions,
-        exporters=len(kit.exporters),
     )
 
 

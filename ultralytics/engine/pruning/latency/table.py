@@ -143,7 +143,12 @@ class LatencyTable(Times):
 
     def _content(self, row: Runtime) -> dict:
         """Return what the file holds: the times, and where they were measured."""
-        about = {"schema": SCHEMA, "runtime": self.runtime, "date": datetime.now().astimezone().isoformat()}
+        about = {
+            "schema": SCHEMA,
+            "runtime": self.runtime,
+            "place": self.file.stem,
+            "date": datetime.now().astimezone().isoformat(),
+        }
         if not self.row:
             about |= {"version": row.version(self.device), "device": describe_device()}
         return {**about, "threads": torch.get_num_threads(), "convolutions": self.times}
