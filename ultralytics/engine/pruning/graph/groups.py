@@ -136,9 +136,10 @@ class Graph:
         channels = _Channels({place: labels.roots(roots) for place, roots in axes.items()}, self.halved)
         whole = labels.reasons()
         doubts: dict[int, str] = {}
-        for doubt in reversed(self._trace.doubts):
-            doubts.update(dict.fromkeys(labels.roots(doubt.labels).tolist(), doubt.reason))
-        roots, members = [], []  # of each group: name and units
+        for found in reversed(self._trace.doubts):
+            doubts.update(dict.fromkeys(labels.roots(found.labels).tolist(), found.reason))
+        roots: list[str] = []  # names of the groups
+        members: list[list[int]] = []  # units of each
         taken: set[int] = set()
         for layer, axis in reversed(axes):
             if axis != "out" or not isinstance(layer, MAKERS) or is_depthwise(layer) or self._trace.is_beyond(layer):
@@ -163,15 +164,17 @@ class Graph:
 
     def _bare_axes(self) -> dict[Place, torch.Tensor]:
         """Return the channels of parameters and buffers without a layer; those along two dimensions must stay."""
-        axes = {}
+        axes: dict[Place, torch.Tensor] = {}
         for module in self.names:
             for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
                 labels = self._trace.bare.get(id(tensor))
-                dims = [] if labels is None else self._trace.varying(labels)
+                if labels is None:
+                    continue
+                dims = self._trace.varying(labels)
                 if len(dims) == 1:
                     channels = labels.movedim(dims[0], 0).flatten(1)[:, 0] if labels.dim() > 1 else labels
                     axes[BareTensor(module, name, dims[0]), "out"] = channels
-                elif labels is not None:
+                else:
                     self._trace.labels.keep(labels, f"they share '{name}' of {self.names[module]}")
         return axes
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from typing import Union
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from ultralytics.engine.pruning.surgery.proof import layer_outputs, relative_dif
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
 TOLERANCE = 1e-6  # of a layer's largest output, in FP64
-Layer = nn.Module | BareTensor | Number
+Layer = Union[nn.Module, BareTensor, Number]  # a value, which Python 3.9 cannot write with |
 
 
 def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
