@@ -51,7 +51,7 @@ def examine(kind: str, name: str) -> dict[str, Any]:
         row |= graph_of(dense)
         return row | prune(dense, image, row["whole"])
     except WrongCutError as error:
-        return row | {"result": "WRONG", "why": sentence(error)}
+        return row | {"result": "caught", "why": sentence(error)}
     except Exception as error:  # noqa: BLE001 every kind of it is a result
         return row | {"result": "refused" if is_refusal(error) else "CRASH", "why": sentence(error)}
 
