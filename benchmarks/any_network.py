@@ -37,13 +37,14 @@ WORDS = {  # result: what it says of a network
     "in part": "pruned, and some layers stay whole",
     "whole": "left whole",
     "refused": "refused with a sentence",
+    "caught": "cut wrongly, which the check of every cut found: refused, nothing is saved",
     "stock fails": "stock Ultralytics cannot run it",
     "MISSED": "the target is missed or exceeded by more than a tenth",
     "WRONG": "pruned, and computes something else",
     "CRASH": "an exception from inside, or the end of the process",
     "HANG": f"not done in {LIMIT} s",
 }
-SHOWN = {"refused", "stock fails", "MISSED", "WRONG", "CRASH", "HANG"}  # of random networks, too
+SHOWN = {"refused", "caught", "stock fails", "MISSED", "WRONG", "CRASH", "HANG"}  # of random networks, too
 COLUMNS = (
     "kind",
     "name",

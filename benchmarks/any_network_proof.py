@@ -51,7 +51,7 @@ def examine(kind: str, name: str) -> dict[str, Any]:
         row |= graph_of(dense)
         return row | prune(dense, image, row["whole"])
     except WrongCutError as error:
-        return row | {"result": "WRONG", "why": sentence(error)}
+        return row | {"result": "caught", "why": sentence(error)}
     except Exception as error:  # noqa: BLE001 every kind of it is a result
         return row | {"result": "refused" if is_refusal(error) else "CRASH", "why": sentence(error)}
 
@@ -108,7 +108,7 @@ def prune(dense: nn.Module, image: torch.Tensor, whole: float) -> dict[str, Any]
 def test_image(model: nn.Module) -> torch.Tensor:
     """Return two images of another size than the graph was traced with, if the model takes any."""
     side = example_image(model).shape[-1]
-    size = (side, side) if isinstance(model.model[-1], RTDETRDecoder) else (side + 32, side + 64)
+    size = (side, side) if isinstance(model.model[-1], RTDETRDecoder) else (side + 64, side + 128)
     channels = example_image(model).shape[1]
     return torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
