@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -110,6 +111,9 @@ def make_environment(row: Row, folder: Path, borrow: bool) -> Path:
     if borrow:
         packages = Path(subprocess.check_output([python, "-c", SITE_PACKAGES], text=True).strip())
         (packages / "borrowed.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+        if not any(pin.startswith("ultralytics=") for pin in row.pins):  # which is to lie beside this package
+            same = f"ultralytics=={metadata.version('ultralytics')}"
+            subprocess.run([*pip, "--no-deps", "--ignore-installed", same], check=True)
         if row.pins:
             subprocess.run([*pip, "--no-warn-conflicts", *row.pins], check=True)
         subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", project], check=True)
@@ -160,12 +164,10 @@ def run_row(row: Row, marked: str, borrow: bool) -> tuple[str, bool]:
             python = make_environment(row, Path(name), borrow)
         except subprocess.CalledProcessError as error:
             return f"| {row.name} | {row.python} | not installed: {error.args[0]} | | | | {date.today()} |", False
-        version = subprocess.check_output(
-            [python, "-c", "import platform; print(platform.python_version())"], text=True
-        )
+        release = subprocess.check_output([python, "-c", "import sys; print(sys.version.split()[0])"], text=True)
         count = run_tests(python, Path(name), marked)
     figures = " | ".join(str(count[key]) for key in ("passed", "failed", "skipped"))
-    return f"| {row.name} | {version.strip()} | {marked} | {figures} | {date.today()} |", not count["failed"]
+    return f"| {row.name} | {release.strip()} | {marked} | {figures} | {date.today()} |", not count["failed"]
 
 
 def main() -> None:

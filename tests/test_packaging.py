@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.compat import TESTED
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*_cache", ".venv", "build", "dist", "runs")
@@ -82,6 +83,12 @@ def test_metadata(wheel):
     assert f"Programming Language :: Python :: {metadata['Requires-Python'].removeprefix('>=')}" in metadata.get_all(
         "Classifier"
     )
+
+
+def test_installation_leaves_an_ultralytics_that_is_supported(wheel):
+    metadata = email.message_from_bytes(wheel.read(f"ultralytics_compress-{__version__}.dist-info/METADATA"))
+    (bound,) = [line for line in metadata.get_all("Requires-Dist") if line.startswith("ultralytics")]
+    assert bound == f"ultralytics>={TESTED[0]}"
 
 
 def test_licence_is_there_in_full(wheel):

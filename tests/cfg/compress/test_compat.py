@@ -57,6 +57,13 @@ def test_yaml_files_are_read_and_written(tmp_path):
     assert files.YAML.load(tmp_path / "a.yaml") == {"epochs": 3}
 
 
+@pytest.mark.parametrize("content", ["- lr0", "lr0", "3"])
+def test_yaml_that_is_no_mapping_is_refused(tmp_path, content):
+    (tmp_path / "a.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="is not a valid YAML mapping"):
+        files.load_mapping(tmp_path / "a.yaml")
+
+
 def test_folder_of_a_run_is_named_and_not_made(tmp_path):
     place = SimpleNamespace(project=str(tmp_path), name="run", task="detect", mode="train", exist_ok=False)
     assert files.get_save_dir(place) == tmp_path / "run"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import FAST, Interrupted, interrupt
+from conftest import FAST, Interrupted, interrupt, needs
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
@@ -121,6 +121,7 @@ def test_plain_training_of_version_0_1_0_is_resumed(settings):
     assert not load_checkpoint(last)[1]["train_args"].keys() & DEFAULTS.keys()
 
 
+@needs("distributed workers that get callbacks")
 def test_ddp_worker_gets_the_keys(settings):
     parent = DetectionSparsifier(overrides={**settings, **SLIM, "name": "d"})
     assert "compress" not in parent.callbacks  # nothing to carry without workers

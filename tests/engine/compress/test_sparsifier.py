@@ -123,7 +123,9 @@ def test_training_that_makes_nothing_small_names_the_strength_that_would(setting
     moved = []
 
     def add(optimizer, *_):
-        moved.append(optimizer.param_groups[0]["lr"] * trainer.strength / (1 - 0.9))
+        norm = trainer.model.model[0].bn.weight
+        group = next(group for group in optimizer.param_groups if any(p is norm for p in group["params"]))
+        moved.append(group["lr"] * trainer.strength / (1 - 0.9))
 
     trainer.add_callback("on_train_start", lambda t: t.optimizer.register_step_pre_hook(add))
     trainer.train()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.compat.files import READER, YAML
+from ultralytics.cfg.compress.compat.keys import FOLDER
 from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, REFUSALS, is_refusal, load_cfg, refusing
 from ultralytics.utils import LOGGER, checks
 
@@ -176,7 +177,7 @@ def keys_known(cfg: ModuleType) -> Iterator[None]:
     def load(weight, *args, **kwargs):
         return load_named_checkpoint("model", weight)
 
-    known = {**cfg.DEFAULT_CFG_DICT, **DEFAULTS}
+    known = {**FOLDER, **cfg.DEFAULT_CFG_DICT, **DEFAULTS}
     places: list[tuple[Any, str, Any]] = [
         (cfg, "DEFAULT_CFG_DICT", known),
         (cfg, READER, reader),

@@ -28,3 +28,18 @@ def get_save_dir(args: SimpleNamespace) -> Path:
 YAML: Any = getattr(utils, "YAML", None) or SimpleNamespace(
     load=utils.yaml_load, save=utils.yaml_save, print=utils.yaml_print
 )
+
+
+def load_mapping(file: Path) -> dict[str, Any]:
+    """Return what a YAML file holds.
+
+    Raises:
+        ValueError: If it holds no mapping, which older releases do not check.
+    """
+    try:
+        found = YAML.load(file)
+    except AttributeError as error:  # they ask the list, or whatever it is, for its values
+        raise ValueError(f"{file} is not a valid YAML mapping") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is not a valid YAML mapping")
+    return found

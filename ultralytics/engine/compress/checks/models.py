@@ -144,7 +144,9 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
         raise ValueError(f"{named} has a quote or a '?' in its path, which Ultralytics cannot load. Rename it.")
     try:
         model, checkpoint = read_model(file)
-    except FileNotFoundError as error:
+    except OSError as error:  # older releases answer with the failed download
+        if Path(file).is_file():
+            raise
         raise FileNotFoundError(f"{named} does not exist. '{key}' must be {REMEDY[key]}.") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # whatever the file holds instead
         raise ValueError(f"{named} is no checkpoint of an Ultralytics model. '{key}' must be {REMEDY[key]}.") from error

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg import check_cfg
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import load_mapping
 from ultralytics.cfg.compress.keys import check, check_names, split
 from ultralytics.engine.compress.checks.models import is_yaml, load_named
 from ultralytics.engine.compress.checks.training import check_training
@@ -98,7 +98,7 @@ def sl_hyperparameters(sl_hyp: Any) -> dict[str, Any]:
     if not is_yaml(file):
         raise ValueError(f"'sl_hyp={sl_hyp}' is invalid. 'sl_hyp' must be a YAML file of training keys.")
     try:
-        hyp = YAML.load(file)
+        hyp = load_mapping(file)
         check_names(hyp)
         stock, own = split(hyp)
         _check_owner(hyp, own)
