@@ -23,6 +23,12 @@ def list_sources():
     return [f for name in FOLDERS for f in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*.py"))]
 
 
+def is_binary(node):
+    """Return True for a call of `open` with a binary mode."""
+    modes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+    return any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
+
+
 def opens_text_without_encoding(node):
     """Return True for a call that reads or writes text in whatever encoding the system has, i.e. GBK."""
     if not isinstance(node, ast.Call):
@@ -33,8 +39,10 @@ def opens_text_without_encoding(node):
         return False
     if name != "open":
         return len(node.args) <= (name == "write_text")
-    modes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
-    return not any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
+    if isinstance(node.func, ast.Attribute):  # a path's takes the mode first; others open archives, runtimes and such
+        is_path = all(isinstance(argument, ast.Constant) for argument in node.args) and not keywords - {"mode"}
+        return is_path and getattr(node.func.value, "id", "") not in {"tarfile", "os"} and not is_binary(node)
+    return not is_binary(node)
 
 
 def find(predicate):
@@ -61,6 +69,9 @@ def test_text_has_an_encoding():
         ("file.write_text(text)", True),
         ("open(file, 'rb')", False),
         ("file.open('wb')", False),
+        ("file.open(mode='w')", True),
+        ("tarfile.open(fileobj=file, mode='w')", False),
+        ("runtime.open(file, shape)", False),
         ("file.open(mode='rb')", False),
         ("file.read_text(encoding='utf-8')", False),
         ("file.write_text(text, 'utf-8')", False),
