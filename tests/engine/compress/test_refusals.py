@@ -17,6 +17,7 @@ from ultralytics.engine.compress.checks.training import OPTIMIZERS
 from ultralytics.engine.compress.finetuner import find_teacher, report_on_finetuning
 from ultralytics.engine.compress.sparsifier import load_doomed
 from ultralytics.engine.pruning.checkpoint.record import Record
+from ultralytics.engine.pruning.latency.table import LatencyTable
 from ultralytics.engine.pruning.surgery.oracle import masked
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
@@ -67,10 +68,10 @@ class Everything(dict):
 
 
 def test_damaged_latency_table_is_refused_before_there_is_a_folder(settings, tmp_path, monkeypatch):
-    defaults = compressor_module.LatencyTable.__init__.__defaults__
-    monkeypatch.setattr(compressor_module.LatencyTable.__init__, "__defaults__", (tmp_path / "latency",))
+    defaults = LatencyTable.__init__.__defaults__
+    monkeypatch.setattr(LatencyTable.__init__, "__defaults__", (tmp_path / "latency",))
     assert len(defaults) == 1
-    file = compressor_module.LatencyTable("pytorch", torch.device("cpu")).file
+    file = LatencyTable("pytorch", torch.device("cpu")).file
     file.parent.mkdir()
     file.write_text("{")
     with pytest.raises(ValueError, match="Delete it"):

@@ -105,6 +105,7 @@ class LatencyTable(Times):
         runtime: str,
         device: torch.device,
         folder: Path = USER_CONFIG_DIR / "latency",
+        *,
         row: Runtime | None = None,
         place: str = "",
     ):

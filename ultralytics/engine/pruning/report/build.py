@@ -21,7 +21,7 @@ from ultralytics.engine.pruning.report.deployed import deployed_remarks, deploye
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
 from ultralytics.engine.pruning.report.plots import draw_report
-from ultralytics.engine.pruning.report.table import deployed, export_command, format_report, remarks_of
+from ultralytics.engine.pruning.report.table import deployed, export_command, format_report, no_gain, remarks_of
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -147,7 +147,7 @@ def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callabl
         temporary.write_text(report_page(report, pictures), encoding="utf-8")
     write_json(folder / REPORT_FILE, report)  # last: it is what tells a resumed run that the report is complete
     LOGGER.info(f"\n{format_report(report)}\nReport saved to {colorstr('bold', folder / 'report.html')}")
-    for remark in remarks_of(report) + deployed_remarks(report):
+    for remark in remarks_of(report) + no_gain(report) + deployed_remarks(report):
         LOGGER.warning(remark)
     if "fine-tuned" in report["rows"]:
         weights = deployed(report)

@@ -19,6 +19,7 @@ from ultralytics.engine.pruning.report.table import (
     conditions_of,
     deployed,
     export_command,
+    no_gain,
     releases_of,
     remarks_of,
     spreads_of,
@@ -43,7 +44,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
     """
     return TEMPLATES.get_template("page.html").render(
         summary=summary_of(report),
-        remarks=remarks_of(report) + deployed_remarks(report),
+        remarks=remarks_of(report) + no_gain(report) + deployed_remarks(report),
         proposal=deployed_summary(report) if report.get("deploy") else "",
         deployed=deployed_table(report) if report.get("deploy") else [],
         command=export_command(deployed(report), report["imgsz"]),

@@ -89,7 +89,7 @@ def budget_label(budget: str) -> str:
 def no_gain(report: dict[str, Any]) -> list[str]:
     """Return, for the runtimes in which a model is no faster straight after the cut, a line that says so."""
     rows, lines = report["rows"], []
-    for runtime in timed_runtimes(report):
+    for runtime in timed_runtimes(report) if "fine-tuned" not in rows else ():
         ratio = report[f"{runtime}_latency_ratio"]
         if ratio is None or ratio < LEAST_GAIN:
             dense, pruned = (rows[name][f"{runtime}_latency_p10_ms"] for name in ("dense", "pruned"))
@@ -102,11 +102,9 @@ def no_gain(report: dict[str, Any]) -> list[str]:
 
 
 def remarks_of(report: dict[str, Any]) -> list[str]:
-    """Return what the reader should not overlook: a cut without gain, or a fine-tuning that made the model worse."""
+    """Return what the reader should not overlook: a fine-tuning that left the model worse than the cut did."""
     rows, metric = report["rows"], report["metric"]
-    if "fine-tuned" not in rows:
-        return no_gain(report)
-    if not rows["fine-tuned"][metric] < rows["pruned"][metric]:
+    if "fine-tuned" not in rows or not rows["fine-tuned"][metric] < rows["pruned"][metric]:
         return []
     return [
         f"Fine-tuning ended below the model straight after the cut: {metric} {rows['fine-tuned'][metric]:.4f}, was "
