@@ -41,6 +41,15 @@ def test_startup_watches_what_activation_patches():
     assert set(ultralytics_compress_startup.WATCHED) == set(activation.PATCHES)
 
 
+def test_startup_finds_every_module_of_the_overlay():
+    root = Path(__file__).resolve().parents[3]
+    files = [file.relative_to(root) for file in (root / "ultralytics").rglob("*.py") if file.parent.name != "startup"]
+    names = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
+    own = tuple(f"{name}." for name in ultralytics_compress_startup.OWN)
+    tasks = [name for name in names if name.startswith("ultralytics.models.") and name.endswith(".compress")]
+    assert len(tasks) >= 8 and [name for name in names if not f"{name}.".startswith(own) and name not in tasks] == []
+
+
 def test_compressor_is_found_for_every_task_and_for_derived_classes():
     class Mine(YOLO):
         """Somebody's own class."""

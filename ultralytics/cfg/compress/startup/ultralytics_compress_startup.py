@@ -15,6 +15,7 @@ OWN = (  # the overlay's packages; its other modules are all named ultralytics.m
     "ultralytics.data.shapes",
     "ultralytics.engine.compress",
     "ultralytics.engine.pruning",
+    "ultralytics.nn.conversion",
     "ultralytics.nn.extra_modules",
 )
 ACTIVATION = "ultralytics.cfg.compress.activation"
