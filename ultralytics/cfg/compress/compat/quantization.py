@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.cfg import check_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT, torch_utils
 
 
@@ -19,6 +20,16 @@ def _strip_qat(model: nn.Module) -> None:
     """Leave a model as it is."""
 
 
+def _takes_counts() -> bool:
+    """Return True if 'fraction' may be a number of pictures, not only a share of them."""
+    try:
+        check_cfg({"fraction": 300})
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+FRACTION_COUNTS = _takes_counts()
 HAS_PRECISIONS = "quantize" in DEFAULT_CFG_DICT  # by which exports name them
 HAS_QAT = hasattr(torch_utils, "is_qat")
 NOT_QUANTISED: dict[str, Any] = {"quantize": None} if HAS_PRECISIONS else {}

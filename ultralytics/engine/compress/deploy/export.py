@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.cfg.compress.compat.quantization import is_qat
+from ultralytics.cfg.compress.compat.quantization import FRACTION_COUNTS, is_qat
 from ultralytics.engine.compress.deploy.formats import device_of, known_formats
 from ultralytics.engine.compress.deploy.onnx_int8 import quantise_onnx
 from ultralytics.engine.compress.deploy.targets import INT8, Target
@@ -68,7 +68,7 @@ def _settings(target: Target, args: SimpleNamespace, device: torch.device) -> di
     own = {"imgsz": args.imgsz, "batch": 1, "device": device_name(device_of(target.format, device)), "verbose": False}
     if target.is_int8 and "data" in known_formats()[target.format].arguments:
         # a list of classes, each in its folder, is not cut off after the first ones
-        count = 1.0 if args.task == "classify" else CALIBRATION
+        count = CALIBRATION if FRACTION_COUNTS and args.task != "classify" else 1.0
         own |= {"data": args.data, "split": "train", "fraction": count}
     return {"format": target.format, "quantize": target.quantize, **own, **target.arguments}
 
