@@ -132,8 +132,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     notes = [f"- {word}: {WORDS[word]}." for word in found]
     if slowest and largest:
         notes.append(
-            f"- The slowest graph took {slowest['graph_s']:.1f} s ({slowest['name']}), the largest "
-            f"{largest['graph_mb']:.0f} MB beyond the model ({largest['name']})."
+            f"- The slowest graph took {slowest['graph_s']:.1f} s ({slowest['kind']} {slowest['name']}), the largest "
+            f"{largest['graph_mb']:.0f} MB beyond the model ({largest['kind']} {largest['name']})."
         )
     headings = ["kind", "network", "result", "reached", "reachable", "stays whole", "why", "oracle", "in training"]
     return "\n\n".join(
