@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg.compress.activation import activate
+from ultralytics.cfg.compress.compat.devices import unwrap_model
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.finetuner import Finetuner
 from ultralytics.engine.compress.sparsifier import Sparsifier
@@ -22,7 +23,6 @@ from ultralytics.engine.pruning.checkpoint.record import is_pruned
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.nn.tasks import WorldModel
 from ultralytics.utils import RANK
-from ultralytics.utils.torch_utils import unwrap_model
 
 activate()  # a drop-in copy has no start-up hook; elsewhere this changes nothing
 
