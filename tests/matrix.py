@@ -78,7 +78,11 @@ def list_rows() -> list[Row]:
     for pin in pinned:
         package, version = re.match(r"([\w-]+?)(?:==|>=)(.+)", pin).groups()
         rows.append(Row(f"{names[package]} {version}", (pin, *WITH.get(pin, ()))))
-    return [Row("newest of everything"), *rows, *(Row(f"Python 3.{minor}", (), f"3.{minor}") for minor in range(9, 15))]
+    return [
+        Row("newest of everything"),
+        *rows,
+        *(Row(f"Python 3.{minor}", (), f"3.{minor}") for minor in range(10, 15)),
+    ]
 
 
 def find_python(version: str) -> str | None:

@@ -2,6 +2,7 @@
 """The compatibility room has every name that differs between Ultralytics' releases, and a run goes through in each."""
 
 import ast
+import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +14,13 @@ import ultralytics
 from ultralytics import YOLO
 from ultralytics.cfg.compress import activation, keys
 from ultralytics.cfg.compress.compat import TESTED, checkpoints, devices, files, modules, training
+from ultralytics.cfg.compress.compat import keys as keys_of_compat
 from ultralytics.engine.compress import arguments, finetuner
 from ultralytics.engine.pruning.budget.flops import sum_flops
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
+from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import parse_version
 from ultralytics.utils.torch_utils import get_flops
 
@@ -34,12 +37,32 @@ def stock_imports(file):
     return {alias.name for node in stock for alias in node.names}
 
 
+def dotted(file):
+    """Return the name of a module by its file, relative to the overlay."""
+    return ".".join(["ultralytics", *Path(file).with_suffix("").parts])
+
+
 def test_other_code_takes_these_names_from_the_room():
     room = {*modules.__dict__} & {"AAttn", "Proto26", "Depth", "Pose26", "SemanticSegment", "YOLOEDetect"}
     room |= {"YAML", "get_save_dir", "load_checkpoint", "attempt_load_one_weight", "unwrap_model", "de_parallel"}
     room |= {"unset_deterministic", "get_gpu_info", "override_configs", "is_qat", "strip_qat"}
     others = [file for file in OVERLAY.rglob("*.py") if ROOM not in file.parents]
     assert {str(file): found for file in others if (found := stock_imports(file) & room)} == {}
+
+
+def test_every_module_can_be_imported():
+    """Modules of tasks that this Ultralytics lacks are left out: nothing asks for them; and so is the deploy stage."""
+    tasks = {file: file.with_name("train.py").relative_to(OVERLAY) for file in OVERLAY.glob("models/**/compress.py")}
+    absent = {file for file, train in tasks.items() if not keys_of_compat.has_module(dotted(train))}
+    names = [dotted(file.relative_to(OVERLAY)) for file in OVERLAY.rglob("*.py") if file not in absent]
+    for name in names:
+        if ".startup." in name or (".deploy." in name and "quantize" not in DEFAULT_CFG_DICT):
+            continue
+        try:
+            importlib.import_module(name.removesuffix(".__init__"))
+        except ModuleNotFoundError as error:  # a runtime that is not installed
+            assert not error.name.startswith("ultralytics"), name
+    assert len(names) > 100
 
 
 def test_releases_are_named_in_order():
