@@ -302,3 +302,12 @@ def test_a_number_of_channels_that_a_block_holds_follows():
     )
     block = pruned.model[1].block
     assert block.some == block.conv.in_channels < 8
+
+
+def test_a_number_that_is_one_of_channels_by_chance_stays():
+    """Four groups of eight channels, and a number of eight that is none of channels."""
+    model = network(Block(fold, eight=8, conv=conv(8, 8), norm=nn.GroupNorm(8, 8)))
+    model.model[1].block.run = lambda s, x: fold(s, x) * (s.eight / 4)
+    pruned, record = prune_model(model, Budget(1.5, round_to=1, global_pruning=False), prune_method="lamp")
+    assert pruned.model[1].block.eight == 8
+    assert len(record.channels["model.1.block.conv"]["out"]) < 8

@@ -39,21 +39,33 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
     groups, doubted = list(graph.groups), [group for group in graph.groups if group.doubt]
     if doubted and not is_right(graph, groups):
         sound = _sound(graph, [], [group for group in groups if not group.doubt])  # mostly all
-        sound += _sound(graph, sound, doubted)
+        sound.update(_sound(graph, [*sound.values()], doubted))
         for group in groups:
             if group not in sound:
                 graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
+        graph.groups = [sound[group] for group in graph.groups]
     return graph
 
 
-def _sound(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> list[Group]:
-    """Return those of some groups that can be cut together with others, by bisection."""
+def _sound(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> dict[Group, Group]:
+    """Return those of some groups that can be cut together with others, by bisection.
+
+    Args:
+        graph (Graph): Graph.
+        base (Sequence[Group]): The others.
+        groups (Sequence[Group]): Groups.
+
+    Returns:
+        (dict[Group, Group]): Groups, each with itself, or without numbers that were equal to one of channels by chance.
+    """
     if not groups or is_right(graph, [*base, *groups]):
-        return list(groups)
+        return {group: group for group in groups}
     if len(groups) == 1:
-        return []
+        plain = replace(groups[0], riders=[s for s in groups[0].riders if not isinstance(s.layer, Number)])
+        chance = len(plain.riders) < len(groups[0].riders) and is_right(graph, [*base, plain])
+        return {groups[0]: plain} if chance else {}
     first = _sound(graph, base, groups[: len(groups) // 2])
-    return [*first, *_sound(graph, [*base, *first], groups[len(groups) // 2 :])]
+    return {**first, **_sound(graph, [*base, *first.values()], groups[len(groups) // 2 :])}
 
 
 def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
