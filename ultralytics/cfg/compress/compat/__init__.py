@@ -30,7 +30,7 @@ by a class that nothing is an instance of.
 | attention in get_flops         | 8.4.109 | our own sum of layers and products                    |
 | callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |
 | quantize=8 in training         | 8.4.143 | refused                                               |
-| 'fraction' as a count          | 8.4.1xx | INT8 is calibrated on all training pictures           |
+| 'fraction' as a count          | 8.4.190 | INT8 is calibrated on all training pictures           |
 """
 
 # Oldest first, which is the bound of an installation; tests/matrix.py runs them.
