@@ -30,6 +30,7 @@ __all__ = (
     "same_width",
     "to_prunable",
     "to_stock",
+    "wide_as_input",
 )
 
 
@@ -90,6 +91,12 @@ def same_width(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
     """Yield the convolutions of a model in prunable form that must keep equally many output channels."""
     for form in forms(model):
         yield from form.same_width()
+
+
+def wide_as_input(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Conv2d]]:
+    """Yield the convolutions of a model in prunable form that must be as wide as the input of another, and that one."""
+    for form in forms(model):
+        yield from form.wide_as_input()
 
 
 def equal_parts(model: nn.Module) -> Iterator[tuple[nn.Conv2d, int]]:

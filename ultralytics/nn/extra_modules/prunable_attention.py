@@ -75,9 +75,9 @@ class PrunableAttention(PrunableForm):
         parts = head_parts(self.num_heads, *self.head_sizes())
         return {name: ("qkv", part) for name, part in zip("qkv", parts)}
 
-    def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
-        """Yield the values and the projection, whose outputs are added to the block's input."""
-        yield self.v.conv, self.proj.conv
+    def wide_as_input(self) -> Iterator[tuple[nn.Conv2d, nn.Conv2d]]:
+        """Yield the values, whose weighted means the stock block views in the shape of its input."""
+        yield self.v.conv, self.q.conv
 
     def equal_parts(self) -> Iterator[tuple[nn.Conv2d, int]]:
         """Yield queries and values with the number of heads."""
@@ -121,11 +121,11 @@ class PrunableAAttn(PrunableAttention):
         self.scale /= factor
 
     def same_width(self) -> Iterator[tuple[nn.Conv2d, ...]]:
-        """Yield queries and values, which the stock block cuts alike, and the projection.
+        """Yield queries and values, which the stock block cuts alike.
 
-        Before 8.4.34 the stock block takes the width of its input, which is the projection's, for that of the values.
+        Before 8.4.34 it takes the width of its input for that of the values, as Attention does.
         """
-        yield self.q.conv, self.v.conv, self.proj.conv
+        yield self.q.conv, self.v.conv
 
 
 def head_parts(heads: int, *sizes: int) -> list[torch.Tensor]:

@@ -43,6 +43,10 @@ class PrunableForm(nn.Module):
         """Yield convolutions that must keep the same number of output channels, whichever these are."""
         return iter(())
 
+    def wide_as_input(self) -> Iterator[tuple[nn.Conv2d, nn.Conv2d]]:
+        """Yield convolutions that must keep as many output channels as another one, given with it, reads."""
+        return iter(())
+
     def equal_parts(self) -> Iterator[tuple[nn.Conv2d, int]]:
         """Yield convolutions with the number of equal parts of their outputs that must keep equally many each."""
         return iter(())

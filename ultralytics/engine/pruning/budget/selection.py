@@ -13,7 +13,7 @@ from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, cou
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.surgery.trial import sound_graph
-from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, prunable_copy, same_width
+from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, prunable_copy, same_width, wide_as_input
 
 
 def select_units(
@@ -75,6 +75,7 @@ def couple_groups(
         budget.round_to,
         equal_parts(graph.model),
         equal_inputs(graph.model),
+        wide_as_input(graph.model),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.places import inputs
 from ultralytics.engine.pruning.graph.widths import Widths
 
 
@@ -98,6 +99,7 @@ def couple(
     round_to: int = 8,
     equal_parts: Iterable[tuple[nn.Conv2d, int]] = (),
     equal_inputs: Iterable[tuple[nn.Conv2d, ...]] = (),
+    wide_as_input: Iterable[tuple[nn.Conv2d, nn.Conv2d]] = (),
 ) -> list[CoupledGroups]:
     """Tie the groups of equally wide convolutions together and fix what each may keep.
 
@@ -112,6 +114,8 @@ def couple(
             parts, i.e. heads.
         equal_inputs (Iterable[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many input channels of one
             group each, i.e. of the halves of a tensor.
+        wide_as_input (Iterable[tuple[nn.Conv2d, nn.Conv2d]]): Convolutions that must keep as many outputs as the one
+            beside them reads.
 
     Returns:
         (list[CoupledGroups]): Every unit in exactly one row of one of them.
@@ -119,10 +123,14 @@ def couple(
     """
     owner = {s.layer: (i, s) for i, group in enumerate(groups) for s in group.convs("out")}
     cluster = list(range(len(groups)))
-    whole = set()  # groups that must be as wide as a layer that stays whole
-    for convs in same_width:
-        members = {owner[conv][0] for conv in convs if conv in owner}
-        whole |= members if any(conv not in owner for conv in convs) else set()
+    whole: set[int] = set()  # groups that must be as wide as a layer that stays whole
+    alike = [([owner[c][0] for c in convs if c in owner], all(c in owner for c in convs)) for convs in same_width]
+    for conv, reader in wide_as_input:
+        read = {i: len(s.channels) for i, group in enumerate(groups) for s in group.convs("in") if s.layer is reader}
+        own = [owner[conv][0]] if conv in owner else []
+        alike.append(([*own, *read], bool(own) and [*read.values()] == [inputs(reader)]))  # one tensor, all of it free
+    for members, free in alike:
+        whole |= set() if free else set(members)
         ties = {cluster[i] for i in members}
         cluster = [min(ties) if c in ties else c for c in cluster]
     least = [group.size if i in whole else at_least for i, (group, at_least) in enumerate(zip(groups, least))]
