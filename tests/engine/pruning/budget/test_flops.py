@@ -4,7 +4,7 @@
 import pytest
 import thop
 import torch
-from conftest import build_model
+from conftest import build_model, needs
 from torch import nn
 
 from ultralytics.engine.pruning.budget import flops as flops_module
@@ -130,6 +130,7 @@ def with_attention(attention, layer):
     return model
 
 
+@needs("attention in get_flops")
 @pytest.mark.parametrize("attention", [Pairs, Native])
 def test_attention_over_more_pixels_than_memory_has_room_for_is_counted_in_small_images(attention):
     """Stride 4: 25600 pixels, whose weights for one head are 2.6 GB."""
@@ -145,6 +146,7 @@ def test_attention_over_more_pixels_than_memory_has_room_for_is_counted_in_small
     assert counted == pytest.approx(count_flops(build_model("yolov8n")) * 1e9 + attended, rel=1e-6)
 
 
+@needs("attention in get_flops")
 def test_an_estimate_in_small_images_is_what_the_large_one_has(monkeypatch):
     model = with_attention(Pairs, 6)
     exact = count_flops(model)
