@@ -2,8 +2,9 @@
 """FLOPs are Ultralytics' figure, and counting them is safe for every network."""
 
 import pytest
+import thop
 import torch
-from conftest import build_model
+from conftest import build_model, needs
 from torch import nn
 
 from ultralytics.engine.pruning.budget import flops as flops_module
@@ -91,3 +92,64 @@ def test_estimates_that_exceed_the_whole_are_brought_down_to_it(yolov8n, monkeyp
     formula = FlopsFormula(graph)
     assert formula.rest == 0 and formula.dense == pytest.approx(exact.dense / 2)
     assert formula(least) == pytest.approx(exact(least) / 2, rel=1e-6) and formula(least) > 0
+
+
+class Native(nn.Module):
+    """Attention by PyTorch's layer, which keeps the weights inside one operation."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(channels, 4, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2).view_as(x)
+
+
+class Odd(nn.Module):
+    """A layer that fails in an image of a single stride."""
+
+    def __init__(self, _channels):
+        super().__init__()
+
+    def forward(self, x):
+        if x.shape[-2] == 1:
+            raise ValueError("a single row")
+        return x
+
+
+def with_attention(attention, layer):
+    """Return a yolov8n with attention in a layer, which Ultralytics' counter cannot count in its own small images."""
+    model = build_model("yolov8n").eval()
+    for i, module in ((layer, attention), (9, Odd)):
+        block = model.model[i]
+        width = block.cv2.conv.out_channels
+        replaced = nn.Sequential(block, module(width))
+        replaced.f, replaced.i, replaced.type = block.f, block.i, "Sequential"
+        model.model[i] = replaced
+    return model
+
+
+@needs("attention in get_flops")
+@pytest.mark.parametrize("attention", [Pairs, Native])
+def test_attention_over_more_pixels_than_memory_has_room_for_is_counted_in_small_images(attention):
+    """Stride 4: 25600 pixels, whose weights for one head are 2.6 GB."""
+    model = with_attention(attention, 2)
+    largest = []
+    hook = model.model[0].register_forward_pre_hook(lambda _, args: largest.append(args[0].shape[2:].numel()))
+    counted = count_flops(model) * 1e9
+    hook.remove()
+    assert max(largest) <= 3 * 64**2
+    image = torch.empty(1, 32, 160, 160, device="meta")  # which takes no memory
+    attended = 2 * thop.profile(attention(32).to("meta"), inputs=(image,), verbose=False)[0]
+    assert attended > 2 * 2 * 25600**2 * 32  # two products
+    assert counted == pytest.approx(count_flops(build_model("yolov8n")) * 1e9 + attended, rel=1e-6)
+
+
+@needs("attention in get_flops")
+def test_an_estimate_in_small_images_is_what_the_large_one_has(monkeypatch):
+    model = with_attention(Pairs, 6)
+    exact = count_flops(model)
+    assert exact == get_flops(model)
+    monkeypatch.setattr(flops_module, "LARGEST", 0)
+    assert count_flops(model) == pytest.approx(exact, rel=1e-9)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -14,7 +14,8 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torchvision.ops import DeformConv2d
 
 from ultralytics.engine.pruning.budget.formula import ChannelFormula, weights_per_output, weights_per_pair
-from ultralytics.engine.pruning.budget.products import product_flops
+from ultralytics.engine.pruning.budget.memory import largest_tensor
+from ultralytics.engine.pruning.budget.products import extrapolate, product_flops
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import MAKERS, WIDTHS, inputs, is_sliced, width
@@ -28,6 +29,7 @@ IMGSZ = 640  # pixels at which Ultralytics states GFLOPs
 NORM_FLOPS = {True: 8, False: 4}  # by whether it has a scale and a shift
 PRELU_FLOPS = 2
 Counts = dict[nn.Module, float]
+LARGEST = 2**30  # bytes of a tensor, several of which an attention over all pixels holds at a time
 ESTIMATED = 1e-3  # share of the FLOPs outside all layers from which on products are looked for
 
 
@@ -37,6 +39,9 @@ def count_flops(model: nn.Module) -> float:
     Ultralytics counts while the model runs on uninitialised memory, whose values can be NaN or far out of range;
     torchvision's deformable convolution ends the process on sampling offsets that come of it. Here the model gets
     zeros, which count the same.
+
+    Its counter runs small images and, where those do not tell, the large one, in which attention over all pixels of an
+    early layer would take tens of gigabytes. Such a model is counted in images of growing width instead.
 
     Args:
         model (nn.Module): An Ultralytics model.
@@ -49,8 +54,11 @@ def count_flops(model: nn.Module) -> float:
     """
     if not counts_attention():
         return sum_flops(model)
-    with _on_zeros(model):
+    large = _LargeImages()
+    with _prepared(model, large.refuse):
         flops = get_flops(model, IMGSZ)
+    if large.refused:
+        flops = _count_directly(model)
     if not flops:
         raise RuntimeError(
             f"Ultralytics' get_flops failed on {type(model).__name__} and returned 0.0: "
@@ -86,14 +94,61 @@ def sum_flops(model: nn.Module) -> float:
     return (layers + sum(width(m, "out") * cost * area[m] * area[other] for m, other, cost in products(model))) / 1e9
 
 
+def _count_directly(model: nn.Module) -> float:
+    """Return the GFLOPs of a model that the counter cannot tell from its own small images, or 0 if it fails."""
+    example = example_image(model)
+    height, width = example.shape[2:]
+    with _in_evaluation(model):
+        fits = largest_tensor(model, example, IMGSZ**2) <= LARGEST
+    with _prepared(model, _fill_with_zeros):
+        if fits:
+            return get_flops(model, IMGSZ)
+        samples = [get_flops(model, (height, width * widths)) for widths in (1, 2, 3)]
+    return extrapolate(samples, IMGSZ**2 / (height * width)) if all(samples) else 0.0
+
+
+class _LargeImages:
+    """Fills images with zeros and refuses those of the full size.
+
+    Attributes:
+        refused (bool): There was one.
+    """
+
+    def __init__(self):
+        """Begin with none."""
+        self.refused = False
+
+    def refuse(self, model: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        """Fill an image with zeros, or end the forward pass.
+
+        Raises:
+            ValueError: If it is too large; Ultralytics' counter takes that for a count that failed.
+        """
+        if args[0].shape[2:].numel() >= IMGSZ**2:
+            self.refused = True
+            raise ValueError(f"An image of {tuple(args[0].shape[2:])} is not run before its memory is known.")
+        _fill_with_zeros(model, args)
+
+
 @contextmanager
-def _on_zeros(model: nn.Module) -> Iterator[None]:
-    """Fill every image that a model is given with zeros, in place."""
-    hook = model.register_forward_pre_hook(_fill_with_zeros)
+def _prepared(model: nn.Module, prepare: Callable[[nn.Module, tuple[torch.Tensor, ...]], None]) -> Iterator[None]:
+    """Let a function prepare, in place, every image that a model is given."""
+    hook = model.register_forward_pre_hook(prepare)
     try:
         yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and every module back into its own afterwards."""
+    modes = {m: m.training for m in model.modules()}
+    try:
+        yield model.eval()
+    finally:
+        for m, training in modes.items():
+            m.training = training
 
 
 def _fill_with_zeros(_model: nn.Module, args: tuple[torch.Tensor, ...]) -> None:

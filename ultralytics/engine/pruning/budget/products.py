@@ -68,9 +68,20 @@ def product_flops(model: nn.Module, example: torch.Tensor, pixels: int) -> dict[
             for hook in counter.hooks:
                 hook.remove()
         samples.append(counter.flops)
-    t = pixels / example.shape[2:].numel() - 1
-    found = {}
-    for module, first in samples[0].items():
-        second, third = (sample[module] for sample in samples[1:])
-        found[module] = first + t * (second - first) + t * (t - 1) / 2 * (third - 2 * second + first)
-    return found
+    growth = pixels / example.shape[2:].numel()
+    return {module: extrapolate([sample[module] for sample in samples], growth) for module in samples[0]}
+
+
+def extrapolate(samples: list[float], growth: float) -> float:
+    """Return a cost that grows with the square of the number of pixels at most, for an image of another size.
+
+    Args:
+        samples (list[float]): Cost of an image, and of ones of twice and three times its width.
+        growth (float): Pixels of the other image over those of the first.
+
+    Returns:
+        (float): Its cost, by Newton's forward differences.
+    """
+    first, second, third = samples
+    t = growth - 1
+    return first + t * (second - first) + t * (t - 1) / 2 * (third - 2 * second + first)

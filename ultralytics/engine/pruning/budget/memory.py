@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""How large the tensors of a network get in an image of another size, told without running that image."""
+
+from __future__ import annotations
+
+from math import log2
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+FUSED_ATTENTION = torch.ops.aten._native_multi_head_attention.default
+
+
+class Sizes(TorchDispatchMode):
+    """Notes how many bytes the largest result of every operation has, attention weights inside a fused one included.
+
+    Attributes:
+        bytes (list[int]): Bytes, operation by operation.
+    """
+
+    def __init__(self):
+        """Begin with no operations."""
+        super().__init__()
+        self.bytes: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Run an operation and note the size of its result."""
+        output = func(*args, **(kwargs or {}))
+        self.bytes.append(max(map(_bytes, tree_leaves(output)), default=0))
+        if func is FUSED_ATTENTION:
+            query, key, heads = args[0], args[1], args[4]
+            self.bytes.append(query.shape[0] * heads * query.shape[1] * key.shape[1] * query.element_size())
+        return output
+
+
+def _bytes(value: Any) -> int:
+    """Return the bytes of a tensor, or 0 for what is none."""
+    return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
+
+
+def largest_tensor(model: nn.Module, example: torch.Tensor, pixels: int) -> float:
+    """Return the bytes of the largest tensor that a forward pass makes for an image of another size.
+
+    Every result is taken to grow with a power of the pixels, which an image of twice the width tells.
+
+    Args:
+        model (nn.Module): Model in evaluation mode.
+        example (torch.Tensor): Image that it takes, of shape (1, C, H, W).
+        pixels (int): Pixels of the image that the bytes are for.
+    """
+    counts = []
+    for widths in (1, 2):
+        with torch.no_grad(), Sizes() as sizes:
+            model(example.repeat(1, 1, 1, widths))
+        counts.append(sizes.bytes)
+    ratio = pixels / example.shape[2:].numel()
+    pairs = ((once, twice) for once, twice in zip(*counts) if once and twice)
+    # never faster than the square: where one of the images takes further operations, unlike ones may be compared
+    return max((once * ratio ** min(2.0, log2(twice / once)) for once, twice in pairs), default=0.0)
