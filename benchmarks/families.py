@@ -54,7 +54,7 @@ MODELS = [
 ]
 STOCK_LOAD = """
 import json, sys
-from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.nn.tasks import load_checkpoint
 loads = {}
 for file in sys.argv[2:]:
     model, _ = load_checkpoint(file)

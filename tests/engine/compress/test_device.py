@@ -118,7 +118,7 @@ def test_a_wrong_command_gets_one_sentence(words, message, shallow_pt, tmp_path,
 def test_a_missing_exporter_is_named(shallow_pt, tmp_path):
     if find_spec("litert_torch"):
         pytest.skip("it is installed")
-    with pytest.raises(ModuleNotFoundError, match="'runtime=litert' needs litert_torch here: pip install litert-torch"):
+    with pytest.raises(ModuleNotFoundError, match="needs litert_torch.* here: pip install litert-torch"):
         make_bundle(shallow_pt, "litert", project=tmp_path)
 
 

@@ -195,8 +195,8 @@ def _checked(key: str, value: Any) -> Any:
         raise TypeError(f"'{key}={value}' is of invalid type {type(value).__name__}. {sentence}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"'{key}={value}' is an invalid value. '{key}' must be a finite number.")
-    if TYPES[key] is Path and not str(value):
-        raise ValueError(f"'{key}=' is an invalid value. {kind.sentence.format(k=key)}")
+    if TYPES[key] in (str, Path) and key not in CHOICES and not str(value):
+        raise ValueError(f"'{key}=' is an invalid value. '{key}' must not be empty; leave it out for none.")
     if key in RANGES and not RANGES[key].holds(value):
         raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RANGES[key].text}.")
     if key in CHOICES and value not in CHOICES[key] and not (key == "budget" and is_file(str(value))):

@@ -66,7 +66,8 @@ class FlopsCost:
     def formula(self, graph: Graph) -> ChannelFormula:
         """Return the cost of a network as a function of the units that its groups keep."""
         formula = FlopsFormula(graph)
-        self.tolerance = None if formula.is_exact else TOLERANCE
+        if not formula.is_exact:
+            self.tolerance = TOLERANCE
         return formula
 
     def amount(self, model: nn.Module) -> float:
