@@ -12,7 +12,7 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.places import outputs
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, largest_difference, masked, relative_difference
-from ultralytics.engine.pruning.surgery.trial import sound_graph
+from ultralytics.engine.pruning.surgery.trial import is_right, sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.nn.tasks import DetectionModel
 
@@ -292,6 +292,25 @@ def test_only_what_fails_a_trial_cut_stays_whole():
     assert sound.left_dense["model.1.block.0.conv"].endswith(
         "(view) in model.1.block.0 (Block), which counts on their number"
     )
+
+
+def interleaved(s, x):
+    b, c, h, w = x.shape
+    return s.out(s.conv(x).view(b, 2, c // 2, h, w).transpose(1, 2).reshape(x.shape))
+
+
+def test_losses_that_make_up_for_each_other_pass_no_trial_cut():
+    """The block takes any number of channels that its input has as well: two groups, which one cut may make equal."""
+    out = nn.Sequential(conv(groups=2), *(conv() for _ in range(6)))  # so many that two losses are equal by chance
+    model = network(Block(interleaved, conv=conv(groups=2), out=out))
+    form = prunable_copy(model)
+    graph = Graph(form)
+    assert any(g.doubt for g in graph.groups)
+    assert is_right(graph, graph.groups)  # or there is nothing to see
+    assert "(view) in model.1.block" in sound_graph(form).left_dense["model.1.block.conv"]
+    for target in (1.05, 1.2):
+        pruned, record = prune_model(model, Budget(target, round_to=1, global_pruning=False), prune_method="lamp")
+        assert largest_difference(model, pruned, record, torch.rand(1, 3, 64, 64)) < 1e-4
 
 
 def test_a_number_of_channels_that_a_block_holds_follows():

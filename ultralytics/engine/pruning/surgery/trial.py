@@ -36,10 +36,18 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
         (Graph): The graph.
     """
     graph = Graph(model, needs_norms)
-    groups, doubted = list(graph.groups), [group for group in graph.groups if group.doubt]
-    if doubted and not is_right(graph, groups):
-        sound = _sound(graph, [], [group for group in groups if not group.doubt])  # mostly all
-        sound.update(_sound(graph, [*sound.values()], doubted))
+    groups = list(graph.groups)
+    if doubted := [group for group in groups if group.doubt]:
+        certain = [group for group in groups if not group.doubt]
+        # One unit of one group at a time, as the losses of several may make up for each other. Equal counts and divisors
+        # are linear conditions: where each single loss meets them, every other choice does.
+        alone = {group: sound for group in doubted for sound in _sound(graph, [], [group]).values()}
+        if is_right(graph, [*certain, *alone.values()]):
+            sound = {**{group: group for group in certain}, **alone}
+        else:
+            sound = _sound(graph, [], certain)  # mostly all
+            together = _sound(graph, [*sound.values()], [*alone.values()])
+            sound.update((group, together[one]) for group, one in alone.items() if one in together)
         for group in groups:
             if group not in sound:
                 graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
