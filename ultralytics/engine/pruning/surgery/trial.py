@@ -39,7 +39,7 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
     groups = list(graph.groups)
     if doubted := [group for group in groups if group.doubt]:
         certain = [group for group in groups if not group.doubt]
-        # One unit of one group at a time, as the losses of several may make up for each other. Equal counts and divisors
+        # One unit of one group at a time, as losses of several may make up for each other. Equal counts and divisors
         # are linear conditions: where each single loss meets them, every other choice does.
         alone = {group: sound for group in doubted for sound in _sound(graph, [], [group]).values()}
         if is_right(graph, [*certain, *alone.values()]):
