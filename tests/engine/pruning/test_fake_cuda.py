@@ -23,6 +23,8 @@ from ultralytics.engine.pruning.surgery.history import History
 from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, forms, prunable_copy, to_prunable, to_stock
+from ultralytics.nn.extra_modules.prunable_transformer import PrunableImagePooling, PrunableMSDeformAttn
+from ultralytics.nn.extra_modules.prunable_world import PrunableC2fAttn, PrunableMaxSigmoid
 from ultralytics.nn.tasks import DetectionModel
 
 FAKE = FakeTensorMode(allow_non_fake_inputs=True)
@@ -38,14 +40,16 @@ NETWORK = {
         [-1, 1, "PSA", [128]],
         [-1, 1, "C2PSA", [128]],
         [-1, 1, "A2C2f", [128, True, 4]],
+        [-1, 1, "C3TR", [128]],
     ],
     "head": [
         [3, 1, "CBLinear", [[32, 64]]],
         [-2, 1, "Conv", [64, 3, 2]],
         [[-2, -1], 1, "CBFuse", [[1]]],
-        [[8, 11], 1, "Detect", ["nc"]],
+        [[9, 12], 1, "Detect", ["nc"]],
     ],
 }
+ELSEWHERE = {PrunableMSDeformAttn, PrunableC2fAttn, PrunableMaxSigmoid, PrunableImagePooling}  # RT-DETR's and World's
 REGULARISED = [name for name, method in METHODS.items() if method.regulariser]
 
 
@@ -74,10 +78,10 @@ def fake_cuda():
 
 @pytest.fixture(scope="module")
 def cpu():
-    """A network with every prunable form."""
+    """A network with every prunable form that a plain detector can have."""
     torch.manual_seed(0)
     model = DetectionModel(deepcopy(NETWORK), verbose=False).eval()
-    assert {type(form) for form in forms(prunable_copy(model))} == {*PRUNABLE_FORMS.values()}
+    assert {type(form) for form in forms(prunable_copy(model))} == {*PRUNABLE_FORMS.values()} - ELSEWHERE
     with torch.no_grad():
         model(example_image(model))  # the head keeps the anchors of an image's size, which it computes from numbers
     return model
