@@ -29,7 +29,7 @@ IMGSZ = 640  # pixels at which Ultralytics states GFLOPs
 NORM_FLOPS = {True: 8, False: 4}  # by whether it has a scale and a shift
 PRELU_FLOPS = 2
 Counts = dict[nn.Module, float]
-LARGEST = 2**30  # bytes of a tensor, several of which an attention over all pixels holds at a time
+LARGEST = 9 * 2**28  # bytes of a tensor, several of which an attention over all pixels holds at a time
 ESTIMATED = 1e-3  # share of the FLOPs outside all layers from which on products are looked for
 
 
@@ -104,7 +104,8 @@ def _count_directly(model: nn.Module) -> float:
         if fits:
             return get_flops(model, IMGSZ)
         samples = [get_flops(model, (height, width * widths)) for widths in (1, 2, 3)]
-    return extrapolate(samples, IMGSZ**2 / (height * width)) if all(samples) else 0.0
+    estimate = extrapolate(samples, IMGSZ**2 / (height * width)) if all(samples) else 0.0
+    return estimate if estimate > max(samples) else 0.0  # windows that are padded grow in steps, which no square fits
 
 
 class _LargeImages:
