@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import shutil
+import sys
 import tempfile
 from copy import deepcopy
 from pathlib import Path
@@ -175,6 +176,16 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def runner(tmp_path) -> str:
+    """A command that runs a shell as on another device: with a home of its own."""
+    python3 = Path(sys.executable).with_name("python3")
+    if not python3.exists():
+        pytest.skip("needs a python3 beside the interpreter")
+    (tmp_path / "home").mkdir()
+    return f"env HOME={tmp_path / 'home'} PATH={python3.parent}:/usr/bin:/bin sh -c"
 
 
 @pytest.fixture(scope="session")

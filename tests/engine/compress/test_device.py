@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from conftest import FAST
@@ -19,16 +18,6 @@ from ultralytics.models.yolo.detect.compress import DetectionCompressor
 from ultralytics.nn.tasks import load_checkpoint
 
 needs_onnx = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs ONNX Runtime")
-
-
-@pytest.fixture
-def device(tmp_path):
-    """A command that runs a shell as on another device: with a home of its own."""
-    python3 = Path(sys.executable).with_name("python3")
-    if not python3.exists():
-        pytest.skip("needs a python3 beside the interpreter")
-    (tmp_path / "home").mkdir()
-    return f"env HOME={tmp_path / 'home'} PATH={python3.parent}:/usr/bin:/bin sh -c"
 
 
 @needs_onnx
@@ -63,7 +52,7 @@ def test_the_round_trip_by_hand(shallow_pt, tiny_data, tmp_path):
 
 @pytest.mark.slow
 @needs_onnx
-def test_a_runner_does_both_trips(shallow_pt, tiny_data, tmp_path, device, log):
+def test_a_runner_does_both_trips(shallow_pt, tiny_data, tmp_path, runner, log):
     keys = {
         **FAST,
         "model": shallow_pt,
@@ -72,10 +61,10 @@ def test_a_runner_does_both_trips(shallow_pt, tiny_data, tmp_path, device, log):
         "name": "t",
         "prune_method": "lamp",
     }
-    own = {"budget": "onnx", "runner": device, "speed_up": 1.2, "plots": False}
+    own = {"budget": "onnx", "runner": runner, "speed_up": 1.2, "plots": False}
     run = DetectionCompressor(overrides={**keys, **own})
     record = load_checkpoint(run.compress())[0].pruning
-    assert record["budget"] == f"onnx at {device}" and record["cost"]["dense"] > 0
+    assert record["budget"] == f"onnx at {runner}" and record["cost"]["dense"] > 0
     assert "convolutions, each at all its widths" in log.text
     assert list((tmp_path / "home" / ".cache" / "ultralytics-compress").iterdir())
 

@@ -78,9 +78,8 @@ class PruneArguments(StockTrainer):
             save_prune_args(self.save_dir, self.prune_args)
             values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
             LOGGER.info(f"{colorstr('compress:')} ultralytics-compress {__version__} {values}")
-        if is_distributed(
-            self
-        ):  # workers get the class, the arguments, the model and the callbacks, after the folder was emptied
+        # workers get the class, the arguments, the model and the callbacks, after the folder was emptied
+        if is_distributed(self):
             self.callbacks[CARRIED] = [dict(vars(self.prune_args))]
 
     @property

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -146,16 +145,6 @@ def test_a_runtime_elsewhere_is_a_row_like_any_other(runtime, tmp_path):
         content["runtime"] == runtime and content["device"]["cores"] > 0 and runtime.lower() in str(table.file).lower()
     )
     assert not RUNTIMES[runtime].reported
-
-
-@pytest.fixture
-def runner(tmp_path, monkeypatch):
-    """A command that runs a shell as on another device: with a home of its own."""
-    python3 = Path(sys.executable).with_name("python3")
-    if not python3.exists():
-        pytest.skip("needs a python3 beside the interpreter")
-    (tmp_path / "home").mkdir()
-    return f"env HOME={tmp_path / 'home'} PATH={python3.parent}:/usr/bin:/bin sh -c"
 
 
 @needs_onnx
