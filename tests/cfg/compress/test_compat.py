@@ -26,6 +26,7 @@ from ultralytics.utils.torch_utils import get_flops
 
 OVERLAY = Path(__file__).resolve().parents[3] / "ultralytics"
 ROOM = OVERLAY / "cfg/compress/compat"
+TESTS = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.compat
 
 
@@ -46,7 +47,7 @@ def test_other_code_takes_these_names_from_the_room():
     room = {*modules.__dict__} & {"AAttn", "Proto26", "Depth", "Pose26", "SemanticSegment", "YOLOEDetect"}
     room |= {"YAML", "get_save_dir", "load_checkpoint", "attempt_load_one_weight", "unwrap_model", "de_parallel"}
     room |= {"unset_deterministic", "get_gpu_info", "override_configs", "is_qat", "strip_qat"}
-    others = [file for file in OVERLAY.rglob("*.py") if ROOM not in file.parents]
+    others = [file for file in (*OVERLAY.rglob("*.py"), *TESTS.rglob("*.py")) if ROOM not in file.parents]
     assert {str(file): found for file in others if (found := stock_imports(file) & room)} == {}
 
 

@@ -11,11 +11,11 @@ import pytest
 from conftest import FAST
 
 from ultralytics.cfg import entrypoint
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.device import make_bundle
 from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.report.table import no_gain
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
-from ultralytics.nn.tasks import load_checkpoint
 
 needs_onnx = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs ONNX Runtime")
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import FAST
 
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS
 
 if not HAS_PRECISIONS:
@@ -18,7 +19,6 @@ from ultralytics.engine.compress.deploy import export, stage
 from ultralytics.engine.compress.deploy import rows as deployed_rows
 from ultralytics.engine.compress.deploy.formats import missing_packages
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
-from ultralytics.utils import YAML
 
 
 def needs_format(name, int8=False):
