@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import FAST, Interrupted, interrupt
+from conftest import FAST, Interrupted, interrupt, save_dense
 from test_compressor import epochs_done
 
 from ultralytics import YOLO
@@ -174,7 +174,7 @@ def test_dense_model_is_the_one_that_the_run_began_with(settings, tmp_path, chan
     own = shutil.copy(settings["model"], tmp_path / "own.pt")
     settings = {**settings, "model": str(own), "name": "d-prune"}
     DetectionCompressor(overrides=settings)
-    Path(own).unlink() if change == "deleted" else YOLO("yolov8n.yaml").save(own)
+    Path(own).unlink() if change == "deleted" else save_dense(YOLO("yolov8n.yaml"), own)
     message = {"deleted": "own.pt', .* is gone. Put it back, or begin", "replaced": "own.pt', .* has changed since"}
     with pytest.raises((FileNotFoundError, ValueError), match=message[change]):
         DetectionCompressor(overrides={**settings, "resume": True})
