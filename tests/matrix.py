@@ -34,8 +34,8 @@ HEADING = """# Which releases it is tested with
 
 `python tests/matrix.py` writes this table: in each environment the package is installed and its tests run. A row pins
 what its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a
-release lacks are skipped, with the name of what is missing. Python 3.9 is left out: torch 2.8 was the last release for it,
-and its own security fixes have ended.
+release lacks are skipped, with the name of what is missing. Python 3.9 is left out: torch 2.8 was the last release for
+it, and its own security fixes have ended.
 
 | environment | Python | tests | passed | failed | skipped | date |
 |---|---|---|---:|---:|---:|---|
