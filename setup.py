@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from setuptools import Distribution, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 STARTUP = "ultralytics/cfg/compress/startup"
@@ -18,6 +19,19 @@ class OverlayDistribution(Distribution):
     """
 
     has_data = Distribution.has_data_files
+
+
+class OverlayBuild(build_py):
+    """Build that leaves `ultralytics/nn/extra_modules/__init__.py` out of wheels.
+
+    Ours is empty, and the folder is a package without it. Forks have one that they import from: an installation over
+    theirs would replace it, and removing this package would delete it.
+    """
+
+    def find_package_modules(self, package, package_dir):
+        """List the modules of a package."""
+        found = super().find_package_modules(package, package_dir)
+        return [module for module in found if module[:2] != ("ultralytics.nn.extra_modules", "__init__")]
 
 
 def read_version():
@@ -90,6 +104,7 @@ setup(
         "export": ["onnx>=1.12.0", "onnxslim>=0.1.82", "onnxruntime>=1.17.0"],
     },
     distclass=OverlayDistribution,
+    cmdclass={"build_py": OverlayBuild},
     packages=find_overlay_packages(),
     package_data={"": ["*.yaml", "*.html"]},
     # A wheel's data folder lies beside its purelib one: these land at the top of site-packages.

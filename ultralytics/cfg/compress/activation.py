@@ -42,8 +42,8 @@ def add_mode(modes: tuple[str, ...], cfg: ModuleType) -> tuple[str, ...]:
 
 def add_example(text: str, cfg: ModuleType) -> str:
     """Return the help of the command line with this mode."""
-    modes = [mode for mode in cfg.MODES if mode != "compress"]
-    return text.replace(str(modes), str([*modes, "compress"])) + EXAMPLE
+    modes = ", ".join(repr(mode) for mode in cfg.MODES if mode != "compress")  # the text of a list, or of a set
+    return text.replace(modes, f"{modes}, 'compress'") + EXAMPLE
 
 
 def add_commands(entrypoint: Callable, cfg: ModuleType) -> Callable:
