@@ -2,6 +2,7 @@
 """Real models and real data that the tests share."""
 
 import functools
+import inspect
 import logging
 import os
 import random
@@ -121,6 +122,8 @@ NEEDS = {  # what a test may need: this Ultralytics has it
     "distributed workers that get callbacks": CARRIES_CALLBACKS,
     "quantization-aware training": HAS_QAT,
     "exports with 'quantize'": HAS_PRECISIONS,
+    "models in what it loads with safe_only": not hasattr(tasks, "SafeUnpickler"),
+    "'pretrained=False' for a model that was loaded": "pretrained is False" in inspect.getsource(YOLO.train),
 }
 
 
