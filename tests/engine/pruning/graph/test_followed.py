@@ -40,7 +40,7 @@ class Behind(nn.Module):
     def __init__(self, layer, block):
         super().__init__()
         self.layer, self.block = layer, block
-        self.i, self.f, self.type, self.np = layer.i, layer.f, layer.type, layer.np
+        self.i, self.f, self.type = layer.i, layer.f, layer.type
 
     def forward(self, x):
         return self.block(self.layer(x))
