@@ -2,6 +2,7 @@
 """Real models and real data that the tests share."""
 
 import functools
+import inspect
 import logging
 import os
 import random
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 CONFIG_DIR = tempfile.mkdtemp(prefix="ultralytics-compress-tests-")
 os.environ["YOLO_CONFIG_DIR"] = CONFIG_DIR  # before the first import of Ultralytics
@@ -121,6 +123,9 @@ NEEDS = {  # what a test may need: this Ultralytics has it
     "distributed workers that get callbacks": CARRIES_CALLBACKS,
     "quantization-aware training": HAS_QAT,
     "exports with 'quantize'": HAS_PRECISIONS,
+    "heads to switch between branches": bool(getattr(vars(tasks.DetectionModel).get("end2end"), "fset", None)),
+    "models in what it loads with safe_only": not hasattr(tasks, "SafeUnpickler"),
+    "'pretrained=False' for a model that was loaded": "pretrained is False" in inspect.getsource(YOLO.train),
 }
 
 
@@ -165,8 +170,13 @@ def _built(name: str, nc: int) -> nn.Module:
     own = next((kind for kind in ("rtdetr", "world") if kind in name), None)
     task = own or guess_model_task(load_architecture(f"{name}.yaml"))
     model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
-    no_boxes = {"batch": {"gt_groups": [0, 0]}} if own == "rtdetr" else {}  # which older ones ask for in train mode
-    return enliven(model, functools.partial(model.predict, **no_boxes))
+    return enliven(model, functools.partial(predict, model))
+
+
+def predict(model: nn.Module, images: torch.Tensor) -> Any:
+    """Run a model on images; an older RT-DETR asks for their boxes in train mode, and here there are none."""
+    is_rtdetr = isinstance(model, tasks.RTDETRDetectionModel)
+    return model.predict(images, **({"batch": {"gt_groups": [0] * len(images)}} if is_rtdetr else {}))
 
 
 def build_model(name: str, nc: int = 4) -> nn.Module:

@@ -14,8 +14,14 @@ from conftest import ROOT, build_model, save_dense
 
 import ultralytics
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.engine.pruning.files import sha256
+from ultralytics.utils.checks import parse_version
 
+pytestmark = pytest.mark.skipif(
+    parse_version(ultralytics.__version__) < parse_version(TESTED[-1]),
+    reason=f"figures are published for Ultralytics {TESTED[-1]}, and this is {ultralytics.__version__}",
+)
 BENCHMARKS = ROOT / "benchmarks"
 SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
 SHARED = {"any_network_cases", "any_network_proof", "article_loop", "experiment", "fetch"}  # what the scripts share
