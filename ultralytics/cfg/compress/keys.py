@@ -73,12 +73,13 @@ KINDS = {
     list: Kind((str, list, tuple), "'{k}' must be a str or a list (i.e. '{k}=onnx' or '{k}=[onnx,openvino-int8]')"),
 }
 TYPES = {
-    **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "int8_drop"), float),
+    **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "int8_drop", "gpu_per_trial"), float),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg"), float),
     **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
-    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
+    **dict.fromkeys(("max_failures", "grace_period"), int),
+    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill", "use_ray"), bool),
     **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
-    **dict.fromkeys(("sl_hyp", "sl_model"), Path),
+    **dict.fromkeys(("sl_hyp", "sl_model", "storage_path"), Path),
     "deploy": list,
 }
 POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
@@ -90,8 +91,9 @@ RANGES = {
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
     "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
-    **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step"), POSITIVE),
+    **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step", "grace_period"), POSITIVE),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop", "int8_drop"), NOT_NEGATIVE),
+    **dict.fromkeys(("gpu_per_trial", "max_failures"), NOT_NEGATIVE),
 }
 CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import torch-pruning
     "prune_method": (

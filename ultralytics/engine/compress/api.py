@@ -29,7 +29,7 @@ def compress(
     model: str | Path | Model,
     *,
     data: str | Path,
-    prune_method: PruneMethod = "group_taylor",
+    prune_method: PruneMethod | Sequence[PruneMethod] = "group_taylor",
     global_pruning: bool = True,
     speed_up: float | Sequence[float] = 2.0,
     target: float | None = None,
@@ -54,6 +54,11 @@ def compress(
     reg_decay_type: Literal["constant", "linear", "step"] = "linear",
     reg_decay_step: int = 10,
     delta_reg: float = 0.0001,
+    use_ray: bool = False,
+    gpu_per_trial: float | None = None,
+    max_failures: int = 2,
+    storage_path: str | Path | None = None,
+    grace_period: int | None = None,
     **training: Any,
 ) -> dict[str, Any]:
     """Prune a model to `speed_up` and fine-tune it: `YOLO(model).compress(...)` with every key spelled out.
@@ -62,7 +67,8 @@ def compress(
         model (str | Path | Model): Trained .pt file, .yaml file (which is trained first), or a `YOLO` object, which
             holds the fine-tuned model afterwards, except after a sweep.
         data (str | Path): Data set of the fine-tuning.
-        prune_method (str): How channels are ranked.
+        prune_method (str | Sequence[str]): How channels are ranked; several make a sweep, as of any key that decides
+            what a cut is like, see `SWEEPABLE`.
         global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
         speed_up (float | Sequence[float]): Target: cost of the dense model over cost of the pruned one, above 1;
             several make a sweep.
@@ -93,6 +99,12 @@ def compress(
         reg_decay_type (str): Schedule of the strength.
         reg_decay_step (int): Epochs between two decays of a step schedule.
         delta_reg (float): Growth of the strength per optimizer step with growing_reg.
+        use_ray (bool): Run the cells of a sweep on a Ray cluster.
+        gpu_per_trial (float, optional): GPUs of each run on Ray, or its share of one.
+        max_failures (int): How often a run on Ray is taken up again that was lost or has failed.
+        storage_path (str | Path, optional): Where Ray Tune keeps the state of the sweep.
+        grace_period (int, optional): Epochs after which runs on Ray may be stopped that others of the same target leave
+            behind.
         **training (Any): Ultralytics' training keys, i.e. epochs, imgsz, batch, device, project, name, resume.
 
     Returns:

@@ -66,6 +66,11 @@ class PruneArguments(StockTrainer):
             carried = (_callbacks or {}).get(CARRIED, [{}])[0]  # in a DDP worker
             self.given = {**carried, **of_base, **of_overrides}
             self.prune_args = get_prune_cfg(self.given)
+            if self.prune_args.use_ray:
+                raise ValueError(
+                    "'use_ray=True' is for several runs. Give a key several values, i.e. 'speed_up=[1.5,2]' of 'yolo "
+                    "compress', or leave use_ray out."
+                )
             check_training({key: {**base, **overrides}.get(key) for key in PLACE})  # Ultralytics makes strings of them
             overrides = self.prepare(base, overrides)
             base = {**FOLDER, **DEFAULT_CFG_DICT, **base}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,9 +107,18 @@ class Shared:
         """
         self._files = self._files or report.get("deploy", {}).get("rows", [])
 
-    def makes(self, cell: Cell) -> tuple:
-        """Return what of a cell's work others may take over, equal for cells that make the same."""
-        return (self._sparsity(cell), self._mapped(cell))
+    def leaders(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return the cells, in their order, whose cut makes what later ones take over; the first one always does."""
+        made: set[tuple] = set()
+        leaders = []
+        for cell in cells:
+            values = {**DEFAULTS, **self.args, **cell.keys}
+            maps = values["sensitivity"] or values["sensitivity_drop"] is not None
+            new = {self._sparsity(cell), self._mapped(cell) if maps else None} - {None, ()} - made
+            if new or not leaders:
+                leaders.append(cell)
+                made |= new
+        return leaders
 
     def _values(self, cell: Cell, keys: tuple[str, ...]) -> tuple:
         """Return the values of keys in a cell."""
