@@ -262,9 +262,9 @@ def read_sweep(args: Mapping[str, Any]) -> dict[str, list]:
     Returns:
         (dict[str, list]): Key to its values, unchecked, in the order of `SWEEPABLE`.
     """
-    lists = {}
+    lists: dict[str, list] = {}
     for key in SWEEPABLE:
-        value = args.get(key)
+        value: Any = args.get(key)
         if TYPES[key] is str and isinstance(value, str) and value.startswith("[") and value.endswith("]"):
             value = [name.strip(" '\"") for name in value[1:-1].split(",")]
         if is_sweep(value):

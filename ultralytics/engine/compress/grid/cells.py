@@ -48,7 +48,8 @@ def read_cells(args: Mapping[str, Any]) -> list[Cell]:
     own = split(args)[1]
     for cell in cells:
         get_prune_cfg({**own, **cell.keys})
-    return sorted(reversed(cells), key=lambda cell: (-cell.keys.get("speed_up", 0), cell.keys.get("target", 0)))
+    cells.reverse()
+    return sorted(cells, key=lambda cell: (-cell.keys.get("speed_up", 0), cell.keys.get("target", 0)))
 
 
 def name_cell(keys: dict[str, Any]) -> Cell:

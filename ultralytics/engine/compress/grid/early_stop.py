@@ -30,8 +30,8 @@ class PerTarget(FIFOScheduler):
         """
         super().__init__()
         self.targets = dict(targets)
-        own = {"time_attr": "epoch", "metric": metric, "mode": "max", "max_t": max(epochs, grace_period)}
-        own |= {"grace_period": grace_period, "reduction_factor": REDUCTION}
+        own: dict[str, Any] = {"time_attr": "epoch", "metric": metric, "mode": "max", "reduction_factor": REDUCTION}
+        own |= {"grace_period": grace_period, "max_t": max(epochs, grace_period)}
         # the report of a cell follows its last epoch
         self.halving = {target: ASHAScheduler(**own, stop_last_trials=False) for target in self.targets.values()}
 

@@ -41,7 +41,7 @@ class Record:
             args (dict[str, Any]): Arguments of its run.
         """
         if cell.entry not in self.runs:
-            self.runs[cell.entry] = str(folder_of(args).absolute())  # which holds in any process
+            self.runs[cell.entry] = str(folder_of(args))
             with written_whole(self.folder / RUNS_FILE) as temporary:
                 YAML.save(temporary, self.runs)
         return self.runs[cell.entry]

@@ -65,16 +65,18 @@ def run_on_ray(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports],
         tuner = make_tuner(grid, cells)
         Listener.tell = on_report and (lambda weights: on_report(read(weights)))
         try:
-            results = tuner.fit()
+            found = tuner.fit()
         finally:
             Listener.tell = None
+    results = [found[i] for i in range(len(found))]
     failed = [f"{Path(result.path).name}: {reason(result.error)}" for result in results if result.error]
     if failed:
         raise RuntimeError(
             f"{len(failed)} of {len(cells)} runs have failed, the others are complete. Mend the cause and go on with "
             f"'resume=True'. {'; '.join(failed)}"
         )
-    reports = read({result.config[CELL]: result.metrics[BEST] for result in results if BEST in result.metrics})
+    last = {Path(result.path).name: result.metrics or {} for result in results}
+    reports = read({name: metrics[BEST] for name, metrics in last.items() if BEST in metrics})
     if stopped := [cell.name for cell in cells if cell.name not in reports]:
         LOGGER.info(f"{colorstr('sweep:')} stopped early, behind others of the same target: {', '.join(stopped)}")
     return reports

@@ -110,11 +110,12 @@ class Shared:
     def leaders(self, cells: Sequence[Cell]) -> list[Cell]:
         """Return the cells, in their order, whose cut makes what later ones take over; the first one always does."""
         made: set[tuple] = set()
-        leaders = []
+        leaders: list[Cell] = []
         for cell in cells:
             values = {**DEFAULTS, **self.args, **cell.keys}
             maps = values["sensitivity"] or values["sensitivity_drop"] is not None
-            new = {self._sparsity(cell), self._mapped(cell) if maps else None} - {None, ()} - made
+            makes = (self._sparsity(cell), self._mapped(cell) if maps else None)
+            new = {made_of for made_of in makes if made_of} - made
             if new or not leaders:
                 leaders.append(cell)
                 made |= new
