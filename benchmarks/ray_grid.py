@@ -15,13 +15,13 @@ import argparse
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,15 +31,11 @@ from fetch import machine, markdown
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.engine.pruning.files import write_json
 
-SPEED_UPS = [1.25, 1.5, 2.0, 3.0]
-METHODS = ["lamp", "l1"]
-EPOCHS = 2
-DENSE_EPOCHS = 20
-SETTINGS = {"imgsz": 64, "batch": 8, "nbs": 8, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.0, "fraction": 0.5}
-SETTINGS |= {"data": "shapes.yaml", "workers": 0, "plots": False, "device": "cpu"}
+SETTINGS = {"batch": 8, "nbs": 8, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.0}
+SETTINGS |= {"workers": 0, "plots": False, "device": "cpu"}
 STORE = 80 * 2**20  # bytes of each node's object store; Ray takes no fewer
-KILL_NODE, KILL_DRIVER = 2, 4  # runs that are complete by then
 PATIENCE = 3600  # seconds for each wait
 
 
@@ -47,35 +43,48 @@ def main() -> None:
     """Run both grids, or, as the driver, one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
+    parser.add_argument("--data", default="shapes.yaml")
+    parser.add_argument("--fraction", type=float, default=0.5, help="share of the training pictures for a fine-tuning")
+    parser.add_argument("--imgsz", type=int, default=64)
+    parser.add_argument("--dense-epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of every fine-tuning")
+    parser.add_argument("--speed-ups", type=float, nargs="+", default=[1.25, 1.5, 2.0, 3.0])
+    parser.add_argument("--methods", nargs="+", default=["lamp", "l1"])
+    parser.add_argument("--kill-node", type=int, default=2, help="when so many runs are complete")
+    parser.add_argument("--kill-driver", type=int, default=4, help="when so many runs are complete")
+    parser.add_argument("--port", type=int, default=6399, help="of the cluster's first node")
     parser.add_argument("--drive", choices=("turn", "ray"), help="run this grid alone, in this process")
     parser.add_argument("--resume", action="store_true", help="go on with it")
     args = parser.parse_args()
-    out = args.out.resolve()
+    args.out = args.out.resolve()
     if args.drive:
-        drive(out, args.drive, args.resume)
+        drive(args)
         return
-    out.mkdir(parents=True, exist_ok=True)
-    dense_model(out)
-    seconds = {}
-    if not (out / "turn" / "mine-sweep" / "sweep.json").exists():
-        start = time.perf_counter()
-        driver(out, "turn").wait()
-        seconds["in turn"] = time.perf_counter() - start
-    interrupted = on_cluster(out)
-    results = {"about": machine(), "settings": SETTINGS, "epochs": EPOCHS, "seconds": seconds, **interrupted}
-    results |= compare(out)
-    (out / "results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+    args.out.mkdir(parents=True, exist_ok=True)
+    dense_model(args)
+    if not finished(args, "turn"):
+        end(driver(args, "turn"), args.out / "turn.log")
+    if not finished(args, "ray"):
+        write_json(args.out / "interrupted.json", on_cluster(args))
+    interrupted = json.loads((args.out / "interrupted.json").read_text(encoding="utf-8"))
+    results = {"about": machine(), "epochs": args.epochs, **interrupted, **compare(args.out)}
+    write_json(args.out / "results.json", results)
     text = describe(results)
-    (out / "results.md").write_text(text, encoding="utf-8")
+    (args.out / "results.md").write_text(text, encoding="utf-8")
     print(text)
 
 
-def dense_model(out: Path) -> Path:
+def finished(args: argparse.Namespace, where: str) -> bool:
+    """Return True if a grid has its table."""
+    return (args.out / where / "mine-sweep" / "sweep.json").exists()
+
+
+def dense_model(args: argparse.Namespace) -> Path:
     """Return a dense model that detects something, trained once."""
-    best = out / "dense" / "weights" / "best.pt"
+    best = args.out / "dense" / "weights" / "best.pt"
     if not best.exists():
-        keys = {**SETTINGS, "fraction": 1.0, "epochs": DENSE_EPOCHS, "project": str(out), "name": "dense"}
-        YOLO("yolov8n.yaml").train(**keys, exist_ok=True)
+        keys = {**SETTINGS, "data": args.data, "imgsz": args.imgsz, "epochs": args.dense_epochs}
+        YOLO("yolov8n.yaml").train(**keys, project=str(args.out), name="dense", exist_ok=True)
     return best
 
 
@@ -85,21 +94,32 @@ def note_epoch(trainer: Any) -> None:
         log.write(f"{trainer.save_dir.name} {trainer.epoch + 1}\n")
 
 
-def drive(out: Path, where: str, resume: bool) -> None:
+def drive(args: argparse.Namespace) -> None:
     """Run the grid: in turn, or on the cluster that RAY_ADDRESS names."""
-    model = YOLO(dense_model(out))
-    model.add_callback("on_fit_epoch_end", note_epoch)
-    grid = {"speed_up": SPEED_UPS, "prune_method": METHODS, "epochs": EPOCHS}
-    place = {"project": str(out / where), "name": "mine", "resume": resume}
-    model.compress(**SETTINGS, **grid, **place, use_ray=where == "ray")
+    model = YOLO(dense_model(args))
+    model.add_callback("on_train_epoch_end", note_epoch)
+    grid = {"speed_up": args.speed_ups, "prune_method": args.methods}
+    keys = {key: vars(args)[key] for key in ("data", "imgsz", "fraction", "epochs", "resume")}
+    place = {"project": str(args.out / args.drive), "name": "mine"}
+    model.compress(**SETTINGS, **keys, **grid, **place, use_ray=args.drive == "ray")
 
 
-def driver(out: Path, where: str, resume: bool = False, address: str = "") -> subprocess.Popen:
+def driver(args: argparse.Namespace, where: str, resume: bool = False) -> subprocess.Popen:
     """Begin a driver, with its output beside the runs."""
-    command = [sys.executable, __file__, "--out", str(out), "--drive", where, *(["--resume"] if resume else [])]
-    with open(out / f"{where}.log", "a", encoding="utf-8") as log:
-        environment = {**os.environ, **({"RAY_ADDRESS": address} if address else {})}
+    command = [sys.executable, __file__, "--drive", where]
+    for name, value in vars(args).items():
+        if name not in {"drive", "resume"}:
+            command += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    command += ["--resume"] if resume else []
+    environment = {**os.environ, **({"RAY_ADDRESS": f"127.0.0.1:{args.port}"} if where == "ray" else {})}
+    with open(args.out / f"{where}.log", "a", encoding="utf-8") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def end(process: subprocess.Popen, log: Path) -> None:
+    """Wait for a driver's end."""
+    if process.wait(PATIENCE):
+        raise RuntimeError(f"the driver has failed, see {log}")
 
 
 class Node:
@@ -118,64 +138,54 @@ class Node:
         return next((one for one in self.process.children(recursive=True) if one.name() == "raylet"), None)
 
     def kill(self) -> None:
-        """Kill the raylet as a power cut would, and what has started it."""
+        """Kill the raylet, as a power cut would; the process that has started it ends with it."""
         if raylet := self.raylet():
             raylet.kill()
-        self.process.kill()
-        self.process.wait()
+        self.process.wait(60)
 
     def stop(self) -> None:
         """End it and all that it has started."""
+        if not self.process.is_running():
+            return
         for one in [*self.process.children(recursive=True), self.process]:
             if one.is_running():
                 one.terminate()
         self.process.wait(60)
 
 
-def on_cluster(out: Path) -> dict[str, Any]:
+def on_cluster(args: argparse.Namespace) -> dict[str, Any]:
     """Run the grid on two nodes; kill one, then the driver; begin both again."""
-    runs, port = out / "ray", 16399
-    if (runs / "mine-sweep" / "sweep.json").exists():
-        return json.loads((out / "interrupted.json").read_text(encoding="utf-8"))
-    address, start, events = f"127.0.0.1:{port}", time.perf_counter(), []
+    runs, start = args.out / "ray", time.perf_counter()
+    events: list[dict[str, Any]] = []
 
     def note(event: str) -> dict[str, list[int]]:
-        complete = {file.parents[1].name: stamp(file) for file in runs.glob("*-finetune/weights/best.pt") if done(file)}
+        complete = {file.parents[1].name: stamp(file) for file in weights_of(runs)}
         events.append({"seconds": time.perf_counter() - start, "event": event, "complete": sorted(complete)})
         return complete
 
     temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the paths of its sockets must be short
-    head = Node(out, "--head", "--port", str(port), "--temp-dir", temporary, "--include-dashboard", "false")
-    second = Node(out, "--address", address)
-    process = driver(out, "ray", address=address)
-    wait_for(lambda: complete_runs(runs) >= KILL_NODE, PATIENCE, "runs", process)
-    second.kill()
-    before = note("a node was killed")
-    wait_for(lambda: complete_runs(runs) >= KILL_DRIVER, PATIENCE, "runs", process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    before |= note("the driver was killed")
-    second = Node(out, "--address", address)
-    process = driver(out, "ray", resume=True, address=address)
-    if process.wait(PATIENCE):
-        raise RuntimeError(f"the driver has failed, see {out / 'ray.log'}")
-    after = note("complete")
-    second.stop()
-    head.stop()
-    again = [name for name, found in before.items() if after[name] != found]
-    result = {"events": events, "complete runs written again": again}
-    (out / "interrupted.json").write_text(json.dumps(result), encoding="utf-8")
-    return result
+    place = ["--head", "--port", str(args.port), "--temp-dir", temporary, "--include-dashboard", "false"]
+    with ExitStack() as nodes:
+        nodes.callback(Node(args.out, *place).stop)
+        second = Node(args.out, "--address", f"127.0.0.1:{args.port}")
+        nodes.callback(second.stop)
+        process = driver(args, "ray")
+        wait_for(lambda: len(weights_of(runs)) >= args.kill_node, PATIENCE, "runs", process)
+        second.kill()
+        before = note("a node was killed")
+        wait_for(lambda: len(weights_of(runs)) >= args.kill_driver, PATIENCE, "runs", process)
+        process.kill()
+        process.wait()
+        before |= note("the driver was killed")
+        nodes.callback(Node(args.out, "--address", f"127.0.0.1:{args.port}").stop)
+        end(driver(args, "ray", resume=True), args.out / "ray.log")
+        after = note("both were begun again, and the grid is complete")
+    return {"events": events, "complete runs written again": [k for k, found in before.items() if after[k] != found]}
 
 
-def done(best: Path) -> bool:
-    """Return True for the weights of a fine-tuning that is complete: its report is written last."""
-    return (best.parents[1] / "report.json").exists()
-
-
-def complete_runs(runs: Path) -> int:
-    """Return how many runs are complete."""
-    return sum(done(best) for best in runs.glob("*-finetune/weights/best.pt"))
+def weights_of(runs: Path) -> list[Path]:
+    """Return the weights of the fine-tunings that are complete: their reports are written last."""
+    return [best for best in runs.glob("*-finetune/weights/best.pt") if (best.parents[1] / "report.json").exists()]
 
 
 def stamp(file: Path) -> list[int]:
@@ -204,10 +214,10 @@ def compare(out: Path) -> dict[str, Any]:
         "metric": tables["turn"]["metric"],
         "rows": rows,
         "equal": {name: rows["ray"][name] == row for name, row in rows["turn"].items()},
-        "epochs": {where: sum(counts.values()) for where, counts in epochs.items()},
+        "trained": {where: sum(counts.values()) for where, counts in epochs.items()},
         "epochs trained twice": {run: count for run, count in epochs["ray"].items() if count > 1},
         "stages": stage_seconds(out / "turn"),
-        "between": seconds_between(out / "ray"),
+        "before": seconds_before(out / "ray"),
     }
 
 
@@ -224,13 +234,16 @@ def epochs_of(runs: Path) -> Counter[str]:
 def stage_seconds(runs: Path) -> dict[str, float]:
     """Return the median seconds of the stages of a run, by when their files were written."""
     cells = YAML.load(runs / "mine-sweep" / "runs.yaml")
-    cut, tuned = [], []
+    cut, tuned, reports = [], [], []
     for folder in map(Path, cells.values()):
         tuning = folder.with_name(folder.name.replace("-prune", "-finetune"))
         cut.append(seconds_of(folder / "compress.yaml", folder / "report.json"))
         tuned.append(seconds_of(tuning / "compress.yaml", tuning / "report.json"))
+        reports.append(tuning / "report.json")
     first, *others = cut
-    return {"first cut": first, "cut": median(others), "fine-tuning": median(tuned)}
+    last = max(reports, key=lambda report: report.stat().st_mtime)
+    table = seconds_of(last, runs / "mine-sweep" / "sweep.json") / (len(cells) + 1)
+    return {"first cut": first, "cut": median(others), "fine-tuning": median(tuned), "table, per model": table}
 
 
 def seconds_of(first: Path, last: Path) -> float:
@@ -238,23 +251,17 @@ def seconds_of(first: Path, last: Path) -> float:
     return last.stat().st_mtime - first.stat().st_mtime
 
 
-def seconds_between(runs: Path) -> list[float]:
-    """Return the seconds between a run's end and the next one's beginning on the same worker node, in Ray's results."""
-    ended: dict[str, list[tuple[float, float]]] = {}
-    for file in runs.glob("mine-sweep/ray/*/*/result.json"):
-        last = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
-        times = (last["timestamp"] - last["time_total_s"], last["timestamp"])
-        ended.setdefault(str(last["node_ip"]), []).append(times)
-    gaps = []
-    for times in ended.values():
-        times.sort()
-        gaps += [later[0] - earlier[1] for earlier, later in zip(times, times[1:]) if later[0] > earlier[1]]
-    return sorted(gaps)
+def seconds_before(runs: Path) -> list[float]:
+    """Return the seconds from when Ray Tune began each run to the first file of the run: a process with its imports."""
+    cells = YAML.load(runs / "mine-sweep" / "runs.yaml")
+    begun = {file.parent.name: file.stat().st_mtime for file in runs.glob("mine-sweep/ray/*/*/params.json")}
+    first = {name: (Path(folder) / "compress.yaml").stat().st_mtime for name, folder in cells.items()}
+    return sorted(first[name] - start for name, start in begun.items() if first[name] > start)
 
 
-def speed_up(cells: int, gpus: int, shared: float, each: float) -> float:
-    """Return how much faster a grid is on several GPUs: what is shared comes first, then cells in rounds."""
-    return (shared + cells * each) / (shared + math.ceil(cells / gpus) * each)
+def speed_up(cells: int, gpus: int, once: float, each: float) -> float:
+    """Return how much faster a grid is on several GPUs: what is done once, and cells in rounds."""
+    return (once + cells * each) / (once + math.ceil(cells / gpus) * each)
 
 
 def describe(results: dict[str, Any]) -> str:
@@ -277,14 +284,14 @@ def describe(results: dict[str, Any]) -> str:
         ["after", "event", "complete runs"],
         [[f"{e['seconds']:.0f} s", e["event"], str(len(e["complete"]))] for e in results["events"]],
     )
-    between = results["between"]
+    begin = median(results["before"])
     shares = []
-    for epochs in (EPOCHS, 100):
-        each = stages["cut"] + stages["fine-tuning"] * epochs / EPOCHS + (median(between) if between else 0.0)
+    for epochs in (results["epochs"], 100):
+        each = begin + stages["cut"] + stages["fine-tuning"] * epochs / results["epochs"]
         for cells in (8, 64):
-            total = stages["first cut"] + cells * each
-            computed = [f"{speed_up(cells, gpus, stages['first cut'], each):.1f}" for gpus in (8, 64)]
-            shares.append([str(epochs), str(cells), f"{stages['first cut'] / total:.2%}", *computed])
+            once = stages["first cut"] + stages["table, per model"] * (cells + 1)
+            computed = [f"{speed_up(cells, gpus, once, each):.1f}" for gpus in (8, 64)]
+            shares.append([str(epochs), str(cells), f"{once / (once + cells * each):.1%}", *computed])
     serial = markdown(["epochs", "runs", "done once", "8 GPUs", "64 GPUs"], shares)
     times = markdown(["stage", "seconds"], [[name, f"{seconds:.1f}"] for name, seconds in stages.items()])
     twice = results["epochs trained twice"]
@@ -292,11 +299,12 @@ def describe(results: dict[str, Any]) -> str:
         [
             equal,
             events,
-            f"Epochs trained: {results['epochs']['turn']} in turn, {results['epochs']['ray']} on Ray; trained twice: "
+            f"Epochs trained: {results['trained']['turn']} in turn, {results['trained']['ray']} on Ray; trained twice: "
             f"{', '.join(twice) or 'none'}. Complete runs written again: "
             f"{', '.join(results['complete runs written again']) or 'none'}.",
             times,
-            f"Between two runs on a node: {median(between):.1f} s (median of {len(between)})." if between else "",
+            f"Ray begins a run in {begin:.1f} s (median of {len(results['before'])}): a process, its imports and the "
+            "checks of the run.",
             serial,
         ]
     )

@@ -5,25 +5,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import ray
 from ray import tune
-from ray.exceptions import RayTaskError
 
 from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 from ultralytics.engine.compress.grid.cells import Cell
+from ultralytics.engine.compress.grid.connection import collect, connected, on_device, resources, task
 from ultralytics.engine.compress.grid.early_stop import CELL, PerTarget
-from ultralytics.engine.compress.grid.job import Grid, Job, Reports, job_of, read_tuned
-from ultralytics.utils import DEFAULT_CFG, LOGGER, NUM_THREADS, colorstr
+from ultralytics.engine.compress.grid.job import Grid, Reports, job_of, read_tuned
+from ultralytics.engine.compress.grid.worker import BEST, cut, fine_tune
+from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
 
 TARGET = ("speed_up", "target", "budget")  # keys in which cells agree that compete with each other
-BEST = "best"  # key of a trial's last result: the fine-tuned weights
 
 
 class Listener(tune.Callback):
@@ -88,19 +85,6 @@ def call_on_ray(grid: Grid, function: Callable[..., Any], *args: Any) -> Any:
         return collect([task(grid, function).remote(*args)])[0]
 
 
-@contextmanager
-def connected() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names or that runs here, else start one until the block ends."""
-    if ray.is_initialized():
-        yield
-        return
-    ray.init()
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def lead(grid: Grid, cells: Sequence[Cell]) -> None:
     """Cut the cells that make what others take over; the first one makes the dense model, which all need."""
     first, *others = grid.shared.leaders(cells)
@@ -152,74 +136,6 @@ def early_stopping(grid: Grid, cells: Sequence[Cell]) -> PerTarget | None:
     epochs = grid.args.get("epochs") or DEFAULT_CFG.epochs
     metric = TASK_METRICS[task_name][MAIN_METRIC[task_name]]
     return PerTarget(targets, metric, epochs, grid.cluster.grace_period)
-
-
-def resources(grid: Grid) -> dict[str, float]:
-    """Return the CPUs and GPUs that a cell is given: CPUs as in Ultralytics' tune, unless a node has fewer."""
-    assert grid.cluster is not None
-    gpus = grid.cluster.gpus
-    if gpus is None:
-        gpus = 1 if ray.cluster_resources().get("GPU") and str(grid.args.get("device")) != "cpu" else 0
-    cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    return {"cpu": min([NUM_THREADS, *(int(count) for count in cores if count >= 1)]), "gpu": gpus}
-
-
-def on_device(grid: Grid, job: Job) -> Job:
-    """Return a job with the devices that Ray gives it: one GPU is the worker's default, several are numbered anew."""
-    gpus = resources(grid)["gpu"]
-    device = list(range(int(gpus))) if gpus > 1 else None if gpus else "cpu"
-    return job._replace(args={**job.args, "device": device})
-
-
-def task(grid: Grid, function: Callable[..., Any]) -> Any:
-    """Return a function as a task of Ray, which begins anew if its worker or node is lost."""
-    assert grid.cluster is not None
-    given = resources(grid)
-    return ray.remote(function).options(
-        num_cpus=given["cpu"], num_gpus=given["gpu"], max_retries=grid.cluster.max_failures
-    )
-
-
-def collect(references: Sequence[Any]) -> list[Any]:
-    """Return the results of tasks; what a task raises is raised here as it was there."""
-    try:
-        return ray.get(list(references))
-    except RayTaskError as error:
-        raise error.cause from None
-
-
-def cut(job: Job) -> None:
-    """Run a cell up to its cut, in a worker."""
-    check_visible(job)
-    job.begin().compress()
-
-
-def fine_tune(config: dict[str, Any], jobs: Mapping[str, Job]) -> None:
-    """Run a cell, or the rest of it, in a worker; Ultralytics' own callback tells Ray Tune the epochs.
-
-    Args:
-        config (dict[str, Any]): Configuration of the trial: the name of its cell.
-        jobs (Mapping[str, Job]): Name of each cell to its run.
-    """
-    job = jobs[config[CELL]]
-    check_visible(job)
-    run = job.begin()
-    run.compress()
-    tune.report({BEST: str(run.finetune())})
-
-
-def check_visible(job: Job) -> None:
-    """Refuse a node that does not see the folder in which the runs of a grid are.
-
-    Raises:
-        FileNotFoundError: With what to do.
-    """
-    project = Path(job.place).parent
-    if not project.is_dir():
-        raise FileNotFoundError(
-            f"'project={project}' does not exist on node {platform.node()}. All nodes of the cluster must see it: put "
-            "it on a file system that they share."
-        )
 
 
 def name_of(trial: Any) -> str:
