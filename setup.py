@@ -101,6 +101,7 @@ setup(
         ],
         "dev": ["mypy~=2.4.0", "pre-commit>=4.0", "ruff~=0.17.6", "types-PyYAML"],
         "quantize": ["nvidia-modelopt>=0.44", "huggingface_hub"],  # as ultralytics' quantize=8 asks for
+        "ray": ["ray[tune]>=2.41"],  # as Ultralytics' tune(use_ray=True)
         "export": ["onnx>=1.12.0", "onnxslim>=0.1.82", "onnxruntime>=1.17.0"],
     },
     distclass=OverlayDistribution,
