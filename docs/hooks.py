@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What the site does beyond Markdown: pages that lie outside docs/, and links that lead there.
 
-Pages are written to be read in the repository, where every relative link leads to a file. Some pages of docs/ only point to
-a file elsewhere in the repository; the site shows that file in their place. Links to source code become plain text there.
+Pages are written to be read in the repository, where every relative link leads to a file. Some pages of docs/ only
+point to a file elsewhere in the repository; the site shows that file in their place. Links to source code become text.
 """
 
 import os

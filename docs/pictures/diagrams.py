@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Draw the diagrams of the docs as SVG: `python docs/pictures/diagrams.py`.
 
-A diagram is drawn once for each language; only its texts differ. Widths are chosen so that the text can be read on a phone.
+A diagram is drawn once for each language; only its texts differ. Widths are such that the text can be read on a phone.
 """
 
 from html import escape
