@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import build_model, needs
+from conftest import build_model, kept_weights, needs
 
 from ultralytics import ASSETS, YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
@@ -72,9 +72,7 @@ def test_record_is_plain_and_complete(prune_pt):
     dense, _ = load_checkpoint(prune_pt.with_name("dense.pt"))
     before, after = dict(dense.named_modules()), dict(model.named_modules())
     for name, kept in record["channels"].items():
-        rows = before[name].weight[kept["out"]]
-        depthwise = getattr(before[name], "groups", 1) > 1
-        assert torch.equal(after[name].weight, rows if depthwise else rows[:, kept["in"]]), name
+        assert torch.equal(after[name].weight, kept_weights(before[name], kept)), name
 
 
 def test_stock_ultralytics_cannot_grow_it_back(prune_pt):
