@@ -332,3 +332,15 @@ class Raises(Plain):
 
 BLOCKS = ["Ends", "Sleeps", "Raises", "Plain"]
 """
+
+
+@pytest.mark.slow
+def test_ray_grid(benchmark, tiny_data, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    small = ["--imgsz", 32, "--dense-epochs", 1, "--epochs", 1, "--fraction", 1.0, "--speed-ups", 1.5, 2, 3]
+    small += ["--methods", "lamp", "--kill-node", 1, "--kill-driver", 2]
+    benchmark("ray_grid", "--out", tmp_path, "--data", tiny_data, *small)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["complete runs written again"] == [] and all(results["equal"].values())
+    assert results["trained"]["turn"] == 3 and len(results["events"]) == 3
+    assert cells((tmp_path / "results.md").read_text(), "100")[1] == "8"
