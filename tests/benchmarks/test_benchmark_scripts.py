@@ -10,12 +10,18 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, build_model
+from conftest import ROOT, build_model, save_dense
 
 import ultralytics
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.engine.pruning.files import sha256
+from ultralytics.utils.checks import parse_version
 
+pytestmark = pytest.mark.skipif(
+    parse_version(ultralytics.__version__) < parse_version(TESTED[-1]),
+    reason=f"figures are published for Ultralytics {TESTED[-1]}, and this is {ultralytics.__version__}",
+)
 BENCHMARKS = ROOT / "benchmarks"
 SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
 SHARED = {"any_network_cases", "any_network_proof", "article_loop", "experiment", "fetch"}  # what the scripts share
@@ -73,7 +79,7 @@ def checkpoint(file, name, nc):
     """Return the bytes of a checkpoint of a model that is as alive as a trained one."""
     yolo = YOLO(f"{name}.yaml")
     yolo.model = build_model(name, nc=nc)
-    yolo.save(file)
+    save_dense(yolo, file)
     return file.read_bytes()
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ultralytics import __version__
 from ultralytics.cfg import check_dict_alignment
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import YAML, load_mapping
 from ultralytics.cfg.compress.compat.keys import FOLDER, HAS_DISTILLATION
 from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
@@ -181,8 +181,11 @@ def load_cfg(file: str | Path) -> dict[str, Any]:
 
     Returns:
         (dict[str, Any]): Arguments, unchecked.
+
+    Raises:
+        ValueError: If the file holds no mapping.
     """
-    args = YAML.load(file)
+    args = load_mapping(file)
     own = Path(file).with_name(COMPRESS_FILE)
     whole = Path(file).name == "args.yaml" and args.get("mode") == "compress" and own.is_file()
     return {**YAML.load(own), **args} if whole else args

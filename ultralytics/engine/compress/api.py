@@ -114,7 +114,7 @@ def compress(
 
     Returns:
         (dict): The report, as in report.json, with a row per exported file, its path as 'file', in
-            ['deploy']['rows']; of all targets for a sweep.
+            `report['deploy']['rows']`; of all targets for a sweep.
 
     Raises:
         SyntaxError: If a key is unknown.
