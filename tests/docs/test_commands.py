@@ -19,8 +19,9 @@ from documents import DOCUMENTS, ROOT, find_blocks, find_commands, is_translatio
 from ultralytics import YOLO
 from ultralytics.cfg import check_dict_alignment, entrypoint, parse_key_value_pair
 from ultralytics.cfg.compress.cli import LATENCY_KEYS
-from ultralytics.cfg.compress.keys import check_names, get_prune_cfg, is_file, split
+from ultralytics.cfg.compress.keys import check_names, is_file, split
 from ultralytics.engine.compress.deploy.targets import read_targets
+from ultralytics.engine.compress.grid import cells
 from ultralytics.engine.pruning import Budget, prune_model, save_pruned
 
 BLOCKS = [block for document in DOCUMENTS if not is_translation(document) for block in find_blocks(document)]
@@ -74,7 +75,7 @@ def test_commands_are_run_by_some_test(command):
 def test_arguments_of_compress_are_valid(arguments):
     check_names(arguments)
     own = split(arguments)[1]
-    get_prune_cfg(own)
+    cells.read_cells(own)
     read_targets(own.get("deploy"))
 
 
