@@ -85,7 +85,7 @@ def test_options_of_scripts_exist():
             shared = (ROOT / "benchmarks/experiment.py").read_text(encoding="utf-8")
             unknown = [word for word in words[2:] if word.startswith("--") and f'"{word}"' not in script + shared]
             assert unknown == [], words
-        extras = re.findall(r"\.\[(.+?)\]", " ".join(words)) if words[:2] == ["pip", "install"] else []
+        extras = re.findall(r"\[(.+?)\]", " ".join(words)) if words[:2] == ["pip", "install"] else []
         for extra in ",".join(extras).split(","):
             assert not extra or f'"{extra}": [' in (ROOT / "setup.py").read_text(encoding="utf-8")
 
