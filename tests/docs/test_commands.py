@@ -19,8 +19,9 @@ from documents import DOCUMENTS, ROOT, find_blocks, find_commands, is_translatio
 from ultralytics import YOLO
 from ultralytics.cfg import check_dict_alignment, entrypoint, parse_key_value_pair
 from ultralytics.cfg.compress.cli import LATENCY_KEYS
-from ultralytics.cfg.compress.keys import check_names, get_prune_cfg, is_file, split
+from ultralytics.cfg.compress.keys import check_names, is_file
 from ultralytics.engine.compress.deploy.targets import read_targets
+from ultralytics.engine.compress.grid.cells import read_cells
 from ultralytics.engine.pruning import Budget, prune_model, save_pruned
 
 BLOCKS = [block for document in DOCUMENTS if not is_translation(document) for block in find_blocks(document)]
@@ -42,6 +43,7 @@ TESTED = {  # other commands: the tests that run them
     "pre-commit install": "",
     "python benchmarks/": "benchmarks/test_benchmark_scripts.py",
     "python -m ultralytics_compress_drop_in": "cfg/compress/test_drop_in.py",
+    "python ultralytics/cfg/compress/startup/ultralytics_compress_drop_in.py": "cfg/compress/test_drop_in.py",
     "python3 measure.py": "docs/test_commands.py",
 }
 
@@ -73,9 +75,8 @@ def test_commands_are_run_by_some_test(command):
 @pytest.mark.parametrize("arguments", COMPRESS, ids=str)
 def test_arguments_of_compress_are_valid(arguments):
     check_names(arguments)
-    own = split(arguments)[1]
-    get_prune_cfg(own)
-    read_targets(own.get("deploy"))
+    assert read_cells(arguments)  # one for a run that is no sweep
+    read_targets(arguments.get("deploy"))
 
 
 def test_options_of_scripts_exist():
