@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from documents import DOCUMENTS, ROOT, find_blocks, find_commands, is_translation, read_cells
+from documents import DOCUMENTS, ROOT, find_blocks, find_commands, is_translation, read_notebook
 
 from ultralytics import YOLO
 from ultralytics.cfg import check_dict_alignment, entrypoint, parse_key_value_pair
@@ -194,6 +194,6 @@ def test_python_runs(code, folder):
 @pytest.mark.slow
 def test_the_notebook_runs(folder):
     pytest.importorskip("onnxruntime")
-    (folder / "cells.py").write_text(shrink_code("\n".join(read_cells()), folder), encoding="utf-8")
+    (folder / "cells.py").write_text(shrink_code("\n".join(read_notebook()), folder), encoding="utf-8")
     runpy.run_path(str(folder / "cells.py"))
     assert [file.name for file in Path(folder / "runs").rglob("*_int8.onnx")]
