@@ -58,8 +58,27 @@ def name_of(values):
     return " ".join(values[1])[:90] if isinstance(values, tuple) else None
 
 
+def shrink(arguments):
+    """Return arguments of a run on the small data; a target in figures of a full model becomes a small ratio."""
+    small = {**arguments, **SMALL}
+    small.update((key, value) for key, value in HERE.items() if key in arguments)
+    if not str(small["model"]).endswith(".yaml"):
+        small["model"] = "best.pt"
+    if "target" in small:
+        del small["target"]
+        small["speed_up"] = 1.1
+    if small.get("budget") in {"openvino", "ncnn", "mnn", "litert"}:
+        small["budget"] = "onnx"
+    return small
+
+
 YOLO_COMMANDS = [(block, words) for block, words in SHELL if words[0] == "yolo" and len(words) > 2]
 COMPRESS = [arguments_of(words) for block, words in YOLO_COMMANDS if words[1] == "compress"]
+DISTINCT = {  # commands that differ on the small data: the first of each
+    repr((words[1], sorted({**shrink(arguments_of(words)), "name": ""}.items(), key=str))): (block, words)
+    for block, words in reversed(YOLO_COMMANDS)
+    if words[1] != "latency" and not block.why
+}
 
 
 @pytest.mark.parametrize("command", SHELL, ids=name_of)
@@ -116,20 +135,6 @@ def folder(best_pt, tiny_data, tmp_path, monkeypatch):
     return tmp_path
 
 
-def shrink(arguments, folder):
-    """Return arguments of a run on the small data; a target in figures of a full model becomes a small ratio."""
-    small = {**arguments, **SMALL, "project": str(folder / "runs")}
-    small.update((key, value) for key, value in HERE.items() if key in arguments)
-    if not str(small["model"]).endswith(".yaml"):
-        small["model"] = "best.pt"
-    if "target" in small:
-        del small["target"]
-        small["speed_up"] = 1.1
-    if small.get("budget") in {"openvino", "ncnn", "mnn", "litert"}:
-        small["budget"] = "onnx"
-    return small
-
-
 def run(mode, arguments):
     """Run a `yolo` command."""
     words = [f"{key}={value}".replace(" ", "") for key, value in arguments.items()]
@@ -137,14 +142,12 @@ def run(mode, arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", [command for command in YOLO_COMMANDS if command[1][1] != "latency" and not command[0].why], ids=name_of
-)
+@pytest.mark.parametrize("command", DISTINCT.values(), ids=name_of)
 def test_commands_run(command, folder):
     mode, arguments = command[1][1], arguments_of(command[1])
     if "onnx" in str(arguments) or arguments.get("budget") or arguments.get("deploy"):
         pytest.importorskip("onnxruntime")
-    small = shrink(arguments, folder)
+    small = {**shrink(arguments), "project": str(folder / "runs")}
     if is_file(str(small.get("budget"))):
         answer_of_a_device(folder)
     if mode == "export":
