@@ -69,7 +69,8 @@ KINDS = {
 TYPES = {
     **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "int8_drop"), float),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg"), float),
-    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
+    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches"), int),
+    **dict.fromkeys(("dense_epochs", "sl_epochs", "reg_decay_step"), int),
     **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
     **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
     **dict.fromkeys(("sl_hyp", "sl_model"), Path),
@@ -82,7 +83,7 @@ RANGES = {
     "speed_up": Range(lambda v: v > 1.0, "must be greater than 1.0"),
     "target": Range(lambda v: v > 0, "must be greater than 0"),
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
-    "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
+    **dict.fromkeys(("sl_epochs", "dense_epochs"), Range(lambda v: v >= 0, "must be >= 0")),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
     **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step"), POSITIVE),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop", "int8_drop"), NOT_NEGATIVE),

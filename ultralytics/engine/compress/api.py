@@ -44,6 +44,7 @@ def compress(
     sensitivity_drop: float | None = None,
     recalibrate: bool = True,
     distill: bool = True,
+    dense_epochs: int = 0,
     deploy: str | Sequence[str] | None = None,
     int8_drop: float = 0.01,
     sl_epochs: int = 0,
@@ -80,7 +81,9 @@ def compress(
         sensitivity (bool): Before pruning, validate with each layer pruned alone.
         sensitivity_drop (float, optional): Largest drop of the main metric that a layer may cause alone.
         recalibrate (bool): Measure the batch norm statistics anew after the cut.
-        distill (bool): Fine-tune with the dense model as the teacher.
+        distill (bool): Fine-tune with the dense model as the teacher; throughout, or less and less if its own training
+            had ended while it was still rising.
+        dense_epochs (int): Epochs for which the dense model is trained on before it is pruned.
         deploy (str | Sequence[str], optional): Formats to export to after the fine-tuning, validate and time, i.e.
             'onnx', 'openvino-int8'.
         int8_drop (float): Largest drop of the main metric that quantisation after training may cause in a file that is

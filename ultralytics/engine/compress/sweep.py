@@ -157,11 +157,12 @@ def what_targets_share(report: dict, method: str, run: Path) -> tuple[dict[str, 
         run (Path): Its folder.
 
     Returns:
-        args (dict): 'model', the dense checkpoint, and 'sl_model' if the sparse one serves every target.
+        args (dict): 'model', the dense checkpoint, with 'dense_epochs' behind it, and 'sl_model' if the sparse one
+            serves every target.
         metrics (dict): Metrics of these checkpoints.
     """
     rows = report["rows"]
-    args, known = {"model": str(moved(rows["dense"]["weights"], run))}, ["dense"]
+    args, known = {"model": str(moved(rows["dense"]["weights"], run)), "dense_epochs": 0}, ["dense"]
     if "sparse" in rows and not METHODS[method].trains_towards_target:
         args["sl_model"] = str(moved(rows["sparse"]["weights"], run))
         known.append("sparse")
