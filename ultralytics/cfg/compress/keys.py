@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,11 @@ class Range(NamedTuple):
     text: str
 
 
+def _switched(key: str, on: bool) -> str:
+    """Return how a folder's name tells the two values of a switch apart."""
+    return key if on else f"no_{key}"
+
+
 KINDS = {
     float: Kind((int, float), "Valid '{k}' types are int (i.e. '{k}=0') or float (i.e. '{k}=0.5')"),
     int: Kind((int,), "'{k}' must be an int (i.e. '{k}=8')"),
@@ -96,6 +102,21 @@ CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import 
     "budget": ("flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"),
     "precision": ("fp32", "fp16", "int8"),
     "reg_decay_type": ("constant", "linear", "step"),
+}
+SWEEPABLE: dict[str, Callable[[Any], str]] = {  # keys that take several values: how a folder's name tells them apart
+    "speed_up": "{:g}x".format,
+    "target": "target{:g}".format,
+    "budget": lambda v: Path(v).stem,
+    "prune_method": str,
+    **{key: partial(_switched, key) for key in ("global_pruning", "recalibrate", "distill")},
+    **{
+        key: f"{key}{{:g}}".format
+        for key in (
+            *("round_to", "max_sparsity", "iterative_steps", "prune_batches", "sensitivity_drop"),
+            *("sl_epochs", "reg", "reg_decay", "reg_decay_step", "delta_reg"),
+        )
+    },
+    "reg_decay_type": str,
 }
 FILE_HINT = "the answer.json of a device, see 'yolo latency'"
 
@@ -178,8 +199,7 @@ def check(values: dict[str, Any]) -> None:
     """
     for key, value in values.items():
         if key == "speed_up" and is_sweep(value):
-            for target in sweep_targets(value):
-                _checked(key, target)
+            check_sweep({key: list(value)})
         elif value is not None:
             values[key] = _checked(key, value)
         elif DEFAULTS[key] is not None:
@@ -227,23 +247,45 @@ def is_file(budget: str) -> bool:
     return budget.lower().endswith(".json")
 
 
-def is_sweep(speed_up: Any) -> bool:
-    """Return True for a list of targets."""
-    return isinstance(speed_up, (list, tuple))
+def is_sweep(value: Any) -> bool:
+    """Return True for a list of values."""
+    return isinstance(value, (list, tuple))
 
 
-def sweep_targets(speed_up: list | tuple) -> list:
-    """Return the targets of a sweep.
+def read_sweep(args: Mapping[str, Any]) -> dict[str, list]:
+    """Return the keys to which several values are given.
 
     Args:
-        speed_up (list | tuple): Value of 'speed_up'.
+        args (Mapping[str, Any]): Arguments; the command line leaves a list of names as one string, i.e. '[lamp,l1]'.
 
     Returns:
-        (list): Targets, unchecked.
+        (dict[str, list]): Key to its values, unchecked, in the order of `SWEEPABLE`.
+    """
+    lists = {}
+    for key in SWEEPABLE:
+        value = args.get(key)
+        if TYPES[key] is str and isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+            value = [name.strip(" '\"") for name in value[1:-1].split(",")]
+        if is_sweep(value):
+            lists[key] = list(value)
+    return lists
+
+
+def check_sweep(lists: Mapping[str, list]) -> None:
+    """Check what `read_sweep` has read: whole floats become ints in place, as `check` has it.
+
+    Args:
+        lists (Mapping[str, list]): Key to its values.
 
     Raises:
-        ValueError: If there is none, or one is there twice.
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of range, there is none, or one is there twice, or looks the same in a name.
     """
-    if not speed_up or any(target in speed_up[:i] for i, target in enumerate(speed_up)):
-        raise ValueError(f"'speed_up={speed_up}' is an invalid value. A sweep needs one target or more, all different.")
-    return list(speed_up)
+    for key, values in lists.items():
+        values[:] = [_checked(key, value) for value in values]
+        names = [SWEEPABLE[key](value) for value in values]
+        if not values or len({*names}) < len(names):
+            raise ValueError(
+                f"'{key}={values}' is an invalid value. A sweep needs one {'target' if key == 'speed_up' else 'value'} "
+                "or more, all different."
+            )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The compress mode: from a `YOLO` object to a run, or to a sweep over several targets."""
+"""The compress mode: from a `YOLO` object to a run, or to a sweep over a grid of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ultralytics import YOLO
-from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg, refusing
+from ultralytics.cfg.compress.keys import check_names, load_cfg, read_sweep, refusing
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
@@ -52,7 +52,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
 
     Returns:
-        (dict): The report, of all targets if 'speed_up' is a list.
+        (dict): The report, of all cells if keys are lists.
 
     Raises:
         ValueError: If such models cannot be pruned, or the object holds other weights than its file.
@@ -64,7 +64,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         args = arguments_of(yolo, kwargs)
         args |= held_weights(yolo, args)
     try:
-        if is_sweep(args.get("speed_up")):
+        if read_sweep(args):
             return sweep(compressor, args, yolo.callbacks)
         args["name"] = f"{args['name']}-prune"
         run = compressor(overrides=args, _callbacks=yolo.callbacks)
