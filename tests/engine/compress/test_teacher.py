@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The dense model as a teacher: for how long, by its own training's curve, and trained on first if that is asked for."""
+"""The dense model as a teacher: for how long, by its own training's curve, and trained on first if asked for."""
 
 import json
 import math

@@ -33,6 +33,7 @@ def compress(
     global_pruning: bool = True,
     speed_up: float | Sequence[float] = 2.0,
     target: float | None = None,
+    max_drop: float | None = None,
     budget: Literal["flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"] | str = "flops",
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     runner: str | None = None,
@@ -61,7 +62,7 @@ def compress(
 
     Args:
         model (str | Path | Model): Trained .pt file, .yaml file (which is trained first), or a `YOLO` object, which
-            holds the fine-tuned model afterwards, except after a sweep.
+            holds the fine-tuned model afterwards, except after a sweep; of a search the one that it has found.
         data (str | Path): Data set of the fine-tuning.
         prune_method (str): How channels are ranked.
         global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
@@ -69,6 +70,8 @@ def compress(
             several make a sweep.
         target (float, optional): The cost itself instead of `speed_up`, in GFLOPs, millions of parameters, megabytes or
             milliseconds.
+        max_drop (float, optional): Instead of a target, the accuracy to keep: find the fastest model that loses no more
+            than this many points of the main metric, on a scale from 0 to 100.
         budget (str): What the target counts: FLOPs, parameters, bytes of the exported weights, or milliseconds of one
             image, measured in PyTorch on `device` or in another runtime on the CPU; or the path of the answer.json that
             another device has written.
@@ -100,7 +103,7 @@ def compress(
 
     Returns:
         (dict): The report, as in report.json, with a row per exported file, its path as 'file', in
-            ['deploy']['rows']; of all targets for a sweep.
+            ['deploy']['rows']; of all targets for a sweep or a search.
 
     Raises:
         SyntaxError: If a key is unknown.

@@ -148,6 +148,11 @@ class Compressor(PruneArguments):
                 f"'speed_up={self.prune_args.speed_up}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
                 "Give a compressor one speed_up."
             )
+        if self.prune_args.max_drop is not None:
+            raise ValueError(
+                f"'max_drop={self.prune_args.max_drop}' is a search, which 'yolo compress' and YOLO(...).compress "
+                "make. Give a compressor a speed_up."
+            )
         check_distillation(args.get("distill_model"), self.prune_args.distill)
         budget = self.prune_args.budget
         Budget(budget=budget, precision=self.prune_args.precision, runner=self.prune_args.runner)
