@@ -54,7 +54,7 @@ def test_what_is_found_keeps_the_accuracy_and_is_near_the_best(slope, power, dro
     found = best_target(run(curve, wanted, more_behind=more_behind), wanted)
     if best >= 1.15:
         assert curve(found) >= wanted
-        assert best / found < 1.25
+        assert best / found < 1.2
 
 
 @pytest.mark.parametrize(("slope", "power"), CURVES[2:])  # the others fall by no more than the noise
@@ -67,7 +67,8 @@ def test_noise_costs_a_part_of_the_best(slope, power):
         target = best_target(found, wanted)
         assert target is None or found[Try(target, True)] >= wanted  # as measured
         ratios.append((target or 1.0) / best)
-    assert sorted(ratios)[len(ratios) // 2] > 0.65 and max(ratios) < 2
+    ratios.sort()
+    assert ratios[20] > 0.65 and ratios[36] < 1.5  # of 40
 
 
 def test_a_model_that_loses_nothing_is_cut_as_far_as_it_goes():
@@ -93,10 +94,10 @@ def test_a_miss_makes_a_step_back():
     assert 2.0 < tried.speed_up < 2.83 and not tried.whole
 
 
-def test_the_first_target_is_tried_short_and_whole():
-    assert next_try({}, math.inf) == Try(START, False)
-    assert next_try({Try(START, False): 0.3}, 0.4) == Try(START, True)
-    assert next_try({}, math.inf, ceiling=1.4) == Try(1.4, False)
+def test_the_first_target_is_tried_whole_and_short():
+    assert next_try({}, math.inf) == Try(START, True)
+    assert next_try({Try(START, True): 0.3}, 0.4) == Try(START, False)
+    assert next_try({}, math.inf, ceiling=1.4) == Try(1.4, True)
 
 
 def test_gain_is_linear_between_targets_that_have_both():

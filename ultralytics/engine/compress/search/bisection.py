@@ -40,8 +40,10 @@ def next_try(found: Found, wanted: float, ceiling: float = CEILING) -> Try | Non
         ceiling (float): Largest target that can be reached.
     """
     short, whole = ({t.speed_up: metric for t, metric in found.items() if t.whole is kind} for kind in (False, True))
-    if not short or not whole:
-        return Try(next(iter(short), min(START, ceiling)), whole=bool(short))
+    if not whole:  # first, since it trains and checks all that others take over
+        return Try(min(START, ceiling), whole=True)
+    if not short:
+        return Try(*whole, whole=False)
     if len(whole) == WHOLE_TRIES:
         return None
     passed = best_target(found, wanted) or 1.0
