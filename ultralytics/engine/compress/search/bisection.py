@@ -43,7 +43,7 @@ def next_try(found: Found, wanted: float, ceiling: float = CEILING) -> Try | Non
     if not whole:  # first, since it trains and checks all that others take over
         return Try(min(START, ceiling), whole=True)
     if not short:
-        return Try(*whole, whole=False)
+        return Try(next(iter(whole)), whole=False)
     if len(whole) == WHOLE_TRIES:
         return None
     passed = best_target(found, wanted) or 1.0
