@@ -47,7 +47,7 @@ if __name__ == "__main__":
         "project": "runs/prune",
         "name": "yolov8n-lamp",
         # pruning ----------------------------------------------------------------------------------------------------
-        "prune_method": "lamp",  # or group_taylor, the default of the command line, and eight others: see README.md
+        "prune_method": "lamp",  # or group_taylor, the command line's default, and eight others: docs/methods.md
         "global_pruning": True,  # rank the channels of all layers together
         "speed_up": 2.0,  # dense cost over pruned cost
         "budget": "flops",  # or "params", "size", or milliseconds: "onnx" (on the CPU), "pytorch" (on device)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from setuptools import Distribution, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 STARTUP = "ultralytics/cfg/compress/startup"
@@ -18,6 +19,19 @@ class OverlayDistribution(Distribution):
     """
 
     has_data = Distribution.has_data_files
+
+
+class OverlayBuild(build_py):
+    """Build that leaves `ultralytics/nn/extra_modules/__init__.py` out of wheels.
+
+    Ours is empty, and the folder is a package without it. Forks have one that they import from: an installation over
+    theirs would replace it, and removing this package would delete it.
+    """
+
+    def find_package_modules(self, package, package_dir):
+        """List the modules of a package."""
+        found = super().find_package_modules(package, package_dir)
+        return [module for module in found if module[:2] != ("ultralytics.nn.extra_modules", "__init__")]
 
 
 def read_version():
@@ -85,11 +99,14 @@ setup(
             "pytest-xdist>=3.5",
             "setuptools>=77.0.3,<85",  # as pyproject.toml: the tests build without isolation
         ],
-        "dev": ["mypy~=2.4.0", "pre-commit>=4.0", "ruff~=0.17.6"],
+        "dev": ["mypy~=2.4.0", "pre-commit>=4.0", "ruff~=0.17.6", "types-PyYAML"],
+        "docs": ["mkdocs-material~=9.7", "mkdocs-static-i18n~=1.3", "mkdocstrings[python]>=0.30"],
         "quantize": ["nvidia-modelopt>=0.44", "huggingface_hub"],  # as ultralytics' quantize=8 asks for
+        "ray": ["ray[tune]>=2.41"],  # as Ultralytics' tune(use_ray=True)
         "export": ["onnx>=1.12.0", "onnxslim>=0.1.82", "onnxruntime>=1.17.0"],
     },
     distclass=OverlayDistribution,
+    cmdclass={"build_py": OverlayBuild},
     packages=find_overlay_packages(),
     package_data={"": ["*.yaml", "*.html"]},
     # A wheel's data folder lies beside its purelib one: these land at the top of site-packages.

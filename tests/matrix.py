@@ -5,6 +5,7 @@
     python tests/matrix.py --short                  the oldest and the newest Ultralytics, the tests marked 'compat'
     python tests/matrix.py --rows "Ultralytics 8.4.0" --marked compat
     python tests/matrix.py --borrow                 on top of the running environment, but for what a row pins
+    python tests/matrix.py --borrow --workers 2     with pytest-xdist
 
 Rows differ from a plain installation in one thing each. A row whose Python is not on this machine is named as such.
 """
@@ -33,7 +34,8 @@ HEADING = """# Which releases it is tested with
 
 `python tests/matrix.py` writes this table: in each environment the package is installed and its tests run. A row pins
 what its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a
-release lacks are skipped, with the name of what is missing.
+release lacks are skipped, with the name of what is missing. Python 3.9 is left out: torch 2.8 was the last release for
+it, and its own security fixes have ended.
 
 | environment | Python | tests | passed | failed | skipped | date |
 |---|---|---|---:|---:|---:|---|
@@ -99,6 +101,11 @@ def runs(python: str) -> bool:
     return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
 
 
+def can_borrow(row: Row) -> bool:
+    """Return True for a row of the running Python: compiled packages do not go with another one."""
+    return row.python in {"", ".".join(map(str, sys.version_info[:2]))}
+
+
 def make_environment(row: Row, folder: Path, borrow: bool) -> Path:
     """Install a row's packages and this one, and return the environment's interpreter.
 
@@ -129,11 +136,12 @@ def make_environment(row: Row, folder: Path, borrow: bool) -> Path:
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
-def run_tests(python: Path, folder: Path, marked: str) -> dict[str, int]:
+def run_tests(python: Path, folder: Path, marked: str, workers: int) -> dict[str, int]:
     """Return how many tests passed, failed and were skipped."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfEs", "--continue-on-collection-errors"]
     command += ["-m", marked, "--junitxml", folder / "tests.xml"]
+    command += ["-n", workers, "--dist", "loadfile"] if workers else []
     subprocess.run(list(map(str, command)), cwd=folder / "project", env=environ)
     if not (folder / "tests.xml").exists():  # pytest has not come to the first test
         return {"passed": 0, "failed": 1, "skipped": 0}
@@ -159,17 +167,17 @@ def write_table(lines: Mapping[str, str]) -> None:
     TABLE.write_text(HEADING + "".join(f"{lines[name]}\n" for name in ordered), encoding="utf-8")
 
 
-def run_row(row: Row, marked: str, borrow: bool) -> tuple[str, bool]:
+def run_row(row: Row, marked: str, borrow: bool, workers: int) -> tuple[str, bool]:
     """Return the table's line of a row, and whether it is good."""
     if find_python(row.python) is None:
         return f"| {row.name} | {row.python} | not run: no such Python on the machine | | | | {date.today()} |", True
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         try:
-            python = make_environment(row, Path(name), borrow)
+            python = make_environment(row, Path(name), borrow and can_borrow(row))
         except subprocess.CalledProcessError as error:
             return f"| {row.name} | {row.python} | not installed: {error.args[0]} | | | | {date.today()} |", False
         release = subprocess.check_output([python, "-c", "import sys; print(sys.version.split()[0])"], text=True)
-        count = run_tests(python, Path(name), marked)
+        count = run_tests(python, Path(name), marked, workers)
     figures = " | ".join(str(count[key]) for key in ("passed", "failed", "skipped"))
     return f"| {row.name} | {release.strip()} | {marked} | {figures} | {date.today()} |", not count["failed"]
 
@@ -180,6 +188,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", help="names of rows, i.e. 'Ultralytics 8.4.0'; by default all")
     parser.add_argument("--marked", default="not slow", help="pytest's -m")
     parser.add_argument("--borrow", action="store_true", help="take what a row does not pin from this environment")
+    parser.add_argument("--workers", type=int, default=0, help="processes of pytest-xdist, by default none")
     parser.add_argument("--names", action="store_true", help="print the names of all rows as JSON, and do nothing else")
     parser.add_argument("--short", action="store_true", help="the oldest Ultralytics, tests marked 'compat', no table")
     args = parser.parse_args()
@@ -192,8 +201,10 @@ def main() -> None:
         parser.error(f"no such row: {', '.join(unknown)}. Rows are: {', '.join(rows)}")
     good = True
     for name in names:
-        line, passed = run_row(rows[name], "compat" if args.short else args.marked, args.borrow or args.short)
+        marked = "compat" if args.short else args.marked
+        line, passed = run_row(rows[name], marked, args.borrow or args.short, args.workers)
         sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
         good = good and passed
         if not args.short:
             write_table({**read_table(), name: line})

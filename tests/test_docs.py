@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("*.md", "benchmarks/*.md", "docs/*.md")
+FOLDERS = ("*.md", "benchmarks/*.md", "docs/**/*.md")
 DOCUMENTS = sorted(file.relative_to(ROOT).as_posix() for folder in FOLDERS for file in ROOT.glob(folder))
 GONE = {ROOT / "benchmarks/time_ranking.py"}  # named together with the commit that has it
 

@@ -94,6 +94,26 @@ def test_a_fork_with_extra_modules_keeps_them(installed, fork):
     assert installed.python(code, cwd=fork) == f"{fork / 'ultralytics/cfg/__init__.py'} True"
 
 
+def test_a_fork_that_pip_has_installed(borrowed, ultralytics_wheel, project, tmp_path):
+    environment = Environment(tmp_path / "environment", borrowed, ultralytics_wheel)
+    fork = environment.site_packages / "ultralytics"
+    own = {"__init__.py": "from .block import MINE\n", "block.py": "MINE = 1\n"}
+    (fork / "nn/extra_modules").mkdir()
+    for name, text in own.items():
+        (fork / "nn/extra_modules" / name).write_text(text, encoding="utf-8")
+    (fork / "models/yolo/detect/compress.py").write_text("OWN = True\n", encoding="utf-8")
+    script = project / "ultralytics/cfg/compress/startup/ultralytics_compress_drop_in.py"
+    said = environment.run(environment.scripts / "python", script, fork.parent, "--dry-run").stdout
+    aside = [line.split()[2] for line in said.splitlines() if line.startswith("move aside")]
+    assert aside == ["ultralytics/models/yolo/detect/compress.py"]  # what pip replaces and cannot bring back
+
+    environment.install(project)
+    code = f"{IN_USE}\nfrom ultralytics.nn.extra_modules import MINE"
+    assert environment.python(code) == f"{fork / 'cfg/__init__.py'} True"
+    environment.run(environment.scripts / "python", "-m", "pip", "uninstall", "--yes", "ultralytics-compress")
+    assert {name: (fork / "nn/extra_modules" / name).read_text(encoding="utf-8") for name in own} == own
+
+
 def test_a_fork_whose_own_module_hides_ours_is_left_whole_and_told(installed, fork):
     (fork / "ultralytics/models/yolo/detect/compress.py").write_text("OWN = True\n", encoding="utf-8")
     code = "from ultralytics import YOLO, cfg; YOLO('yolov8n.yaml')._smart_load('trainer'); print(*cfg.MODES)"

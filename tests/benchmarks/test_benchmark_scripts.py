@@ -10,12 +10,18 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, build_model
+from conftest import ROOT, build_model, save_dense
 
 import ultralytics
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.engine.pruning.files import sha256
+from ultralytics.utils.checks import parse_version
 
+pytestmark = pytest.mark.skipif(
+    parse_version(ultralytics.__version__) < parse_version(TESTED[-1]),
+    reason=f"figures are published for Ultralytics {TESTED[-1]}, and this is {ultralytics.__version__}",
+)
 BENCHMARKS = ROOT / "benchmarks"
 SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
 SHARED = {"any_network_cases", "any_network_proof", "article_loop", "experiment", "fetch"}  # what the scripts share
@@ -73,7 +79,7 @@ def checkpoint(file, name, nc):
     """Return the bytes of a checkpoint of a model that is as alive as a trained one."""
     yolo = YOLO(f"{name}.yaml")
     yolo.model = build_model(name, nc=nc)
-    yolo.save(file)
+    save_dense(yolo, file)
     return file.read_bytes()
 
 
@@ -346,3 +352,15 @@ class Raises(Plain):
 
 BLOCKS = ["Ends", "Sleeps", "Raises", "Plain"]
 """
+
+
+@pytest.mark.slow
+def test_ray_grid(benchmark, tiny_data, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    small = ["--imgsz", 32, "--dense-epochs", 1, "--epochs", 1, "--fraction", 1.0, "--speed-ups", 1.5, 2, 3]
+    small += ["--methods", "lamp", "--kill-node", 1, "--kill-driver", 2]
+    benchmark("ray_grid", "--out", tmp_path, "--data", tiny_data, *small)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["complete runs written again"] == [] and all(results["equal"].values())
+    assert results["trained"]["turn"] == 3 and len(results["events"]) == 3
+    assert cells((tmp_path / "results.md").read_text(), "100")[1] == "8"

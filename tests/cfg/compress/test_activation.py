@@ -12,7 +12,7 @@ from conftest import load_architecture, no_argument
 import ultralytics.cfg
 from ultralytics import SAM, YOLO
 from ultralytics.cfg.compress import __version__, activation, cli
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import READER, YAML
 from ultralytics.cfg.compress.compat.keys import has_module
 from ultralytics.data import utils as data_utils
 from ultralytics.engine.compress.mode import COMPRESSORS, find_compressor
@@ -109,10 +109,10 @@ def test_cli_knows_the_keys_while_it_reads_a_command_alone(monkeypatch, log, tmp
     seen = []
 
     def compress(self, **kwargs):
-        seen.append((kwargs, ultralytics.cfg.DEFAULT_CFG_DICT, ultralytics.cfg.YAML))
+        seen.append((kwargs, ultralytics.cfg.DEFAULT_CFG_DICT, getattr(ultralytics.cfg, READER)))
 
     monkeypatch.setattr(ultralytics.engine.model.Model, "compress", compress)
-    before = ultralytics.cfg.DEFAULT_CFG_DICT, ultralytics.cfg.YAML
+    before = ultralytics.cfg.DEFAULT_CFG_DICT, getattr(ultralytics.cfg, READER)
     (tmp_path / "run").mkdir()
     YAML.save(tmp_path / "run/args.yaml", {"mode": "compress", "model": "yolov8n.yaml", "epochs": 3})
     YAML.save(tmp_path / "run/compress.yaml", {"speed_up": 3.0})

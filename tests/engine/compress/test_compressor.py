@@ -18,8 +18,9 @@ from conftest import FAST, ROOT, Interrupted, interrupt
 
 import ultralytics.cfg
 from ultralytics import YOLO
+from ultralytics.cfg import CFG_BOOL_KEYS
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML
 from ultralytics.cfg.compress.keys import DEFAULTS
 from ultralytics.engine.compress.batches import batch_to_measure
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
@@ -33,7 +34,7 @@ def parameters(file):
 
 def epochs_done(run):
     with open(run / "results.csv") as f:
-        return [int(row["epoch"]) for row in csv.DictReader(f)]
+        return [int(row["epoch"]) for row in csv.DictReader(f, skipinitialspace=True)]
 
 
 def test_yaml_model_goes_through_every_stage(tiny_data, tmp_path):
@@ -66,7 +67,8 @@ def test_cli(settings, tmp_path):
 
 def test_whatever_training_takes_the_cut_takes_too(settings, log):
     """AutoBatch, images of several sizes, and a size that is no multiple of the stride."""
-    keys = {"prune_method": "group_taylor", "batch": -1, "multi_scale": 0.5, "imgsz": 40, "prune_batches": 1}
+    multi_scale = True if "multi_scale" in CFG_BOOL_KEYS else 0.5
+    keys = {"prune_method": "group_taylor", "batch": -1, "multi_scale": multi_scale, "imgsz": 40, "prune_batches": 1}
     run = DetectionCompressor(overrides={**settings, **keys, "name": "auto-prune"})
     model = load_checkpoint(run.compress())[0]
     assert model.pruning["reached"] == pytest.approx(2, rel=0.03)
@@ -88,7 +90,7 @@ def test_model_is_found_where_ultralytics_looks(settings, tmp_path, monkeypatch,
 
 def test_same_name_does_not_overwrite(settings, tmp_path):
     first, second = (DetectionCompressor(overrides={**settings, "name": "b-prune"}).compress() for _ in range(2))
-    assert [Path(p).parents[1].name for p in (first, second)] == ["b-prune", "b-prune-2"]
+    assert [Path(p).parents[1].name for p in (first, second)] == ["b-prune", f"b-prune{NUMBER_MARK}2"]
     third = DetectionCompressor(overrides={**settings, "name": "b-prune", "exist_ok": True, "speed_up": 1.5})
     assert third.save_dir == tmp_path / "b-prune"
     assert load_checkpoint(third.compress())[0].pruning["target"] == 1.5  # not the earlier run's
@@ -215,7 +217,7 @@ def test_article_style_fine_tuning_that_has_ended_gets_its_report(settings, tmp_
     assert not report.exists()
     DetectionFinetune(overrides={**overrides, "resume": True}).train()
     assert report.exists() and epochs_done(tmp_path / "t-finetune") == [1, 2]
-    assert not (tmp_path / "t-finetune-2").exists() and not torch.are_deterministic_algorithms_enabled()
+    assert not (tmp_path / f"t-finetune{NUMBER_MARK}2").exists() and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_article_style_fine_tuning_does_not_resume_that_of_another_cut(settings, tmp_path, log):
@@ -223,7 +225,7 @@ def test_article_style_fine_tuning_does_not_resume_that_of_another_cut(settings,
         path = DetectionCompressor(overrides={**settings, "name": "o-prune", "speed_up": target}).compress()
         own = {"model": path, "name": "o-finetune", "epochs": 1, "resume": resume}
         DetectionFinetune(overrides={**settings, **own}).train()
-    assert parameters(tmp_path / "o-finetune-2" / "weights" / "best.pt") == parameters(path)
+    assert parameters(tmp_path / f"o-finetune{NUMBER_MARK}2" / "weights" / "best.pt") == parameters(path)
     assert f"o-finetune is no training of 'model={path}'" in log.text
 
 

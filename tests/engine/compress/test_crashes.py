@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import FAST, ROOT
+from conftest import FAST, ROOT, save_dense
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.surgery.oracle import enliven
@@ -44,7 +44,7 @@ def crash(tiny_data, tmp_path):
     torch.manual_seed(0)
     yolo = YOLO(architecture, task="detect")
     enliven(yolo.model, yolo.model.predict)
-    yolo.save(dense)
+    save_dense(yolo, dense)
 
     def crash(kills):
         model = {name: str(architecture if name == "base" else dense) for name in kills}

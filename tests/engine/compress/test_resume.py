@@ -14,12 +14,12 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import FAST, Interrupted, interrupt
+from conftest import FAST, Interrupted, interrupt, save_dense
 from test_compressor import epochs_done
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML
 from ultralytics.engine.compress.batches import training_batches
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover
@@ -132,12 +132,13 @@ def test_best_is_the_last_epochs_if_that_was_the_best(stopped, tmp_path):
 
 @pytest.mark.parametrize("name", ["m[1]", "a*b", "v1.5"])
 def test_names_with_special_characters_are_found(tmp_path, name):
-    for time, folder in enumerate((name, f"{name}-2", f"{name}2", f"{name}-3b")):
+    other = f"{name}2" if NUMBER_MARK else f"{name}-2"
+    for time, folder in enumerate((name, f"{name}{NUMBER_MARK}2", other, f"{name}{NUMBER_MARK}3b")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "stages.yaml").touch()
         os.utime(tmp_path / folder / "stages.yaml", (time, time))
     place = {"project": str(tmp_path), "name": name, "task": "detect", "mode": "compress"}
-    assert find_run(place, "stages.yaml") == tmp_path / f"{name}-2"  # others are names of their own
+    assert find_run(place, "stages.yaml") == tmp_path / f"{name}{NUMBER_MARK}2"  # others are names of their own
 
 
 def test_run_without_a_record_begins_anew_in_its_folder(settings, tmp_path):
@@ -174,7 +175,7 @@ def test_dense_model_is_the_one_that_the_run_began_with(settings, tmp_path, chan
     own = shutil.copy(settings["model"], tmp_path / "own.pt")
     settings = {**settings, "model": str(own), "name": "d-prune"}
     DetectionCompressor(overrides=settings)
-    Path(own).unlink() if change == "deleted" else YOLO("yolov8n.yaml").save(own)
+    Path(own).unlink() if change == "deleted" else save_dense(YOLO("yolov8n.yaml"), own)
     message = {"deleted": "own.pt', .* is gone. Put it back, or begin", "replaced": "own.pt', .* has changed since"}
     with pytest.raises((FileNotFoundError, ValueError), match=message[change]):
         DetectionCompressor(overrides={**settings, "resume": True})

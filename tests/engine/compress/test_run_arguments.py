@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import save_dense
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress import keys as prune_keys
@@ -23,11 +24,10 @@ from ultralytics.nn.tasks import torch_safe_load
 
 
 def test_weights_loaded_into_the_object_are_not_passed_over(settings, tmp_path):
-    other = YOLO("yolov8n.yaml")
-    other.save(tmp_path / "other.pt")
+    other = save_dense(YOLO("yolov8n.yaml"), tmp_path / "other.pt")
     model = YOLO(settings["model"])
     assert held_weights(model, {"model": settings["model"]}) == {}
-    model.load(tmp_path / "other.pt")
+    model.load(other)
     with pytest.raises(ValueError, match="the object holds other weights than 'model=.*best.pt'.*model.save"):
         model.compress(**settings, name="h")
     assert not list(tmp_path.glob("h-*"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Interrupted, also_slow, interrupt, needs
+from conftest import ROOT, Interrupted, also_slow, interrupt, needs, save_dense
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
@@ -287,9 +287,8 @@ def test_bad_hyperparameters_are_refused_before_work(settings, tmp_path, content
 
 @pytest.mark.parametrize("model", ["best_pt", "yolov8n.yaml"])
 def test_sl_model_of_another_architecture_is_refused(settings, tmp_path, model):
-    other = YOLO("yolov8s.yaml")
-    other.save(tmp_path / "other.pt")
-    keys = {"sl_model": str(tmp_path / "other.pt"), "model": settings["model"] if model == "best_pt" else model}
+    other = save_dense(YOLO("yolov8s.yaml"), tmp_path / "other.pt")
+    keys = {"sl_model": other, "model": settings["model"] if model == "best_pt" else model}
     with pytest.raises(ValueError, match="is of another architecture than 'model="):
         DetectionCompressor(overrides={**settings, **SLIM, **keys, "name": "x-prune"})
 

@@ -12,7 +12,7 @@ from conftest import FAST, Interrupted, also_slow, interrupt
 import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML
 from ultralytics.cfg.compress.keys import get_prune_cfg
 from ultralytics.engine.compress.grid.table import compare_cells, save_sweep
 from ultralytics.engine.pruning.ranking import sensitivity
@@ -146,9 +146,9 @@ def test_resumed_sweep_keeps_to_its_own_runs(settings, tmp_path, monkeypatch):
         patch.setattr(DetectionCompressor, "compress", interrupt)
         compress()  # stops at its first cut
     compress(resume=True)
-    runs = {target: str(tmp_path / f"v-{target}x-prune-2") for target in ("2", "1.5")}
-    assert YAML.load(tmp_path / "v-sweep-2" / "runs.yaml") == runs
-    assert [p.name for p in tmp_path.glob("v-sweep*")] == ["v-sweep", "v-sweep-2"]
+    runs = {target: str(tmp_path / f"v-{target}x-prune{NUMBER_MARK}2") for target in ("2", "1.5")}
+    assert YAML.load(tmp_path / f"v-sweep{NUMBER_MARK}2" / "runs.yaml") == runs
+    assert [p.name for p in tmp_path.glob("v-sweep*")] == ["v-sweep", f"v-sweep{NUMBER_MARK}2"]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from ultralytics.cfg.compress.compat.modules import AAttn
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -25,9 +26,11 @@ from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, forms, prunable_copy, to_prunable, to_stock
 from ultralytics.nn.extra_modules.prunable_transformer import PrunableImagePooling, PrunableMSDeformAttn
 from ultralytics.nn.extra_modules.prunable_world import PrunableC2fAttn, PrunableMaxSigmoid
+from ultralytics.nn.modules import block
 from ultralytics.nn.tasks import DetectionModel
 
 FAKE = FakeTensorMode(allow_non_fake_inputs=True)
+HAS_A2C2F = hasattr(block, "A2C2f")
 NETWORK = {
     "nc": 3,
     "backbone": [
@@ -39,7 +42,7 @@ NETWORK = {
         [-1, 1, "RepNCSPELAN4", [128, 64, 32, 1]],
         [-1, 1, "PSA", [128]],
         [-1, 1, "C2PSA", [128]],
-        [-1, 1, "A2C2f", [128, True, 4]],
+        [-1, 1, "A2C2f", [128, True, 4]] if HAS_A2C2F else [-1, 1, "nn.Identity", []],
         [-1, 1, "C3TR", [128]],
     ],
     "head": [
@@ -50,6 +53,7 @@ NETWORK = {
     ],
 }
 ELSEWHERE = {PrunableMSDeformAttn, PrunableC2fAttn, PrunableMaxSigmoid, PrunableImagePooling}  # RT-DETR's and World's
+ELSEWHERE |= set() if HAS_A2C2F else {PRUNABLE_FORMS[AAttn]}
 REGULARISED = [name for name, method in METHODS.items() if method.regulariser]
 
 

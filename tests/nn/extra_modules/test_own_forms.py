@@ -21,7 +21,7 @@ from torch import nn
 model = torch.load(sys.argv[1], weights_only=False)["model"].float()
 layer = model.model[3]
 behind = nn.Sequential(layer, Gated(layer.conv.out_channels))
-behind.i, behind.f, behind.type, behind.np = layer.i, layer.f, layer.type, layer.np
+behind.i, behind.f, behind.type = layer.i, layer.f, layer.type
 model.model[3] = behind
 torch.save({"model": model.eval(), "train_args": {}}, sys.argv[1])
 """

@@ -42,8 +42,8 @@ def add_mode(modes: tuple[str, ...], cfg: ModuleType) -> tuple[str, ...]:
 
 def add_example(text: str, cfg: ModuleType) -> str:
     """Return the help of the command line with this mode."""
-    modes = [mode for mode in cfg.MODES if mode != "compress"]
-    return text.replace(str(modes), str([*modes, "compress"])) + EXAMPLE
+    modes = ", ".join(repr(mode) for mode in cfg.MODES if mode != "compress")  # the text of a list, or of a set
+    return text.replace(modes, f"{modes}, 'compress'") + EXAMPLE
 
 
 def add_commands(entrypoint: Callable, cfg: ModuleType) -> Callable:
@@ -164,6 +164,8 @@ def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
 
     @functools.wraps(torch_safe_load)
     def load_or_say_where(weight, *args, **kwargs):
+        from torch import nn
+
         from ultralytics.engine.pruning.checkpoint import record, releases
 
         try:
@@ -174,7 +176,7 @@ def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
             raise
         if isinstance(checkpoint, dict):
             model = checkpoint.get("ema") or checkpoint.get("model")
-            if record.is_pruned(model):
+            if isinstance(model, nn.Module) and record.is_pruned(model):  # older safe loads put something else there
                 releases.check_changes(model, file)
         return checkpoint, file
 

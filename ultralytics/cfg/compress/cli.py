@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ultralytics.cfg.compress import __version__
-from ultralytics.cfg.compress.compat.files import READER, YAML
+from ultralytics.cfg.compress.compat.files import READER, YAML, load_mapping
 from ultralytics.cfg.compress.compat.keys import FOLDER
 from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, REFUSALS, is_refusal, load_cfg, refusing
 from ultralytics.utils import LOGGER, checks
@@ -156,7 +156,7 @@ def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
             return mode
     files = [word.removeprefix("cfg=") for word in words if word.startswith("cfg=")]
     file = files and checks.check_file(files[-1], download=False, hard=False)
-    return YAML.load(file).get("mode") if file else None
+    return load_mapping(file).get("mode") if file else None
 
 
 @contextmanager
@@ -182,6 +182,7 @@ def keys_known(cfg: ModuleType) -> Iterator[None]:
         (cfg, "DEFAULT_CFG_DICT", known),
         (cfg, READER, reader),
         (model.Model, "compress", stop),
+        (cfg, "compress", "compress"),  # older parsers evaluate the word of 'mode=compress', where it is this package
     ]
     # Ultralytics answers files that hold no model with whatever fails
     places += [(model, LOADER, load), (model, "yaml_model_load", read_yaml)]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ultralytics import __version__
 from ultralytics.cfg import check_dict_alignment
-from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.files import YAML, load_mapping
 from ultralytics.cfg.compress.compat.keys import FOLDER, HAS_DISTILLATION
 from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
@@ -73,13 +73,16 @@ KINDS = {
     list: Kind((str, list, tuple), "'{k}' must be a str or a list (i.e. '{k}=onnx' or '{k}=[onnx,openvino-int8]')"),
 }
 TYPES = {
-    **dict.fromkeys(("speed_up", "target", "max_drop", "max_sparsity", "sensitivity_drop", "int8_drop"), float),
+    **dict.fromkeys(
+        ("speed_up", "target", "max_drop", "max_sparsity", "sensitivity_drop", "int8_drop", "gpu_per_trial"), float
+    ),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg"), float),
     **dict.fromkeys(("round_to", "iterative_steps", "prune_batches"), int),
     **dict.fromkeys(("dense_epochs", "sl_epochs", "reg_decay_step"), int),
-    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
+    **dict.fromkeys(("max_failures", "grace_period"), int),
+    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill", "use_ray"), bool),
     **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
-    **dict.fromkeys(("sl_hyp", "sl_model"), Path),
+    **dict.fromkeys(("sl_hyp", "sl_model", "storage_path"), Path),
     "deploy": list,
 }
 POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
@@ -91,8 +94,9 @@ RANGES = {
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
     **dict.fromkeys(("sl_epochs", "dense_epochs"), Range(lambda v: v >= 0, "must be >= 0")),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
-    **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step"), POSITIVE),
-    **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop", "int8_drop", "max_drop"), NOT_NEGATIVE),
+    **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step", "grace_period"), POSITIVE),
+    **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop", "int8_drop"), NOT_NEGATIVE),
+    **dict.fromkeys(("gpu_per_trial", "max_failures", "max_drop"), NOT_NEGATIVE),
 }
 CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import torch-pruning
     "prune_method": (
@@ -180,8 +184,11 @@ def load_cfg(file: str | Path) -> dict[str, Any]:
 
     Returns:
         (dict[str, Any]): Arguments, unchecked.
+
+    Raises:
+        ValueError: If the file holds no mapping.
     """
-    args = YAML.load(file)
+    args = load_mapping(file)
     own = Path(file).with_name(COMPRESS_FILE)
     whole = Path(file).name == "args.yaml" and args.get("mode") == "compress" and own.is_file()
     return {**YAML.load(own), **args} if whole else args
@@ -268,9 +275,9 @@ def read_sweep(args: Mapping[str, Any]) -> dict[str, list]:
     Returns:
         (dict[str, list]): Key to its values, unchecked, in the order of `SWEEPABLE`.
     """
-    lists = {}
+    lists: dict[str, list] = {}
     for key in SWEEPABLE:
-        value = args.get(key)
+        value: Any = args.get(key)
         if TYPES[key] is str and isinstance(value, str) and value.startswith("[") and value.endswith("]"):
             value = [name.strip(" '\"") for name in value[1:-1].split(",")]
         if is_sweep(value):

@@ -20,6 +20,7 @@ from ultralytics.cfg.compress.compat.files import get_save_dir
 from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
 from ultralytics.cfg.compress.compat.quantization import NOT_QUANTISED
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_file, is_sweep, refusing, split
+from ultralytics.engine.compress.across import across_nodes
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import (
@@ -229,7 +230,7 @@ class Compressor(PruneArguments):
         """Run the stages."""
         dense = Path(self.args.model)
         if is_yaml(dense):
-            dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+            dense = self._train("base", across_nodes(self.trainer), self._training_args("base", self.args.model))
         dense = self._convert(dense)
         if self.prune_args.dense_epochs:
             dense = self._train_on(dense)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.checkpoints import DAMAGED, load_checkpoint
 from ultralytics.engine.compress.checks.models import load_named
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer
-
-DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError)  # causes of Ultralytics' error for a file that is cut off
 
 
 def read_checkpoint(file: Path) -> tuple[nn.Module, dict[str, Any]] | None:

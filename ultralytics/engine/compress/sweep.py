@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from ultralytics.cfg.compress.keys import refusing
+from ultralytics.engine.compress.checks.cluster import Cluster
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.evaluation import MAIN_METRIC
 from ultralytics.engine.compress.grid.cells import read_cells
 from ultralytics.engine.compress.grid.folder import record_opened
-from ultralytics.engine.compress.grid.run import Grid, Reports, run_cells
-from ultralytics.engine.compress.grid.shared import Shared
+from ultralytics.engine.compress.grid.job import Reports, make_grid
+from ultralytics.engine.compress.grid.run import run_cells, run_on_a_worker
 from ultralytics.engine.compress.grid.table import compare_cells, save_sweep, write_table
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.torch_utils import select_device
@@ -37,18 +38,24 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
     """
     with refusing():
         cells = read_cells(args)
+        Cluster.of(args)
     metric = MAIN_METRIC[args["task"]]
     plots = args.get("plots", DEFAULT_CFG.plots)
     with record_opened(args, "sweep") as record:
+        grid = make_grid(compressor, args, callbacks, record)
 
         def show(reports: Reports) -> None:
             write_table(compare_cells(reports, metric, image_size(reports)), record.folder / "progress", plots)
 
-        reports = run_cells(Grid(compressor, args, callbacks, record, Shared(args)), cells, show)
-        device = select_device(args.get("device"), verbose=False)
-        result = compare_cells(reports, metric, image_size(reports), device)
+        reports = run_cells(grid, cells, show)
+        result = run_on_a_worker(grid, compare_on, reports, metric, args.get("device"))
         save_sweep(result, record.folder, plots)
     return result
+
+
+def compare_on(reports: Reports, metric: str, device: Any) -> dict[str, Any]:
+    """Return the table of all cells, their latencies measured on a device of the process that does this."""
+    return compare_cells(reports, metric, image_size(reports), select_device(device, verbose=False))
 
 
 def image_size(reports: Reports) -> int:

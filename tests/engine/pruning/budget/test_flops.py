@@ -18,6 +18,7 @@ from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils.torch_utils import get_flops
 
 
+@needs("attention in get_flops")
 @pytest.mark.parametrize("name", ["yolov8n", "yolo11n", "yolo26n-seg", "yolov8n-cls", "rtdetr-l"])
 def test_count_is_what_ultralytics_prints(name):
     model = build_model(name)
@@ -40,7 +41,7 @@ def test_the_model_is_never_run_on_uninitialised_memory(yolov8n, monkeypatch):
     model = build_model("yolov8n")
     model.model[0].conv = nn.Sequential(Watch(), model.model[0].conv)
     monkeypatch.setattr(torch, "empty", garbage)
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, size: garbage(*size))
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, size: garbage(tuple(size)))
     assert count_flops(model) == count_flops(yolov8n)
     assert set(seen) == {0.0}
     assert not model._forward_pre_hooks
@@ -58,6 +59,7 @@ class Pairs(nn.Module):
         return x + (v @ (q.transpose(1, 2) @ k).softmax(1)).view_as(x)
 
 
+@needs("attention in get_flops")
 def test_products_of_a_block_without_form_follow_its_layers():
     model = build_model("yolov8n")
     model.model[4].cv2 = nn.Sequential(model.model[4].cv2, Pairs(64))

@@ -22,7 +22,7 @@ from ultralytics.engine.pruning import Budget, largest_difference, prune_model
 model = torch.load(sys.argv[1], weights_only=False)["model"]
 layer = model.model[3]
 behind = nn.Sequential(layer, Blur())
-behind.i, behind.f, behind.type, behind.np = layer.i, layer.f, layer.type, layer.np
+behind.i, behind.f, behind.type = layer.i, layer.f, layer.type
 model.model[3] = behind
 pruned, record = prune_model(model, Budget(1.5, round_to=1, global_pruning=False), prune_method="lamp")
 assert largest_difference(model, pruned, record, torch.rand(1, 3, 64, 64)) < 1e-4

@@ -3,7 +3,27 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
 from ultralytics.nn import tasks
 
 LOADER = "load_checkpoint" if hasattr(tasks, "load_checkpoint") else "attempt_load_one_weight"
-load_checkpoint = getattr(tasks, LOADER)
+DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError)  # as torch answers what is no checkpoint or not a whole one
+
+
+def load_checkpoint(weight: str | Path, **kwargs: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """Return what Ultralytics' loader of one file does.
+
+    Raises:
+        TypeError: If the file cannot be read, which older releases answer with torch's errors.
+    """
+    try:
+        return getattr(tasks, LOADER)(weight, **kwargs)
+    except DAMAGED as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+            raise
+        raise TypeError(f"'{weight}' is no checkpoint, or was not written to its end") from error

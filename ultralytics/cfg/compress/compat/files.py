@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
 from ultralytics import cfg, utils
 from ultralytics.utils import files
 from ultralytics.utils.files import increment_path
@@ -30,15 +32,15 @@ YAML: Any = getattr(utils, "YAML", None) or SimpleNamespace(
 )
 
 
-def load_mapping(file: Path) -> dict[str, Any]:
+def load_mapping(file: str | Path) -> dict[str, Any]:
     """Return what a YAML file holds.
 
     Raises:
-        ValueError: If it holds no mapping, which older releases do not check.
+        ValueError: If it is no YAML or holds no mapping, which older releases do not check.
     """
     try:
         found = YAML.load(file)
-    except AttributeError as error:  # they ask the list, or whatever it is, for its values
+    except (AttributeError, yaml.YAMLError) as error:  # they ask the list, or whatever it is, for its values
         raise ValueError(f"{file} is not a valid YAML mapping") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file} is not a valid YAML mapping")

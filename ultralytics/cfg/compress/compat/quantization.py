@@ -29,6 +29,17 @@ def _takes_counts() -> bool:
     return True
 
 
+def _names_amp() -> bool:
+    """Return True if 'amp' may be the name of a precision, which check_cfg then writes in small letters."""
+    values = {"amp": "BF16"}
+    try:
+        check_cfg(values)
+    except TypeError:
+        return False
+    return values["amp"] == "bf16"
+
+
+AMP_NAMES = ("fp16", "bf16", "fp32") if _names_amp() else ()
 FRACTION_COUNTS = _takes_counts()
 HAS_PRECISIONS = "quantize" in DEFAULT_CFG_DICT  # by which exports name them
 HAS_QAT = hasattr(torch_utils, "is_qat")

@@ -14,6 +14,7 @@ from ultralytics.utils.dist import generate_ddp_file
 
 BUILDS_PIPELINE = hasattr(BaseTrainer, "_build_train_pipeline")  # loaders and optimizer, in a method of their own
 CARRIES_CALLBACKS = "callbacks" in generate_ddp_file.__code__.co_names  # to the workers of a distributed training
+KEEPS_WORLD_SIZE = "world_size" in BaseTrainer.__init__.__code__.co_names  # older trainers hand it from call to call
 
 
 def is_distributed(trainer: BaseTrainer) -> bool:
@@ -24,9 +25,18 @@ def is_distributed(trainer: BaseTrainer) -> bool:
 
 
 def read_dataset(trainer: BaseTrainer) -> dict[str, Any]:
-    """Return the data set of a trainer; older ones keep it and return its two splits."""
+    """Return the data set of a trainer; older ones keep it and return its two splits.
+
+    Raises:
+        KeyError: If it lacks what the run needs, which older ones do not check.
+    """
     found = trainer.get_dataset()
-    return found if isinstance(found, dict) else trainer.data
+    data = found if isinstance(found, dict) else trainer.data
+    if not data.get(trainer.args.split):
+        raise KeyError(f"'{trainer.args.split}:' images not found")
+    if trainer.args.task == "pose" and "kpt_shape" not in data:
+        raise KeyError("it has no 'kpt_shape'")
+    return data
 
 
 def warmup_iterations(trainer: BaseTrainer, batches: int) -> int:

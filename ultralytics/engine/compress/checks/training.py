@@ -6,14 +6,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ultralytics.cfg import CFG_FLOAT_KEYS
+from ultralytics.cfg import CFG_BOOL_KEYS, CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CFG_INT_KEYS
+from ultralytics.cfg.compress.compat.quantization import AMP_NAMES
 from ultralytics.cfg.compress.datasets import find_dataset
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 OPTIMIZERS = ("auto", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD", "MuSGD")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+LEAST = {"epochs": 1, "patience": 0, "nbs": 1, "seed": 0}
 LONGEST_NAME = 200  # bytes of a folder's name: file systems take 255, and stages and numbers are appended
 
 
@@ -80,6 +84,14 @@ RULES = {
         "must be 'cpu', 'mps', or GPUs (i.e. 'device=0' or 'device=0,1')",
     ),
     "workers": Rule(is_count, "must be a number of processes"),
+    **{key: Rule(partial(is_count, least=least), f"must be an int >= {least}") for key, least in LEAST.items()},
+    "fraction": Rule(
+        lambda v: isinstance(v, list) or (is_number(v) and v > 0), "must be a share of the pictures, greater than 0.0"
+    ),
+    "amp": Rule(
+        lambda v: isinstance(v, bool) or str(v).lower() in AMP_NAMES,
+        f"must be {', '.join(('True', 'False', *AMP_NAMES))}",
+    ),
     "cache": Rule(
         lambda v: isinstance(v, bool) or str(v).lower() in {"ram", "disk"}, "must be True, False, ram or disk"
     ),
@@ -88,29 +100,32 @@ RULES = {
     "compile": Rule(
         lambda v: isinstance(v, bool) or v in COMPILE_MODES, f"must be True, False or one of {', '.join(COMPILE_MODES)}"
     ),
-    "split": Rule(bool, "must name a split of the data set (i.e. 'split=val')"),
+    "split": Rule(lambda v: isinstance(v, str) and bool(v), "must name a split of the data set (i.e. 'split=val')"),
     "pretrained": Rule(lambda v: isinstance(v, (bool, str, Path)), "must be True, False or a trained .pt file"),
     "name": Rule(is_folder_name, f"must be the name of a folder, {NO_OTHERS}, and without '..'"),
     "project": FOLDER,
     "save_dir": Rule(lambda v: isinstance(v, (str, Path)) and is_new_or_folder(v), FOLDER.text),
     "distill_model": Rule(lambda v: isinstance(v, (str, Path)) and bool(str(v)), "must be a trained .pt file"),
 }
-NEEDED = {"imgsz", "batch", "workers", "split"}  # Ultralytics takes None for the others
+NEEDED = {"imgsz", "batch", "split", "optimizer", "amp", "compile"}  # of any of these, and of keys of one type, ...
+NEEDED |= CFG_FLOAT_KEYS | CFG_FRACTION_KEYS | CFG_INT_KEYS | CFG_BOOL_KEYS
+NEEDED = {key for key in NEEDED if DEFAULT_CFG_DICT.get(key) is not None}  # ... None is valid if it is the default
 
 
 def check_training(args: Mapping[str, Any]) -> None:
-    """Check keys of training that Ultralytics does not check, or not before it uses them.
+    """Check keys of training that not every Ultralytics checks, or not before it uses them.
 
     Args:
         args (Mapping[str, Any]): Keys of training.
 
     Raises:
         ValueError: If a value is not valid.
+        TypeError: If there is none.
     """
     for key, value in args.items():
-        if key not in RULES or (value is None and key not in NEEDED):
-            continue
-        if not RULES[key].holds(value):
+        if value is None and key in NEEDED:
+            raise TypeError(f"'{key}=None' is invalid. '{key}' must not be None.")
+        if value is not None and key in RULES and not RULES[key].holds(value):
             raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RULES[key].text}.")
 
 

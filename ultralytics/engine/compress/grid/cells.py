@@ -34,7 +34,8 @@ def read_cells(args: Mapping[str, Any]) -> list[Cell]:
         args (Mapping[str, Any]): Arguments, of which those in `SWEEPABLE` may be lists.
 
     Returns:
-        (list[Cell]): Cells by falling 'speed_up' or rising 'target', others in the order of their values.
+        (list[Cell]): Cells by falling 'speed_up' or rising 'target', others against the order of their values, in
+            which their table lists them.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -47,6 +48,7 @@ def read_cells(args: Mapping[str, Any]) -> list[Cell]:
     own = split(args)[1]
     for cell in cells:
         get_prune_cfg({**own, **cell.keys})
+    cells.reverse()
     return sorted(cells, key=lambda cell: (-cell.keys.get("speed_up", 0), cell.keys.get("target", 0)))
 
 

@@ -15,7 +15,7 @@ from ultralytics.engine.compress.checks.training import check_resume_value
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.runs import find_run, folder_of
-from ultralytics.engine.compress.stages import STAGES_FILE, has_begun
+from ultralytics.engine.compress.stages import STAGES_FILE
 from ultralytics.engine.pruning.files import written_whole
 
 RUNS_FILE = "runs.yaml"  # cell to the folder of its run
@@ -33,8 +33,8 @@ class Record:
         """Take what is known; the folder need not exist."""
         self.folder, self.runs = folder, runs
 
-    def place(self, cell: Cell, args: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments that put a cell's run into its folder, which is chosen and noted when it is new.
+    def place(self, cell: Cell, args: dict[str, Any]) -> str:
+        """Return the folder of a cell's run, which is chosen and noted when it is new.
 
         Args:
             cell (Cell): The cell.
@@ -44,8 +44,7 @@ class Record:
             self.runs[cell.entry] = str(folder_of(args))
             with written_whole(self.folder / RUNS_FILE) as temporary:
                 YAML.save(temporary, self.runs)
-        place = self.runs[cell.entry]
-        return {"resume": place} if has_begun(Path(place)) else {"resume": False, "save_dir": place}
+        return self.runs[cell.entry]
 
 
 @contextmanager

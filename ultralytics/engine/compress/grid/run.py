@@ -1,47 +1,21 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Run cells of a grid one after the other: all cuts first, then the fine-tunings."""
+"""Run cells of a grid: here, one after the other, or on Ray."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.grid.cells import Cell
-from ultralytics.engine.compress.grid.folder import Record
-from ultralytics.engine.compress.grid.shared import Known, Shared
-from ultralytics.engine.compress.runs import moved
-from ultralytics.engine.pruning.report.build import REPORT_FILE
+from ultralytics.engine.compress.grid.job import Grid, Reports, job_of, read_tuned
 from ultralytics.utils import LOGGER, colorstr
-
-Reports = dict[str, dict[str, Any]]  # name of a cell to the report of its fine-tuning
-
-
-class Grid(NamedTuple):
-    """What the cells of a grid have in common.
-
-    Attributes:
-        compressor (type): Compressor class of the task.
-        args (dict[str, Any]): Overrides that hold in all cells; 'name' is the grid's.
-        callbacks (dict): Callbacks of the training stages.
-        record (Record): Which runs the grid has begun.
-        shared (Shared): What cells take over from those before them, in this call of `run_cells` and later ones.
-    """
-
-    compressor: type[Compressor]
-    args: dict[str, Any]
-    callbacks: dict
-    record: Record
-    shared: Shared
 
 
 def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], None] | None = None) -> Reports:
     """Cut and fine-tune cells, each an ordinary run in folders of its own; what is complete is not done again.
 
-    All cuts are made before the first fine-tuning, in the order given, so that a target out of reach stops the grid
-    early; then the last cut is fine-tuned first.
+    In turn, all cuts are made before the first fine-tuning, in the order given, so that a target out of reach stops the
+    grid early; then the last cut is fine-tuned first.
 
     Args:
         grid (Grid): What the cells have in common.
@@ -50,17 +24,21 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
 
     Returns:
         (dict[str, dict]): Name of a cell to the report of its fine-tuning, see
-            `ultralytics.engine.pruning.report.build.build_report`, with the paths of weights where they are now.
+            `ultralytics.engine.pruning.report.build.build_report`, with the paths of weights where they are now; cells
+            in the reverse of the order given.
 
     Raises:
         ValueError: If the arguments of a cell are not valid, or its target is out of reach.
+        RuntimeError: If cells have failed on Ray; the others are complete.
     """
+    if grid.cluster:
+        from ultralytics.engine.compress.grid.on_ray import run_on_ray  # an extra
+
+        return run_on_ray(grid, cells, on_report)
     runs = {}
     for cell in cells:
         LOGGER.info(f"{colorstr('sweep:')} cutting {describe(cell)}")
-        run = runs[cell.name] = begin(
-            grid.compressor, arguments_of(grid, cell), grid.callbacks, grid.shared.known(cell)
-        )
+        run = runs[cell.name] = job_of(grid, cell).begin()
         run.compress()
         grid.shared.learn(cell, run.save_dir)
     reports: Reports = {}
@@ -74,35 +52,16 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
     return reports
 
 
-def arguments_of(grid: Grid, cell: Cell) -> dict[str, Any]:
-    """Return the arguments of a cell's run, whose folder is noted in the grid's record."""
-    own = {"name": f"{grid.args['name']}-{cell.name}-prune", "mode": "compress"}
-    args = {**grid.args, **grid.shared.known(cell).args, **cell.keys, **own}
-    return {**args, **grid.record.place(cell, args)}
+def run_on_a_worker(grid: Grid, function: Callable[..., Any], *args: Any) -> Any:
+    """Return what a function returns where a cell would run: here, or on a worker of the Ray cluster."""
+    if grid.cluster:
+        from ultralytics.engine.compress.grid.on_ray import call_on_ray  # an extra
 
-
-def begin(compressor: type[Compressor], args: dict[str, Any], callbacks: dict, known: Known) -> Compressor:
-    """Return the run of a cell, with what it takes over from others."""
-    run = compressor(overrides=args, _callbacks=callbacks)
-    known.give(run)
-    return run
-
-
-def read_tuned(best: Path, folder: Path) -> dict[str, Any]:
-    """Return the report of a fine-tuning, with the paths of weights where they are now.
-
-    Args:
-        best (Path): Its weights.
-        folder (Path): Folder of the grid.
-    """
-    report = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
-    for row in report["rows"].values():
-        row["weights"] = str(moved(row["weights"], folder))
-    return report
+        return call_on_ray(grid, function, *args)
+    return function(*args)
 
 
 def describe(cell: Cell) -> str:
     """Return the values of a cell, for the log."""
-    return ", ".join(
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in cell.keys.items()
-    )
+    values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in cell.keys.items()}
+    return ", ".join(f"{key}={value}" for key, value in values.items())

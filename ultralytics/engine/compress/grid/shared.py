@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,8 @@ class Shared:
 
     def known(self, cell: Cell) -> Known:
         """Return what a cell can take over by now."""
-        args, metrics = {}, {}
+        args: dict[str, Any] = {}
+        metrics: dict[str, dict[str, float]] = {}
         for key, row, found in (
             ("model", "dense", self._dense),
             ("sl_model", "sparse", self._sparse.get(self._sparsity(cell) or ())),
@@ -109,9 +110,19 @@ class Shared:
         """
         self._files = self._files or report.get("deploy", {}).get("rows", [])
 
-    def makes(self, cell: Cell) -> tuple:
-        """Return what of a cell's work others may take over, equal for cells that make the same."""
-        return (self._sparsity(cell), self._mapped(cell))
+    def leaders(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return the cells, in their order, whose cut makes what later ones take over; the first one always does."""
+        made: set[tuple] = set()
+        leaders: list[Cell] = []
+        for cell in cells:
+            values = {**DEFAULTS, **self.args, **cell.keys}
+            maps = values["sensitivity"] or values["sensitivity_drop"] is not None
+            makes = (self._sparsity(cell), self._mapped(cell) if maps else None)
+            new = {made_of for made_of in makes if made_of} - made
+            if new or not leaders:
+                leaders.append(cell)
+                made |= new
+        return leaders
 
     def _values(self, cell: Cell, keys: tuple[str, ...]) -> tuple:
         """Return the values of keys in a cell."""

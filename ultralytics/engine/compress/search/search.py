@@ -7,12 +7,13 @@ import math
 from typing import Any, NamedTuple
 
 from ultralytics.cfg.compress.keys import get_prune_cfg, read_sweep, refusing, split
+from ultralytics.engine.compress.checks.cluster import Cluster
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.evaluation import MAIN_METRIC
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.grid.folder import record_opened
-from ultralytics.engine.compress.grid.run import Grid, Reports, run_cells
-from ultralytics.engine.compress.grid.shared import Shared
+from ultralytics.engine.compress.grid.job import Grid, Reports, make_grid
+from ultralytics.engine.compress.grid.run import run_cells
 from ultralytics.engine.compress.grid.table import compare_cells, write_table
 from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, Try, best_target, next_try
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
@@ -88,10 +89,15 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
             raise ValueError(
                 f"'max_drop={own['max_drop']}' is invalid with '{key}={values}'. A search needs one value of '{key}'."
             )
+        if Cluster.of(args):
+            raise ValueError(
+                f"'use_ray=True' is invalid with 'max_drop={own['max_drop']}': what a search tries depends on what it "
+                "has tried. Leave use_ray out."
+            )
         max_drop = get_prune_cfg(own).max_drop
     args = {key: value for key, value in args.items() if key not in {"max_drop", "speed_up", "target"}}
     with record_opened(args, "search") as record:
-        grid = Grid(compressor, args, callbacks, record, Shared(args))
+        grid = make_grid(compressor, args, callbacks, record)
         outcome = try_targets(grid, max_drop)
         device = select_device(args.get("device"), verbose=False)
         result = describe(outcome, args, device)
