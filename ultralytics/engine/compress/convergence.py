@@ -12,7 +12,7 @@ from typing import Any
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 
 LEAST = 5  # measured epochs: a steady rise of fewer may be chance
-RISING = 0.01  # gain of the main metric, at which more training is worth more than a teacher: one point
+RISING = 0.02  # gain of the main metric from which a teacher holds its student back, see benchmarks/README.md
 SIGNIFICANT = 1.645  # standard deviations of Kendall's S, 5% of curves without a trend
 
 

@@ -27,6 +27,7 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
         ({"max_drop": -1}, ValueError, "'max_drop=-1' .* must not be negative"),
         ({"max_drop": "half"}, TypeError, "'max_drop=half' is of invalid type str"),
         ({"max_drop": 0.5, "prune_method": ["lamp", "l1"]}, ValueError, "needs one value of 'prune_method'"),
+        ({"max_drop": 0.5, "storage_path": "s3://x"}, ValueError, "'storage_path=s3://x' is a setting of Ray"),
         ({"max_drop": 0.5, "speed_up": [2, 3]}, ValueError, r"'max_drop=0.5' is invalid with 'speed_up=\[2, 3\]'"),
     ],
 )
