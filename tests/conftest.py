@@ -186,6 +186,12 @@ def build_model(name: str, nc: int = 4) -> nn.Module:
     return model
 
 
+def kept_weights(layer: nn.Module, kept: dict[str, list[int]]) -> torch.Tensor:
+    """Return the weights of the channels that a record keeps of a layer; of one group for each there are no others."""
+    rows = layer.weight[kept["out"]]
+    return rows if getattr(layer, "groups", 1) > 1 else rows[:, kept["in"]]
+
+
 def save_dense(model: YOLO, file: Path) -> str:
     """Have Ultralytics save a model; older ones do so only if it was loaded from a checkpoint."""
     model.ckpt = model.ckpt or {}

@@ -67,7 +67,7 @@ def read_prose(document: str) -> str:
     return re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
 
 
-def read_cells() -> list[str]:
+def read_notebook() -> list[str]:
     """List the code of the notebook's cells."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

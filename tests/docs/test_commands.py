@@ -14,13 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from documents import ENGLISH, ROOT, find_blocks, find_commands, read_cells
+from documents import ENGLISH, ROOT, find_blocks, find_commands, read_notebook
 
 from ultralytics import YOLO
 from ultralytics.cfg import check_dict_alignment, entrypoint, parse_key_value_pair
 from ultralytics.cfg.compress.cli import LATENCY_KEYS
-from ultralytics.cfg.compress.keys import check_names, get_prune_cfg, is_file, split
+from ultralytics.cfg.compress.keys import check_names, is_file
 from ultralytics.engine.compress.deploy.targets import read_targets
+from ultralytics.engine.compress.grid.cells import read_cells
 from ultralytics.engine.pruning import Budget, prune_model, save_pruned
 
 BLOCKS = [block for document in ENGLISH for block in find_blocks(document)]  # translations have the same
@@ -42,6 +43,7 @@ TESTED = {  # other commands: the tests that run them
     "pre-commit install": "",
     "python benchmarks/": "benchmarks/test_benchmark_scripts.py",
     "python -m ultralytics_compress_drop_in": "cfg/compress/test_drop_in.py",
+    "python ultralytics/cfg/compress/startup/ultralytics_compress_drop_in.py": "cfg/compress/test_drop_in.py",
     "python3 measure.py": "docs/test_commands.py",
 }
 
@@ -56,8 +58,27 @@ def name_of(values):
     return " ".join(values[1])[:90] if isinstance(values, tuple) else None
 
 
+def shrink(arguments):
+    """Return arguments of a run on the small data; a target in figures of a full model becomes a small ratio."""
+    small = {**arguments, **SMALL}
+    small.update((key, value) for key, value in HERE.items() if key in arguments)
+    if not str(small["model"]).endswith(".yaml"):
+        small["model"] = "best.pt"
+    if "target" in small:
+        del small["target"]
+        small["speed_up"] = 1.1
+    if small.get("budget") in {"openvino", "ncnn", "mnn", "litert"}:
+        small["budget"] = "onnx"
+    return small
+
+
 YOLO_COMMANDS = [(block, words) for block, words in SHELL if words[0] == "yolo" and len(words) > 2]
 COMPRESS = [arguments_of(words) for block, words in YOLO_COMMANDS if words[1] == "compress"]
+DISTINCT = {  # commands that differ on the small data: the first of each
+    repr((words[1], sorted({**shrink(arguments_of(words)), "name": ""}.items(), key=str))): (block, words)
+    for block, words in reversed(YOLO_COMMANDS)
+    if words[1] != "latency" and not block.why
+}
 
 
 @pytest.mark.parametrize("command", SHELL, ids=name_of)
@@ -73,9 +94,8 @@ def test_commands_are_run_by_some_test(command):
 @pytest.mark.parametrize("arguments", COMPRESS, ids=str)
 def test_arguments_of_compress_are_valid(arguments):
     check_names(arguments)
-    own = split(arguments)[1]
-    get_prune_cfg(own)
-    read_targets(own.get("deploy"))
+    assert read_cells(arguments)  # one for a run that is no sweep
+    read_targets(arguments.get("deploy"))
 
 
 def test_options_of_scripts_exist():
@@ -85,7 +105,7 @@ def test_options_of_scripts_exist():
             shared = (ROOT / "benchmarks/experiment.py").read_text(encoding="utf-8")
             unknown = [word for word in words[2:] if word.startswith("--") and f'"{word}"' not in script + shared]
             assert unknown == [], words
-        extras = re.findall(r"\.\[(.+?)\]", " ".join(words)) if words[:2] == ["pip", "install"] else []
+        extras = re.findall(r"\[(.+?)\]", " ".join(words)) if words[:2] == ["pip", "install"] else []
         for extra in ",".join(extras).split(","):
             assert not extra or f'"{extra}": [' in (ROOT / "setup.py").read_text(encoding="utf-8")
 
@@ -104,20 +124,6 @@ def folder(best_pt, tiny_data, tmp_path, monkeypatch):
     return tmp_path
 
 
-def shrink(arguments, folder):
-    """Return arguments of a run on the small data; a target in figures of a full model becomes a small ratio."""
-    small = {**arguments, **SMALL, "project": str(folder / "runs")}
-    small.update((key, value) for key, value in HERE.items() if key in arguments)
-    if not str(small["model"]).endswith(".yaml"):
-        small["model"] = "best.pt"
-    if "target" in small:
-        del small["target"]
-        small["speed_up"] = 1.1
-    if small.get("budget") in {"openvino", "ncnn", "mnn", "litert"}:
-        small["budget"] = "onnx"
-    return small
-
-
 def run(mode, arguments):
     """Run a `yolo` command."""
     words = [f"{key}={value}".replace(" ", "") for key, value in arguments.items()]
@@ -125,14 +131,12 @@ def run(mode, arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", [command for command in YOLO_COMMANDS if command[1][1] != "latency" and not command[0].why], ids=name_of
-)
+@pytest.mark.parametrize("command", DISTINCT.values(), ids=name_of)
 def test_commands_run(command, folder):
     mode, arguments = command[1][1], arguments_of(command[1])
     if "onnx" in str(arguments) or arguments.get("budget") or arguments.get("deploy"):
         pytest.importorskip("onnxruntime")
-    small = shrink(arguments, folder)
+    small = {**shrink(arguments), "project": str(folder / "runs")}
     if is_file(str(small.get("budget"))):
         answer_of_a_device(folder)
     if mode == "export":
@@ -182,6 +186,6 @@ def test_python_runs(code, folder):
 @pytest.mark.slow
 def test_the_notebook_runs(folder):
     pytest.importorskip("onnxruntime")
-    (folder / "cells.py").write_text(shrink_code("\n".join(read_cells()), folder), encoding="utf-8")
+    (folder / "cells.py").write_text(shrink_code("\n".join(read_notebook()), folder), encoding="utf-8")
     runpy.run_path(str(folder / "cells.py"))
     assert [file.name for file in Path(folder / "runs").rglob("*_int8.onnx")]

@@ -13,6 +13,7 @@ from documents import ROOT, find_blocks, read
 from ultralytics import YOLO
 from ultralytics.cfg.compress.keys import CHOICES, DEFAULTS
 from ultralytics.engine.pruning import METHODS, Budget, prune_model, save_pruned
+from ultralytics.engine.pruning.report.page import EXPLAINED
 
 DOCS = ROOT / "docs"
 PICTURES = DOCS / "pictures"
@@ -57,6 +58,11 @@ def test_pages_name_every_method_and_budget(ending):
     )
     assert methods == list(METHODS)
     assert {name for name in CHOICES["budget"] if f"`{name}`" not in read(f"docs/targets{ending}")} == set()
+
+
+def test_pages_that_a_report_names_exist():
+    template = read("ultralytics/engine/pruning/report/page.html")
+    assert "explained" in template and [file for file in EXPLAINED if not (ROOT / file).is_file()] == []
 
 
 def list_messages():
