@@ -28,9 +28,11 @@ FENCE = re.compile(r"(^ *```.*?^ *```)", re.MULTILINE | re.DOTALL)
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Put a file of the repository in a page's place, and turn links between files into links between pages."""
     place = page.file.src_uri
-    file = OUTSIDE.get(place, f"docs/{place}")
-    if place in OUTSIDE:
-        markdown = (ROOT / file).read_text(encoding="utf-8")
+    original = re.sub(r"\.\w+\.md$", ".md", place)
+    file = OUTSIDE.get(original, f"docs/{place}")
+    if original in OUTSIDE:
+        heading, text = (ROOT / file).read_text(encoding="utf-8").split("\n", 1)
+        markdown = (heading if place == original else markdown.split("\n", 1)[0]) + "\n" + text
     parts = FENCE.split(markdown)  # odd ones are code
     parts[::2] = [LINK.sub(lambda link: rewrite(link, PurePosixPath(file).parent, place), part) for part in parts[::2]]
     return "".join(parts)
