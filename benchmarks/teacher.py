@@ -6,8 +6,8 @@
 
 The dense model is trained for the first number of epochs, then for the second on top of them, and so on; after each it
 is pruned and fine-tuned with every arm. Results are written after each training, and a second run of the command goes
-on behind those that are complete. `default` is what the package decides by the dense model's curve, and `trained on` the
-same after `dense_epochs` more, as many as the fine-tuning has.
+on behind those that are complete. `default` is what the package decides by the dense model's curve, and `trained on`
+the same after `dense_epochs` more, as many as the fine-tuning has.
 """
 
 from __future__ import annotations
