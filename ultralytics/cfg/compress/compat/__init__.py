@@ -30,6 +30,7 @@ by a class that nothing is an instance of.
 | Depth, its trainer             | 8.4.104 | no such layer, no such task                           |
 | attention in get_flops         | 8.4.109 | our own sum of layers and products                    |
 | channels_last in AutoBackend   | 8.4.133 | latency is timed in PyTorch's own layout              |
+| ckpt_path after YOLO.load      | 8.4.140 | the file noted among its overrides                    |
 | callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |
 | quantize=8 in training         | 8.4.143 | refused                                               |
 | 'fraction' as a count          | 8.4.190 | INT8 is calibrated on all training pictures           |
