@@ -186,6 +186,18 @@ def build_model(name: str, nc: int = 4) -> nn.Module:
     return model
 
 
+def kept_weights(layer: nn.Module, kept: dict[str, list[int]]) -> torch.Tensor:
+    """Return the weights of the channels that a record keeps of a layer; of one group for each there are no others."""
+    rows = layer.weight[kept["out"]]
+    return rows if getattr(layer, "groups", 1) > 1 else rows[:, kept["in"]]
+
+
+def set_up(trainer: BaseTrainer) -> None:
+    """Have a trainer make its model, loaders and optimizer; older ones ask for the number of devices."""
+    asks = "world_size" in inspect.signature(BaseTrainer._setup_train).parameters
+    trainer._setup_train(*([0] if asks else []))
+
+
 def save_dense(model: YOLO, file: Path) -> str:
     """Have Ultralytics save a model; older ones do so only if it was loaded from a checkpoint."""
     model.ckpt = model.ckpt or {}

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from documents import DOCUMENTS, ROOT, find_blocks, find_commands, is_translation, read_notebook
+from documents import ENGLISH, ROOT, find_blocks, find_commands, read_notebook
 
 from ultralytics import YOLO, __version__
 from ultralytics.cfg import check_dict_alignment, entrypoint, parse_key_value_pair
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
     parse_version(__version__) < parse_version(TESTED[-1]),
     reason=f"the documents describe Ultralytics {TESTED[-1]}, and this is {__version__}",
 )
-BLOCKS = [block for document in DOCUMENTS if not is_translation(document) for block in find_blocks(document)]
+BLOCKS = [block for document in ENGLISH for block in find_blocks(document)]  # translations have the same
 SHELL = [(block, words) for block in BLOCKS if block.kind == "bash" for words in find_commands(block)]
 PYTHON = [block.code for block in BLOCKS if block.kind == "python"]
 SMALL = {"imgsz": 32, "epochs": 1, "batch": 4, "workers": 0, "device": "cpu", "plots": False}
@@ -115,17 +115,6 @@ def test_options_of_scripts_exist():
         extras = re.findall(r"\[(.+?)\]", " ".join(words)) if words[:2] == ["pip", "install"] else []
         for extra in ",".join(extras).split(","):
             assert not extra or f'"{extra}": [' in (ROOT / "setup.py").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if is_translation(name)])
-def test_translations_have_the_same_code(document):
-    def bare(block):
-        return block.kind, re.sub(r"\s+", "", re.sub(r"#.*", "", block.code))
-
-    kinds = {"bash", "python", "text"}
-    original = document.replace(".zh-CN.md", ".md").replace(".zh.md", ".md")
-    known = {bare(block) for block in find_blocks(original)}
-    assert [block.code for block in find_blocks(document) if block.kind in kinds and bare(block) not in known] == []
 
 
 @pytest.fixture

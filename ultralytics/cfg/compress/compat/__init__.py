@@ -16,6 +16,7 @@ by a class that nothing is an instance of.
 | load_checkpoint                | 8.3.193 | attempt_load_one_weight                               |
 | unwrap_model                   | 8.3.196 | de_parallel                                           |
 | BaseTrainer.ddp                | 8.3.200 | the count of devices, as the trainer reads it         |
+| a new results.csv              | 8.3.214 | ours deletes that of an earlier run in the folder     |
 | Proto26, Pose26                | 8.4.0   | no such layers                                        |
 | 'save_dir' in overrides        | 8.4.2   | taken if the configuration has the key                |
 | get_save_dir makes no folder   | 8.4.4   | from 8.3.251 on it does, and ours keeps it from it    |
