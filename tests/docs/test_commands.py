@@ -167,7 +167,7 @@ def answer_of_a_device(folder):
 def shrink_code(code, folder):
     """Return Python with the settings of the small data."""
     for key, value in SMALL.items():
-        code = re.sub(rf'\b({key}=|"{key}": )("[^"]*"|[\w.]+)', rf"\g<1>{value!r}", code)
+        code = re.sub(rf'(?<!\w)({key}=|"{key}": )("[^"]*"|[\w.]+)', rf"\g<1>{value!r}", code)
     for name in ("data.yaml", "shapes.yaml"):
         for form in (f'data="{name}"', f'"data": "{name}"'):
             missing = [key for key in (*SMALL, "project") if not re.search(rf'\b{key}=|"{key}": ', code)]
