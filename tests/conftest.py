@@ -176,7 +176,7 @@ def _built(name: str, nc: int) -> nn.Module:
 def predict(model: nn.Module, images: torch.Tensor) -> Any:
     """Run a model on images; an older RT-DETR asks for their boxes in train mode, and here there are none."""
     is_rtdetr = isinstance(model, tasks.RTDETRDetectionModel)
-    return model.predict(images, **({"batch": {"gt_groups": [0] * len(images)}} if is_rtdetr else {}))
+    return model(images, **({"batch": {"gt_groups": [0] * len(images)}} if is_rtdetr else {}))
 
 
 def build_model(name: str, nc: int = 4) -> nn.Module:
