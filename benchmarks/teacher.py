@@ -6,7 +6,8 @@
 
 The dense model is trained for the first number of epochs, then for the second on top of them, and so on; after each it
 is pruned and fine-tuned with every arm. Results are written after each training, and a second run of the command goes
-on behind those that are complete. `default` is what the package decides by the dense model's curve.
+on behind those that are complete. `default` is what the package decides by the dense model's curve, and `trained on`
+the same after `dense_epochs` more, as many as the fine-tuning has.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fetch import machine, markdown
 
 from ultralytics.utils import LOGGER
 
-ARMS = ("default", "throughout", "none")
+ARMS = ("default", "throughout", "none", "trained on")
 
 
 def main() -> None:
@@ -53,8 +54,8 @@ def main() -> None:
             figures.setdefault((trained, "dense"), []).append(dense["mAP50-95"])
             for speed_up in args.speed_ups:
                 for arm in args.arms:
-                    keys = {**teaching(arm, Path(weights)), "speed_up": speed_up}
-                    name = f"{arm}-{speed_up:g}-dense-{stage}-seed{seed}"
+                    keys = {**teaching(arm, Path(weights), args.epochs), "speed_up": speed_up}
+                    name = f"{arm.replace(' ', '-')}-{speed_up:g}-dense-{stage}-seed{seed}"
                     run = experiment.once(name, lambda: experiment.prune_and_finetune(name, weights, seed, **keys))
                     figures.setdefault((trained, speed_up, arm), []).append(run["fine-tuned"]["mAP50-95"])
     rows = [
@@ -68,11 +69,11 @@ def main() -> None:
     LOGGER.info(text)
 
 
-def teaching(arm: str, dense: Path) -> dict[str, Any]:
+def teaching(arm: str, dense: Path, epochs: int) -> dict[str, Any]:
     """Return the keys of an arm; a copy of the dense model is a teacher that the user has chosen."""
     if arm == "throughout":
         return {"distill_model": shutil.copy(dense, dense.with_name("teacher.pt"))}
-    return {"distill": arm != "none"}
+    return {"dense_epochs": epochs} if arm == "trained on" else {"distill": arm != "none"}
 
 
 if __name__ == "__main__":

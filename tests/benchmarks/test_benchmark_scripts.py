@@ -164,9 +164,9 @@ def test_teacher(benchmark, tiny_shapes, tmp_path):
     arguments = ["--out", tmp_path, "--imgsz", 64, "--dense-epochs", 1, 1, "--epochs", 1, "--seeds", 0]
     benchmark("teacher", *arguments)
     table = (tmp_path / "results.md").read_text()
-    assert [len(cells(table, trained)) for trained in ("1 ", "2 ")] == [6, 6]
+    assert [len(cells(table, trained)) for trained in ("1 ", "2 ")] == [7, 7]
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
-    assert len(runs) == 2 + 2 * 3
+    assert len(runs) == 2 + 2 * 4
 
 
 @pytest.mark.slow

@@ -16,14 +16,19 @@ import numpy as np
 import pytest
 from documents import ENGLISH, ROOT, find_blocks, find_commands, read_notebook
 
-from ultralytics import YOLO
+from ultralytics import YOLO, __version__
 from ultralytics.cfg import check_dict_alignment, entrypoint, parse_key_value_pair
 from ultralytics.cfg.compress.cli import LATENCY_KEYS
+from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.cfg.compress.keys import check_names, is_file
-from ultralytics.engine.compress.deploy.targets import read_targets
 from ultralytics.engine.compress.grid.cells import read_cells
 from ultralytics.engine.pruning import Budget, prune_model, save_pruned
+from ultralytics.utils.checks import parse_version
 
+pytestmark = pytest.mark.skipif(
+    parse_version(__version__) < parse_version(TESTED[-1]),
+    reason=f"the documents describe Ultralytics {TESTED[-1]}, and this is {__version__}",
+)
 BLOCKS = [block for document in ENGLISH for block in find_blocks(document)]  # translations have the same
 SHELL = [(block, words) for block in BLOCKS if block.kind == "bash" for words in find_commands(block)]
 PYTHON = [block.code for block in BLOCKS if block.kind == "python"]
@@ -93,6 +98,8 @@ def test_commands_are_run_by_some_test(command):
 
 @pytest.mark.parametrize("arguments", COMPRESS, ids=str)
 def test_arguments_of_compress_are_valid(arguments):
+    from ultralytics.engine.compress.deploy.targets import read_targets  # older releases lack what it stands on
+
     check_names(arguments)
     assert read_cells(arguments)  # one for a run that is no sweep
     read_targets(arguments.get("deploy"))
@@ -160,7 +167,7 @@ def answer_of_a_device(folder):
 def shrink_code(code, folder):
     """Return Python with the settings of the small data."""
     for key, value in SMALL.items():
-        code = re.sub(rf'\b({key}=|"{key}": )("[^"]*"|[\w.]+)', rf"\g<1>{value!r}", code)
+        code = re.sub(rf'(?<!\w)({key}=|"{key}": )("[^"]*"|[\w.]+)', rf"\g<1>{value!r}", code)
     for name in ("data.yaml", "shapes.yaml"):
         for form in (f'data="{name}"', f'"data": "{name}"'):
             missing = [key for key in (*SMALL, "project") if not re.search(rf'\b{key}=|"{key}": ', code)]

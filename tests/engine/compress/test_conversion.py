@@ -83,10 +83,11 @@ def take_apart(block):
     """Give stock attention the layers of the original one; the weights need not be the same."""
     from ultralytics.nn.modules.conv import Conv
 
-    dim = block.all_head_dim
+    dim = block.num_heads * block.head_dim
     block.qk, block.v = Conv(dim, 2 * dim, 1, act=False), Conv(dim, dim, 1, act=False)
     block.pe = Conv(dim, dim, 5, 1, 2, g=dim, act=False)
-    del block.qkv, block.all_head_dim
+    del block.qkv
+    vars(block).pop("all_head_dim", None)  # which older releases do not note
 
 
 def saved(model, file):

@@ -33,6 +33,7 @@ FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 HAS_A2C2F = hasattr(block, "A2C2f")
 NETWORK = {
     "nc": 3,
+    "scales": {"n": [1.0, 1.0, 1024]},  # all as it is written; older releases need one
     "backbone": [
         [-1, 1, "Conv", [16, 3, 2]],
         [-1, 1, "C2f", [32, True]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,21 @@ def find_compressor(yolo: Model) -> type[Compressor]:
     raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.")
 
 
+def loaded_file(yolo: Model) -> str | Path | None:
+    """Return the file whose weights were loaded into a model of a YAML; None if what it holds came otherwise.
+
+    Args:
+        yolo (Model): Object of a YAML. Older releases note the file among its overrides, and keep it there when other
+            weights are loaded afterwards.
+    """
+    noted = yolo.overrides.get("pretrained")
+    if yolo.ckpt_path or not isinstance(noted, (str, Path)):
+        return yolo.ckpt_path
+    held, loaded = (m.float().state_dict() for m in (deepcopy(yolo.model), load_named("pretrained", noted)))
+    taken = [name for name, value in loaded.items() if name in held and held[name].shape == value.shape]
+    return noted if all(torch.equal(held[name].cpu(), loaded[name]) for name in taken) else None
+
+
 def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
     """Return what makes a run begin with the weights that a `YOLO` object holds.
 
@@ -159,9 +175,9 @@ def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
     if is_yaml(args["model"]):
         if not yolo.ckpt:
             return {}
-        if yolo.ckpt_path:
+        if source := loaded_file(yolo):
             wanted = args.get("pretrained", True)
-            return {"pretrained": yolo.ckpt_path if wanted is True else wanted}
+            return {"pretrained": source if wanted is True else wanted}
         same = False
     else:
         held, file = (m.state_dict() for m in (stock_form(yolo.model)[0], load_named("model", args["model"])))

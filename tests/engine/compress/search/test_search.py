@@ -14,8 +14,9 @@ from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import get_prune_cfg
 from ultralytics.engine.compress.search import search as searching
-from ultralytics.engine.compress.search.bisection import Try, best_target
+from ultralytics.engine.compress.search.bisection import SHORT_TRIES, WHOLE_TRIES, Try, best_target
 from ultralytics.engine.compress.search.search import cell_of, tell, try_targets
+from ultralytics.engine.compress.search.tries import Tries
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 
 
@@ -106,13 +107,13 @@ class Fake:
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch, tmp_path):
     """Return what makes a search on a curve and returns its outcome and the cells."""
 
-    def make(curve, max_drop, **keys):
+    def make(curve, max_drop, resumed=False, **keys):
         grid = Fake(curve, **keys)
         monkeypatch.setattr(searching, "run_cells", grid.run)
-        return try_targets(grid, max_drop), grid.cells
+        return try_targets(grid, max_drop, Tries(tmp_path, resumed)), grid.cells
 
     return make
 
@@ -124,6 +125,27 @@ def test_short_tries_have_a_fifth_of_the_epochs(fake):
     assert 3.3 < outcome.best.speed_up < 4 and outcome.lost(outcome.best) <= 1.9
     assert cell_of(Try(2.0, False), {"time": 5.0}).keys["time"] == 1.0
     assert "time" not in cell_of(Try(2.0, True), {"time": 5.0}).keys  # the search's own holds
+
+
+def test_another_accuracy_knows_what_was_tried_and_tries_as_many_more(fake):
+    curve = lambda s: 0.5 - 0.01 * math.log2(s)  # noqa: E731
+    first, before = fake(curve, max_drop=1.9)
+    again, same = fake(curve, max_drop=1.9, resumed=True)
+    assert again.found == first.found and [c.name for c in same] == [c.name for c in before]
+    second, cells = fake(curve, max_drop=0.5, resumed=True)
+    assert [cell.name for cell in cells[: len(before)]] == [cell.name for cell in before]
+    assert 0 < len(cells) - len(before) <= SHORT_TRIES + WHOLE_TRIES
+    assert 1.25 < second.best.speed_up < 2**0.5 and first.found.items() < second.found.items()
+    third, _ = fake(curve, max_drop=1.0, resumed=True)
+    assert third.best.speed_up == 2.0 and third.found.keys() >= second.found.keys()
+    anew, cells = fake(curve, max_drop=1.9)
+    assert anew.found == first.found and len(cells) == len(before)
+
+
+def test_what_another_search_has_found_is_found_again(fake):
+    fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=0.3)
+    outcome, _ = fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=0, resumed=True)
+    assert outcome.best == min((t for t in outcome.found if t.whole), key=lambda t: t.speed_up)
 
 
 def test_a_target_out_of_reach_is_a_bound(fake, log):

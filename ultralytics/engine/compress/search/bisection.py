@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 START = 2.0  # target of the first try
@@ -27,7 +28,7 @@ class Try(NamedTuple):
 Found = dict[Try, float]  # main metric after each try
 
 
-def next_try(found: Found, wanted: float, ceiling: float = CEILING) -> Try | None:
+def next_try(found: Found, wanted: float, ceiling: float = CEILING, uncounted: Collection[Try] = ()) -> Try | None:
     """Return what to try next, None when the search has ended.
 
     Short fine-tunings bisect the targets on a logarithmic scale, and a whole one tests the largest that they promise.
@@ -38,13 +39,15 @@ def next_try(found: Found, wanted: float, ceiling: float = CEILING) -> Try | Non
         found (dict[Try, float]): Metric after each try so far.
         wanted (float): Least metric that is accurate enough.
         ceiling (float): Largest target that can be reached.
+        uncounted (Collection[Try]): Tries that do not count towards the limits.
     """
     short, whole = ({t.speed_up: metric for t, metric in found.items() if t.whole is kind} for kind in (False, True))
     if not whole:  # first, since it trains and checks all that others take over
         return Try(min(START, ceiling), whole=True)
     if not short:
         return Try(next(iter(whole)), whole=False)
-    if len(whole) == WHOLE_TRIES:
+    shorts, wholes = (sum(t.whole is kind for t in found.keys() - set(uncounted)) for kind in (False, True))
+    if wholes == WHOLE_TRIES:
         return None
     passed = best_target(found, wanted) or 1.0
     missed = min((s for s, metric in whole.items() if s > passed), default=math.inf)
@@ -53,7 +56,7 @@ def next_try(found: Found, wanted: float, ceiling: float = CEILING) -> Try | Non
     high = min((s for s in predicted if s > low), default=missed)
     middle = min(2 * low, ceiling) if high == math.inf else round(math.sqrt(low * high), 2)
     is_wide = min(high, ceiling) > low * TOLERANCE
-    if is_wide and len(short) < SHORT_TRIES * len(whole) / (WHOLE_TRIES - 1):
+    if is_wide and shorts < SHORT_TRIES * max(wholes, 1) / (WHOLE_TRIES - 1):
         return Try(middle, whole=False)
     if low > passed:
         return Try(low, whole=True)

@@ -16,6 +16,7 @@ from ultralytics.engine.compress.grid.job import Grid, Reports, make_grid
 from ultralytics.engine.compress.grid.run import run_cells
 from ultralytics.engine.compress.grid.table import compare_cells, write_table
 from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, Try, best_target, next_try
+from ultralytics.engine.compress.search.tries import Tries
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.report.table import export_command
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
@@ -66,8 +67,8 @@ class Outcome(NamedTuple):
 def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
     """Find the fastest model that loses at most 'max_drop' points of the main metric.
 
-    Every try is an ordinary run with folders of its own. What is tried depends on the metrics so far alone, so a search
-    that is resumed tries the same again, and finds it done.
+    Every try is an ordinary run with folders of its own. A search that is resumed takes up all that it has begun, also
+    for another accuracy, and goes on from there.
 
     Args:
         compressor (type): Compressor class of the task.
@@ -98,7 +99,7 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
     args = {key: value for key, value in args.items() if key not in {"max_drop", "speed_up", "target"}}
     with record_opened(args, "search") as record:
         grid = make_grid(compressor, args, callbacks, record)
-        outcome = try_targets(grid, max_drop)
+        outcome = try_targets(grid, max_drop, Tries(record.folder, resumed=bool(record.runs)))
         device = select_device(args.get("device"), verbose=False)
         result = describe(outcome, args, device)
         write_table(result, record.folder / "search", args.get("plots", DEFAULT_CFG_DICT["plots"]))
@@ -106,17 +107,23 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
     return result
 
 
-def try_targets(grid: Grid, max_drop: float) -> Outcome:
+def try_targets(grid: Grid, max_drop: float, tries: Tries) -> Outcome:
     """Make the tries of a search, each when those before it are known.
 
     Args:
         grid (Grid): What they have in common.
         max_drop (float): Points of the main metric that may be lost.
+        tries (Tries): Which of them have begun before.
     """
     outcome = Outcome(max_drop, MAIN_METRIC[grid.args["task"]], {}, {})
-    ceiling = CEILING
-    while tried := next_try(outcome.found, outcome.wanted if outcome.reports else math.inf, ceiling):
+    begun, ceiling, others = list(tries.begun), CEILING, tries.of_others(max_drop)
+    while tried := (
+        begun.pop(0)
+        if begun
+        else next_try(outcome.found, outcome.wanted if outcome.reports else math.inf, ceiling, others)
+    ):
         cell = cell_of(tried, grid.args)
+        tries.begin(tried, max_drop)
         try:
             report = run_cells(grid, [cell])[cell.name]
         except OutOfReachError as error:
@@ -184,5 +191,5 @@ def tell(outcome: Outcome, result: dict[str, Any], folder: Any) -> None:
     else:
         LOGGER.warning(
             f"{prefix} no try is accurate enough. The nearest, {figures} of {outcome.metric}: {result['weights']}. "
-            "Fine-tune with more 'epochs', or allow more by 'max_drop'."
+            "Fine-tune with more 'epochs' or a lower 'lr0', or allow more by 'max_drop'."
         )
