@@ -181,6 +181,13 @@ def test_sparsity_training_keeps_what_the_yaml_does_not_say(yolov12_pt, tiny_dat
         assert {m.pe.conv.kernel_size for m in model.modules() if isinstance(m, AAttn)} == {(5, 5)}
 
 
+def test_dense_epochs_are_refused_for_what_the_yaml_does_not_say(yolov12_pt, tiny_data, tmp_path):
+    keys = {**QUICK, "data": tiny_data, "project": str(tmp_path / "runs"), "dense_epochs": 1}
+    with pytest.raises(ValueError, match=r"'dense_epochs=1' is not supported with 'model=.*leave dense_epochs out"):
+        YOLO(yolov12_pt).compress(**keys)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_resumed_run_does_not_convert_again(yoloe_pt, tiny_data, tmp_path, log):
     keys = {**QUICK, "data": tiny_data, "project": str(tmp_path)}
     YOLO(yoloe_pt).compress(**keys)

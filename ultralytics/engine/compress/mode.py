@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The compress mode: from a `YOLO` object to a run, or to a sweep over a grid of them."""
+"""The compress mode: from a `YOLO` object to a run, to a sweep over a grid of them, or to a search among them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ultralytics.engine.compress.checks.models import check_model_name, is_yaml,
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.reading import forget_models
+from ultralytics.engine.compress.search.search import search
 from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
@@ -48,12 +49,12 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
 
     Args:
         yolo (Model): Object with a .pt or .yaml model; it holds the fine-tuned model afterwards, but for a sweep, which
-            leaves it as it was.
+            leaves it as it was; of a search the one that it has found.
         compressor (type, optional): Compressor class, by default the one of the model's task.
         **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
 
     Returns:
-        (dict): The report, of all cells if keys are lists.
+        (dict): The report, of all cells if keys are lists, of all tries with 'max_drop'.
 
     Raises:
         ValueError: If such models cannot be pruned, or the object holds other weights than its file.
@@ -65,6 +66,10 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         args = arguments_of(yolo, kwargs)
         args |= held_weights(yolo, args)
     try:
+        if args.get("max_drop") is not None:
+            found = search(compressor, args, yolo.callbacks)
+            hold(yolo, Path(found["weights"]))
+            return found
         if read_sweep(args):
             return sweep(compressor, args, yolo.callbacks)
         args["name"] = f"{args['name']}-prune"
@@ -73,14 +78,24 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         best = run.finetune()
     finally:
         forget_models()
+    hold(yolo, best)
+    report = best.parents[1] / REPORT_FILE
+    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def hold(yolo: Model, best: Path) -> None:
+    """Have a `YOLO` object hold the model of a checkpoint.
+
+    Args:
+        yolo (Model): Object.
+        best (Path): Fine-tuned weights.
+    """
     tuned = YOLO(best)
     if not isinstance(yolo, type(tuned)):
         yolo.__class__ = type(tuned)  # a YOLOE whose classes were fixed
     yolo.model, yolo.ckpt = tuned.model, tuned.ckpt
     yolo.ckpt_path, yolo.predictor = str(best), None
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
-    report = best.parents[1] / REPORT_FILE
-    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
 
 
 def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,9 @@ MEASURED = "latency"  # columns that no two measurements agree in
 def cluster():
     """A local cluster of two CPUs, with a small object store and its files in a folder of its own."""
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets take 107 bytes
-    ray.init(num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False, _temp_dir=folder)
+    workers = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # which import this module's callback
+    small = {"object_store_memory": 100 * 2**20, "include_dashboard": False, "_temp_dir": folder}
+    ray.init(num_cpus=2, **small, runtime_env=workers)
     yield
     ray.shutdown()
 
