@@ -55,7 +55,7 @@ if __name__ == "__main__":
         "max_sparsity": 1.0,  # largest share of a layer's channels that may be removed
         "iterative_steps": 1,
         "recalibrate": True,  # measure the batch norm statistics anew after the cut
-        "distill": False,  # 25 epochs make no good teacher; True with a best.pt that has converged
+        "distill": False,  # 25 epochs make no good teacher; leave it out with a best.pt of your own
         # sparsity training, for slim, group_slim, group_sl and growing_reg (lamp needs none) -------------------------
         "reg": 0.0005,  # strength of the regulariser
         "reg_decay": 0.01,  # what is left of it at the end (linear), or after each step (step)

@@ -2,7 +2,8 @@
 """What the site does beyond Markdown: pages that lie outside docs/, and links that lead there.
 
 Pages are written to be read in the repository, where every relative link leads to a file. Some pages of docs/ only
-point to a file elsewhere in the repository; the site shows that file in their place. Links to source code become text.
+point to a file elsewhere in the repository; the site shows that file in their place, below the lines of a translation.
+Links to source code become text.
 """
 
 import os
@@ -21,6 +22,7 @@ OUTSIDE = {  # page of the site: file of the repository that stands in its place
     "security.md": "SECURITY.md",
 }
 PAGES = {file: page for page, file in OUTSIDE.items()}
+TRANSLATED = ".zh.md"
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 FENCE = re.compile(r"(^ *```.*?^ *```)", re.MULTILINE | re.DOTALL)
 
@@ -28,9 +30,11 @@ FENCE = re.compile(r"(^ *```.*?^ *```)", re.MULTILINE | re.DOTALL)
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Put a file of the repository in a page's place, and turn links between files into links between pages."""
     place = page.file.src_uri
-    file = OUTSIDE.get(place, f"docs/{place}")
-    if place in OUTSIDE:
-        markdown = (ROOT / file).read_text(encoding="utf-8")
+    original = place.replace(TRANSLATED, ".md")
+    file = OUTSIDE.get(original, f"docs/{place}")
+    if original in OUTSIDE:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        markdown = text if place == original else markdown + text.partition("\n")[2]
     parts = FENCE.split(markdown)  # odd ones are code
     parts[::2] = [LINK.sub(lambda link: rewrite(link, PurePosixPath(file).parent, place), part) for part in parts[::2]]
     return "".join(parts)
@@ -54,4 +58,7 @@ def rewrite(link: re.Match, folder: PurePosixPath, place: str) -> str:
     if not page or page.endswith(".py"):
         return link["text"]
     path = os.path.relpath(page, PurePosixPath(place).parent).replace(os.sep, "/")
+    if place.endswith(TRANSLATED) and page == place.replace(TRANSLATED, ".md"):  # i18n's link would lead back here
+        up = "../" * len(PurePosixPath(place).parts)
+        return f'<a href="{up}{page.removesuffix(".md")}.html">{link["text"]}</a>'
     return f"{link['image']}[{link['text']}]({path}{link['anchor'] or ''})"

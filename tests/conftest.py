@@ -176,7 +176,7 @@ def _built(name: str, nc: int) -> nn.Module:
 def predict(model: nn.Module, images: torch.Tensor) -> Any:
     """Run a model on images; an older RT-DETR asks for their boxes in train mode, and here there are none."""
     is_rtdetr = isinstance(model, tasks.RTDETRDetectionModel)
-    return model.predict(images, **({"batch": {"gt_groups": [0] * len(images)}} if is_rtdetr else {}))
+    return model(images, **({"batch": {"gt_groups": [0] * len(images)}} if is_rtdetr else {}))
 
 
 def build_model(name: str, nc: int = 4) -> nn.Module:
@@ -184,6 +184,18 @@ def build_model(name: str, nc: int = 4) -> nn.Module:
     model = deepcopy(_built(name, nc))
     torch.manual_seed(0)  # what a test draws next does not depend on who has built the model
     return model
+
+
+def kept_weights(layer: nn.Module, kept: dict[str, list[int]]) -> torch.Tensor:
+    """Return the weights of the channels that a record keeps of a layer; of one group for each there are no others."""
+    rows = layer.weight[kept["out"]]
+    return rows if getattr(layer, "groups", 1) > 1 else rows[:, kept["in"]]
+
+
+def set_up(trainer: BaseTrainer) -> None:
+    """Have a trainer make its model, loaders and optimizer; older ones ask for the number of devices."""
+    asks = "world_size" in inspect.signature(BaseTrainer._setup_train).parameters
+    trainer._setup_train(*([0] if asks else []))
 
 
 def save_dense(model: YOLO, file: Path) -> str:

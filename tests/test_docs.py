@@ -30,6 +30,23 @@ def test_links_and_paths_lead_somewhere(document):
     assert [str(path) for path in paths if not path.exists()] == []
 
 
+def find_anchors(document):
+    """Return the anchors of a document's headings, as a repository's pages and the site make them, and named ones."""
+    text = document.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    made = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="([\w-]+)"></a>', text))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_headings(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text)
+    files = [(ROOT / document).parent / target if target else ROOT / document for target, _ in links]
+    lost = [f"{file}#{anchor}" for file, (_, anchor) in zip(files, links) if anchor not in find_anchors(file)]
+    assert lost == []
+
+
 def test_links_and_paths_are_found():
     assert ROOT / "ultralytics/engine/pruning/ranking/methods.py" in find_paths("CONTRIBUTING.md")
     assert ROOT / "benchmarks/README.md" in find_links("README.md")

@@ -13,7 +13,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans CJK SC', 'Micro
 INK, PALE, SIDE, BLUE = "#1f2937", "#eef2f7", "#fff7e6", "#0b6bcb"
 PIPELINE = {  # file's ending: title, lines and kind of each box, in the order of a run
     "": [
-        ("base", ["only for a .yaml:", "train the dense model"], SIDE),
+        ("base", ["only for a .yaml:", "train it first"], SIDE),
         ("sparsify", ["four methods: pull", "channels to zero"], SIDE),
         ("prune", ["trace, rank, solve,", "cut, check"], PALE),
         ("fine-tune", ["the dense model", "is the teacher"], PALE),
@@ -32,18 +32,18 @@ PIPELINE = {  # file's ending: title, lines and kind of each box, in the order o
 FLOORS = {  # rooms of each floor, from the top down, and what it is for
     "": [
         (["models/<family>/<task>"], "a few lines for each task"),
-        (["engine/compress"], "runs: stages, resume, sweep, deploy"),
+        (["engine/compress"], "runs: stages, sweep, deploy"),
         (["prune", "report"], "model in, model out"),
         (["ranking"], "what a channel is worth"),
         (["budget"], "how many each layer keeps"),
-        (["latency", "sparsity", "surgery"], "milliseconds, regularisers, slicing"),
+        (["latency", "sparsity", "surgery"], "timing, regularisers, slicing"),
         (["checkpoint"], "what a pruned model carries"),
         (["graph"], "which channels go together"),
         (["nn/extra_modules"], "prunable forms of blocks"),
     ],
     ".zh": [
         (["models/<family>/<task>"], "每个任务只有几行"),
-        (["engine/compress"], "一次运行：阶段、续跑、扫描、部署"),
+        (["engine/compress"], "运行：阶段、扫描、部署"),
         (["prune", "report"], "输入模型，输出模型"),
         (["ranking"], "一个通道值多少"),
         (["budget"], "每层保留多少"),
@@ -103,7 +103,7 @@ def draw_pipeline(boxes: list[tuple[str, list[str], str]]) -> str:
 
 def draw_floors(floors: list[tuple[list[str], str]]) -> str:
     """Return the floors of the library, one below the other."""
-    height, left = 46, 350
+    height, left = 46, 330
     parts = []
     for i, (rooms, purpose) in enumerate(floors):
         y = MARGIN + i * (height + 8)

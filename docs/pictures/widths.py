@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Draw the channels of every layer of a real cut, dense and pruned.
 
-The picture in the docs is of a YOLOv8n trained on the shapes for 60 epochs, with the settings of `compress.py`, and
-`yolo compress model=best.pt data=shapes.yaml imgsz=128 epochs=25 speed_up=3 distill=False` with the same settings:
+The picture in the docs is of a YOLOv8n trained on the shapes for 35 epochs, with the settings of `compress.py`, and
+`yolo compress model=best.pt data=shapes.yaml imgsz=128 epochs=12 speed_up=3 distill=False` with the same settings:
 
     python docs/pictures/widths.py best.pt runs/detect/compress-finetune/weights/best.pt
 """
@@ -19,13 +19,13 @@ def draw(dense: str, pruned: str, file: Path) -> None:
     """Draw a bar for each layer, the pruned one in front of the dense one, and the parts of the network below."""
     rows = compare_layers(YOLO(dense).model, YOLO(pruned).model)
     places = range(len(rows))
-    with picture(file, figsize=(9, 3.4)) as (_, axis):
+    with picture(file, figsize=(7.2, 3.2)) as (_, axis):
         for i, (label, colour) in enumerate((("dense", DENSE), ("pruned", PRUNED))):
             axis.bar(places, [row["channels"][i] for row in rows], width=0.9, color=colour, label=label)
         for part in ("backbone", "neck", "head"):
             own = [i for i in places if rows[i]["part"] == part]
             axis.annotate(
-                part, ((own[0] + own[-1]) / 2, 0), xytext=(0, -18), textcoords="offset points", ha="center", va="top"
+                part, ((own[0] + own[-1]) / 2, 0), xytext=(0, -8), textcoords="offset points", ha="center", va="top"
             )
             axis.axvline(own[0] - 0.5, color="#cccccc", linewidth=0.8)
         axis.set(ylabel="channels", xlim=(-0.5, len(rows) - 0.5), xticks=[])

@@ -160,6 +160,26 @@ def test_latency(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_teacher(benchmark, tiny_shapes, tmp_path):
+    arguments = ["--out", tmp_path, "--imgsz", 64, "--dense-epochs", 1, 1, "--epochs", 1, "--seeds", 0]
+    benchmark("teacher", *arguments)
+    table = (tmp_path / "results.md").read_text()
+    assert [len(cells(table, trained)) for trained in ("1 ", "2 ")] == [7, 7]
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert len(runs) == 2 + 2 * 4
+
+
+@pytest.mark.slow
+def test_max_drop(benchmark, best_pt, tiny_data, tmp_path):
+    arguments = ["--out", tmp_path, "--model", best_pt, "--data", tiny_data, "--imgsz", 64, "--epochs", 1]
+    benchmark("max_drop", *arguments, "--max-drop", 0, 1, "--speed-ups", 1.5, 2)
+    table = (tmp_path / "results.md").read_text()
+    assert cells(table, "0 ")[3] == cells(table, "1 ")[3] == "yes"  # of metrics that are all 0
+    assert cells(table, "1 ")[4] == "2x"
+    assert len(cells(table, "2x (sweep)")) == 4
+
+
+@pytest.mark.slow
 def test_methods(benchmark, tiny_shapes, tmp_path):
     arguments = ["--methods", "lamp", "slim", "--seeds", 0, "--epochs", 1, "--sl-epochs", 1]
     benchmark("methods", "--out", tmp_path, *arguments, TARGETS=(2.0,))

@@ -10,6 +10,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("README*.md", "CONTRIBUTING.md", "benchmarks/*.md", "docs/**/*.md")
 DOCUMENTS = sorted(file.relative_to(ROOT).as_posix() for folder in FOLDERS for file in ROOT.glob(folder))
+ENGLISH = [name for name in DOCUMENTS if not name.endswith((".zh.md", ".zh-CN.md"))]
+TRANSLATIONS = [name for name in DOCUMENTS if name not in ENGLISH]
 NOTEBOOK = ROOT / "docs/quickstart.ipynb"
 FENCE = re.compile(
     r"(?:^ *<!-- not run: (?P<why>.+?) -->\n+)?^(?P<indent> *)```(?P<kind>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
@@ -38,9 +40,9 @@ def read(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
-def is_translation(document: str) -> bool:
-    """Return True for a document in another language."""
-    return document.endswith((".zh.md", ".zh-CN.md"))
+def original_of(translation: str) -> str:
+    """Return the English document of a translation."""
+    return re.sub(r"\.zh(-CN)?\.md$", ".md", translation)
 
 
 def find_blocks(document: str) -> list[Block]:
@@ -65,7 +67,7 @@ def read_prose(document: str) -> str:
     return re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
 
 
-def read_cells() -> list[str]:
+def read_notebook() -> list[str]:
     """List the code of the notebook's cells."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

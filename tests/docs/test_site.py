@@ -13,11 +13,13 @@ from documents import ROOT, find_blocks, read
 from ultralytics import YOLO
 from ultralytics.cfg.compress.keys import CHOICES, DEFAULTS
 from ultralytics.engine.pruning import METHODS, Budget, prune_model, save_pruned
+from ultralytics.engine.pruning.report.page import EXPLAINED
 
 DOCS = ROOT / "docs"
 PICTURES = DOCS / "pictures"
 LARGEST = 200_000  # bytes of a picture
 TROUBLESHOOTING = "docs/troubleshooting.md"
+LANGUAGES = (".md", ".zh.md")
 OF_ULTRALYTICS = {"is not a valid YOLO argument"}
 
 
@@ -40,28 +42,27 @@ def test_site_builds_without_a_warning_and_reads_nothing_from_elsewhere(tmp_path
     assert [found for page in pages for found in loaded.findall(page)] == []
 
 
-def test_table_of_arguments_is_that_of_the_keys():
+def test_tables_of_arguments_are_those_of_the_keys():
     script = run("arguments.py")
-    page = script["PAGE"].read_text(encoding="utf-8")
-    assert page == script["place"](page), "run python docs/arguments.py"
-    rows = re.findall(r"^\| `(\w+)` \|.*", script["write_table"](), re.MULTILINE)
-    assert rows == list(DEFAULTS)
+    for page in script["PAGES"]:
+        assert page.read_text(encoding="utf-8") == script["place"](page), "run python docs/arguments.py"
+        rows = re.findall(r"^\| `(\w+)` \|.*", script["write_table"](page), re.MULTILINE)
+        assert rows == list(DEFAULTS)
 
 
-def test_translated_tables_of_arguments_have_every_key_and_default():
-    script = run("arguments.py")
-    for page in (DOCS / "modes").glob("compress.*.md"):
-        rows = re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`|]*)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
-        known = re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`|]*)` \|", script["write_table"](), re.MULTILINE)
-        assert rows == known, page
-
-
-def test_pages_name_every_method_and_budget():
+@pytest.mark.parametrize("ending", LANGUAGES)
+def test_pages_name_every_method_and_budget(ending):
+    sources = "arxiv|baseline|基线|1989"
     methods = re.findall(
-        r"^\| `(\w+)` \| [^|]+ \|[^|]*\| .*(?:arxiv|baseline|1989)", read("docs/methods.md"), re.MULTILINE
+        rf"^\| `(\w+)` \| [^|]+ \|[^|]*\| .*(?:{sources})", read(f"docs/methods{ending}"), re.MULTILINE
     )
     assert methods == list(METHODS)
-    assert {name for name in CHOICES["budget"] if f"`{name}`" not in read("docs/targets.md")} == set()
+    assert {name for name in CHOICES["budget"] if f"`{name}`" not in read(f"docs/targets{ending}")} == set()
+
+
+def test_pages_that_a_report_names_exist():
+    template = read("ultralytics/engine/pruning/report/page.html")
+    assert "explained" in template and [file for file in EXPLAINED if not (ROOT / file).is_file()] == []
 
 
 def list_messages():
@@ -87,10 +88,12 @@ def test_messages_of_the_troubleshooting_exist():
         assert quote in OF_ULTRALYTICS or any(map(pattern.search, messages)), quote
 
 
-def test_every_heading_of_the_troubleshooting_has_an_answer():
-    sections = re.split(r"^### ", read(TROUBLESHOOTING), flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize("ending", LANGUAGES)
+def test_every_heading_of_the_troubleshooting_has_an_answer(ending):
+    sections = re.split(r"^### ", read(TROUBLESHOOTING.replace(".md", ending)), flags=re.MULTILINE)[1:]
     assert len(sections) >= 20
-    assert [section for section in sections if len(section.split("```")[-1].split()) < 6] == []
+    words = re.compile(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+")  # a Chinese character counts as one
+    assert [section for section in sections if len(words.findall(section.split("```")[-1])) < 6] == []
 
 
 def test_diagrams_are_those_of_their_script():

@@ -76,7 +76,8 @@ def test_block_is_exact_both_ways(stock, training):
     form = PRUNABLE_FORMS[stock].from_block(deepcopy(block))
     back = deepcopy(form).to_block()
     assert type(back) is stock
-    assert plain_attributes(back) == plain_attributes(block)
+    width = {"all_head_dim": 16} if stock is AAttn else {}  # which older releases do not note, nor read
+    assert plain_attributes(back) == {**plain_attributes(block), **width}
     assert (back.i, back.f, back.type, back.np, back.training) == (3, -1, "block", 7, training)
     for (name, before), (other, after) in zip(block.state_dict().items(), back.state_dict().items(), strict=True):
         assert name == other and torch.equal(before, after)
@@ -106,7 +107,10 @@ def test_inner_block_leaves_nothing_of_the_dense_one_behind():
     assert "type" not in vars(block)
 
 
-@HAS_AATTN
+@pytest.mark.skipif(
+    "all_head_dim" not in AAttn.forward.__code__.co_names,
+    reason=f"Ultralytics {__version__} has no AAttn that may be narrower than its input",
+)
 def test_smaller_heads_keep_the_scale_of_the_dense_block():
     """AAttn scales by its present head size; after a cut the queries make up for the difference."""
     torch.manual_seed(0)

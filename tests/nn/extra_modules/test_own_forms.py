@@ -43,7 +43,7 @@ assert not any("model.3.1" in name for name in record.left_dense), record.left_d
 @pytest.fixture
 def python(tmp_path):
     """Return a function that runs code in a process of its own, in which the example of the documentation lies."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/blocks.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "@prunable" in code)
     (tmp_path / "my_blocks.py").write_text(example)
 

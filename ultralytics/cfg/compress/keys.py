@@ -73,9 +73,12 @@ KINDS = {
     list: Kind((str, list, tuple), "'{k}' must be a str or a list (i.e. '{k}=onnx' or '{k}=[onnx,openvino-int8]')"),
 }
 TYPES = {
-    **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "int8_drop", "gpu_per_trial"), float),
+    **dict.fromkeys(
+        ("speed_up", "target", "max_drop", "max_sparsity", "sensitivity_drop", "int8_drop", "gpu_per_trial"), float
+    ),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg"), float),
-    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
+    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches"), int),
+    **dict.fromkeys(("dense_epochs", "sl_epochs", "reg_decay_step"), int),
     **dict.fromkeys(("max_failures", "grace_period"), int),
     **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill", "use_ray"), bool),
     **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
@@ -89,11 +92,11 @@ RANGES = {
     "speed_up": Range(lambda v: v > 1.0, "must be greater than 1.0"),
     "target": Range(lambda v: v > 0, "must be greater than 0"),
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
-    "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
+    **dict.fromkeys(("sl_epochs", "dense_epochs"), Range(lambda v: v >= 0, "must be >= 0")),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
     **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step", "grace_period"), POSITIVE),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop", "int8_drop"), NOT_NEGATIVE),
-    **dict.fromkeys(("gpu_per_trial", "max_failures"), NOT_NEGATIVE),
+    **dict.fromkeys(("gpu_per_trial", "max_failures", "max_drop"), NOT_NEGATIVE),
 }
 CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import torch-pruning
     "prune_method": (
@@ -169,7 +172,7 @@ def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
     """
     values = {**DEFAULTS, **overrides}
     check(values)
-    check_one_target(values["speed_up"], values["target"])
+    check_one_target(values["speed_up"], values["target"], values["max_drop"])
     return IterableSimpleNamespace(**values)
 
 
@@ -230,20 +233,27 @@ def _checked(key: str, value: Any) -> Any:
     return value
 
 
-def check_one_target(speed_up: Any, target: float | None) -> None:
-    """Refuse an absolute target together with a ratio.
+def check_one_target(speed_up: Any, target: float | None, max_drop: float | None = None) -> None:
+    """Refuse more than one of a cost itself, an accuracy to keep and a ratio.
 
     Args:
         speed_up (Any): Value of 'speed_up', which a run that is resumed has at its default.
         target (float, optional): Value of 'target'.
+        max_drop (float, optional): Value of 'max_drop'.
 
     Raises:
-        ValueError: If both are given.
+        ValueError: If several are given.
     """
-    if target is not None and speed_up != DEFAULTS["speed_up"]:
-        raise ValueError(
-            f"'target={target}' is invalid with 'speed_up={speed_up}'. Give the cost itself or the ratio, not both."
-        )
+    ratio = None if speed_up == DEFAULTS["speed_up"] else speed_up
+    ways = (
+        ("target", target, "the cost itself"),
+        ("max_drop", max_drop, "the accuracy"),
+        ("speed_up", ratio, "the ratio"),
+    )
+    given = [way for way in ways if way[1] is not None]
+    if len(given) > 1:
+        (key, value, way), (other, also, instead) = given[:2]
+        raise ValueError(f"'{key}={value}' is invalid with '{other}={also}'. Give {way} or {instead}, not both.")
 
 
 def is_file(budget: str) -> bool:

@@ -38,6 +38,7 @@ def compress(
     global_pruning: Several[bool] = True,
     speed_up: Several[float] = 2.0,
     target: Several[float] | None = None,
+    max_drop: float | None = None,
     budget: Several[Counted | str] = "flops",
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     runner: str | None = None,
@@ -49,6 +50,7 @@ def compress(
     sensitivity_drop: Several[float] | None = None,
     recalibrate: Several[bool] = True,
     distill: Several[bool] = True,
+    dense_epochs: int = 0,
     deploy: str | Sequence[str] | None = None,
     int8_drop: float = 0.01,
     sl_epochs: Several[int] = 0,
@@ -72,13 +74,15 @@ def compress(
 
     Args:
         model (str | Path | Model): Trained .pt file, .yaml file (which is trained first), or a `YOLO` object, which
-            holds the fine-tuned model afterwards, except after a sweep.
+            holds the fine-tuned model afterwards, except after a sweep; of a search the one that it has found.
         data (str | Path): Data set of the fine-tuning.
         prune_method (str): How channels are ranked.
         global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
         speed_up (float): Target: cost of the dense model over cost of the pruned one, above 1.
         target (float, optional): The cost itself instead of `speed_up`, in GFLOPs, millions of parameters, megabytes or
             milliseconds.
+        max_drop (float, optional): Instead of a target, the accuracy to keep: find the fastest model that loses no more
+            than this many points of the main metric, on a scale from 0 to 100.
         budget (str): What the target counts: FLOPs, parameters, bytes of the exported weights, or milliseconds of one
             image, measured in PyTorch on `device` or in another runtime on the CPU; or the path of the answer.json that
             another device has written.
@@ -91,7 +95,9 @@ def compress(
         sensitivity (bool): Before pruning, validate with each layer pruned alone.
         sensitivity_drop (float, optional): Largest drop of the main metric that a layer may cause alone.
         recalibrate (bool): Measure the batch norm statistics anew after the cut.
-        distill (bool): Fine-tune with the dense model as the teacher.
+        distill (bool): Fine-tune with the dense model as the teacher; throughout, or less and less if its own training
+            had ended while it was still rising.
+        dense_epochs (int): Epochs for which the dense model is trained on before it is pruned.
         deploy (str | Sequence[str], optional): Formats to export to after the fine-tuning, validate and time, i.e.
             'onnx', 'openvino-int8'.
         int8_drop (float): Largest drop of the main metric that quantisation after training may cause in a file that is
@@ -114,7 +120,7 @@ def compress(
 
     Returns:
         (dict): The report, as in report.json, with a row per exported file, its path as 'file', in
-            `report['deploy']['rows']`; of all targets for a sweep.
+            `report['deploy']['rows']`; of all targets for a sweep or a search.
 
     Raises:
         SyntaxError: If a key is unknown.

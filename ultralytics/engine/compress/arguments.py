@@ -80,6 +80,8 @@ class PruneArguments(AcrossNodes):
             super().__init__(base, overrides, _callbacks)
             refused.pop_all()
         if RANK in {-1, 0}:
+            if not self.resume:  # as newer trainers do
+                self.csv.unlink(missing_ok=True)
             save_prune_args(self.save_dir, self.prune_args)
             values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
             LOGGER.info(f"{colorstr('compress:')} ultralytics-compress {__version__} {values}")

@@ -32,7 +32,7 @@ print(record.left_dense.get("model.3.0.conv", "is pruned"))
 
 @pytest.mark.parametrize(("ruled", "outcome"), [(True, "is pruned"), (False, "cannot be followed through")])
 def test_example_of_the_documentation_prunes_around_a_layer_of_ones_own(ruled, outcome, tmp_path):
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/blocks.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "register_rule" in code)
     rule = "register_rule(Blur, keep_channels)\n"
     assert example.endswith(rule)

@@ -71,13 +71,16 @@ class Shared:
 
     def known(self, cell: Cell) -> Known:
         """Return what a cell can take over by now."""
-        args, metrics = {}, {}
+        args: dict[str, Any] = {}
+        metrics: dict[str, dict[str, float]] = {}
         for key, row, found in (
             ("model", "dense", self._dense),
             ("sl_model", "sparse", self._sparse.get(self._sparsity(cell) or ())),
         ):
             if found:
                 args[key], metrics[row] = found
+        if self._dense:
+            args["dense_epochs"] = 0  # the first cell has trained it on
         return Known(args, metrics, self._sensitivity.get(self._mapped(cell) or (), []), self._files)
 
     def learn(self, cell: Cell, run: Path) -> None:
