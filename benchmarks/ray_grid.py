@@ -274,9 +274,9 @@ def seconds_between(runs: Path) -> list[float]:
     return [start - end for start, end in zip(starts[NODES:], ends)]
 
 
-def speed_up(cells: int, gpus: int, once: float, each: float) -> float:
-    """Return how much faster a grid is on several GPUs: what is done once, and cells in rounds."""
-    return (once + cells * each) / (once + math.ceil(cells / gpus) * each)
+def speed_up(cells: int, gpus: int, once: float, each: float, begin: float) -> float:
+    """Return how much faster than in turn a grid is on several GPUs: what is done once, and cells in rounds."""
+    return (once + cells * each) / (once + math.ceil(cells / gpus) * (begin + each))
 
 
 def describe(results: dict[str, Any]) -> str:
@@ -303,10 +303,10 @@ def describe(results: dict[str, Any]) -> str:
     begin = median(between) if between else 0.0  # too few runs to tell
     shares = []
     for epochs in (results["epochs"], 100):
-        each = begin + stages["cut"] + stages["fine-tuning"] * epochs / results["epochs"]
+        each = stages["cut"] + stages["fine-tuning"] * epochs / results["epochs"]
         for cells in (8, 64):
             once = stages["first cut"] + stages["table, per model"] * (cells + 1)
-            computed = [f"{speed_up(cells, gpus, once, each):.1f}" for gpus in (8, 64)]
+            computed = [f"{speed_up(cells, gpus, once, each, begin):.1f}" for gpus in (8, 64)]
             shares.append([str(epochs), str(cells), f"{once / (once + cells * each):.1%}", *computed])
     serial = markdown(["epochs", "runs", "done once", "8 GPUs", "64 GPUs"], shares)
     times = markdown(["stage", "seconds"], [[name, f"{seconds:.1f}"] for name, seconds in stages.items()])
