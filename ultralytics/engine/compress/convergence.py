@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import median
-from typing import Any
+from typing import Any, TypeGuard
 
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 
@@ -83,6 +83,6 @@ def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
     return median(rises) * min(epochs, n)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Any) -> TypeGuard[float]:
     """Return True for a number that is finite."""
     return isinstance(value, (int, float)) and math.isfinite(value)
