@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +38,7 @@ from ultralytics.engine.pruning.files import write_json
 SETTINGS = {"batch": 8, "nbs": 8, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.0}
 SETTINGS |= {"workers": 0, "plots": False, "device": "cpu"}
 STORE = 80 * 2**20  # bytes of each node's object store; Ray takes no fewer
+NODES = 2
 PATIENCE = 3600  # seconds for each wait
 
 
@@ -61,6 +64,8 @@ def main() -> None:
         drive(args)
         return
     args.out.mkdir(parents=True, exist_ok=True)
+    # recent releases of Ray let nobody join without a token: this cluster has one of its own
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     dense_model(args)
     if not finished(args, "turn"):
         end(driver(args, "turn"), args.out / "turn.log")
@@ -217,7 +222,7 @@ def compare(out: Path) -> dict[str, Any]:
         "trained": {where: sum(counts.values()) for where, counts in epochs.items()},
         "epochs trained twice": {run: count for run, count in epochs["ray"].items() if count > 1},
         "stages": stage_seconds(out / "turn"),
-        "before": seconds_before(out / "ray"),
+        "between": seconds_between(out / "ray"),
     }
 
 
@@ -251,17 +256,27 @@ def seconds_of(first: Path, last: Path) -> float:
     return last.stat().st_mtime - first.stat().st_mtime
 
 
-def seconds_before(runs: Path) -> list[float]:
-    """Return the seconds from when Ray Tune began each run to the first file of the run: a process with its imports."""
-    cells = YAML.load(runs / "mine-sweep" / "runs.yaml")
-    begun = {file.parent.name: file.stat().st_mtime for file in runs.glob("mine-sweep/ray/*/*/params.json")}
-    first = {name: (Path(folder) / "compress.yaml").stat().st_mtime for name, folder in cells.items()}
-    return sorted(first[name] - start for name, start in begun.items() if first[name] > start)
+def seconds_between(runs: Path) -> list[float]:
+    """Return the seconds between a run's end and the beginning of the next one on the node that it leaves.
+
+    Ray Tune's times of the runs that ended after the last driver began, with both nodes: whichever run ends first makes
+    room for the next one, and the first ones find it.
+    """
+    (experiment,) = runs.glob("mine-sweep/ray/*")
+    state = max(experiment.glob("experiment_state-*.json")).stem.removeprefix("experiment_state-")
+    begun = datetime.strptime(state, "%Y-%m-%d_%H-%M-%S").timestamp()
+    times = []
+    for file in experiment.glob("*/result.json"):
+        results = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        times.append((results[0]["timestamp"] - results[0]["time_total_s"], results[-1]["timestamp"]))
+    later = [(start, end) for start, end in times if end > begun]
+    starts, ends = sorted(start for start, _ in later), sorted(end for _, end in later)
+    return [start - end for start, end in zip(starts[NODES:], ends)]
 
 
-def speed_up(cells: int, gpus: int, once: float, each: float) -> float:
-    """Return how much faster a grid is on several GPUs: what is done once, and cells in rounds."""
-    return (once + cells * each) / (once + math.ceil(cells / gpus) * each)
+def speed_up(cells: int, gpus: int, once: float, each: float, begin: float) -> float:
+    """Return how much faster than in turn a grid is on several GPUs: what is done once, and cells in rounds."""
+    return (once + cells * each) / (once + math.ceil(cells / gpus) * (begin + each))
 
 
 def describe(results: dict[str, Any]) -> str:
@@ -284,13 +299,14 @@ def describe(results: dict[str, Any]) -> str:
         ["after", "event", "complete runs"],
         [[f"{e['seconds']:.0f} s", e["event"], str(len(e["complete"]))] for e in results["events"]],
     )
-    begin = median(results["before"])
+    between = results["between"]
+    begin = median(between) if between else 0.0  # too few runs to tell
     shares = []
     for epochs in (results["epochs"], 100):
-        each = begin + stages["cut"] + stages["fine-tuning"] * epochs / results["epochs"]
+        each = stages["cut"] + stages["fine-tuning"] * epochs / results["epochs"]
         for cells in (8, 64):
             once = stages["first cut"] + stages["table, per model"] * (cells + 1)
-            computed = [f"{speed_up(cells, gpus, once, each):.1f}" for gpus in (8, 64)]
+            computed = [f"{speed_up(cells, gpus, once, each, begin):.1f}" for gpus in (8, 64)]
             shares.append([str(epochs), str(cells), f"{once / (once + cells * each):.1%}", *computed])
     serial = markdown(["epochs", "runs", "done once", "8 GPUs", "64 GPUs"], shares)
     times = markdown(["stage", "seconds"], [[name, f"{seconds:.1f}"] for name, seconds in stages.items()])
@@ -303,8 +319,8 @@ def describe(results: dict[str, Any]) -> str:
             f"{', '.join(twice) or 'none'}. Complete runs written again: "
             f"{', '.join(results['complete runs written again']) or 'none'}.",
             times,
-            f"Ray begins a run in {begin:.1f} s (median of {len(results['before'])}): a process, its imports and the "
-            "checks of the run.",
+            f"Between the end of a run and the beginning of the next one on its node: {begin:.1f} s (median of "
+            f"{len(between)}), a new process and its imports.",
             serial,
         ]
     )
