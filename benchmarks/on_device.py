@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Budgets in milliseconds on a device: predicted, after the first cut, and after one correction, per runtime.
 
-    python benchmarks/on_device.py --weights yolov8n.yaml yolo11n.yaml --imgsz 320 640 --out runs/on_device
+    python benchmarks/on_device.py --out runs/on_device --minutes 40
 
 Every figure is measured by a bundle's measure.py, in a process without PyTorch: on this machine, or with --runner on
-the device that it reaches. LAMP chooses the channels, because it needs no data.
+the device that it reaches. Rows are appended to results.csv when a model is done in a runtime, and results.md is
+written from it; started again, the script goes on with what is missing. A group's L1 norm chooses the channels, because
+it needs no data and is not what chose those of the bundle's network of half the FLOPs.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import shutil
+import time
 from pathlib import Path
 
 import torch
@@ -21,88 +26,188 @@ from ultralytics.engine.compress.device import make_bundle
 from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.latency.answer import read_answer
-from ultralytics.engine.pruning.latency.networks import EXPORTS
-from ultralytics.engine.pruning.latency.runner import run_bundle
+from ultralytics.engine.pruning.files import write_json
+from ultralytics.engine.pruning.latency.board.device import describe_device
+from ultralytics.engine.pruning.latency.bundle import write_bundle
+from ultralytics.engine.pruning.latency.formula import convolutions_time
+from ultralytics.engine.pruning.latency.runner import ANYWAY, run_bundle
+from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.utils import LOGGER
 
-HEADINGS = ["model", "pixels", "runtime", "target", "predicted", "dense / first cut (ms)", "first cut", "error"]
-HEADINGS += ["dense / corrected (ms)", "corrected", "error", "memory of measure.py (MB)"]
+MODELS = ["yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml", "yolov8s.yaml"]
+RUNTIMES = ["onnx", "openvino", "ncnn", "mnn", "openvino-fp16", "litert"]  # exports to LiteRT take longest
+TRIPS = ("first", "corrected")
+COLUMNS = ["model", "pixels", "runtime", "target", "predicted"]
+COLUMNS += [f"{trip} {what}" for trip in TRIPS for what in ("dense ms", "pruned ms", "ratio", "error")]
+COLUMNS += ["step", "memory MB", "measuring s", "noisy", "seconds"]
+SHOWN = [name for name in COLUMNS if name != "seconds"]
+PRUNE_METHOD = "l1"
 
 
 def main() -> None:
-    """Measure every model in every runtime, prune it to every target, and write results.md."""
+    """Measure what results.csv lacks, as long as there is time."""
+    args = parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    table = args.out / "results.csv"
+    begin, longest = time.monotonic(), 0.0
+    for imgsz in args.imgsz:
+        for weights in args.weights:
+            for runtime in args.runtimes:
+                key = (Path(weights).stem, str(imgsz), runtime)
+                if key in {(r["model"], r["pixels"], r["runtime"]) for r in read_rows(table)}:
+                    continue
+                if args.minutes and time.monotonic() - begin + longest > 60 * args.minutes:
+                    LOGGER.info(f"{args.minutes:g} minutes are over before {' '.join(key)}. Start again to go on.")
+                    return
+                started = time.monotonic()
+                rows = measure(saved_model(weights, args.out), imgsz, runtime, args)
+                longest = max(longest, time.monotonic() - started)
+                append_rows(table, [{**dict(zip(COLUMNS, key)), **row} for row in rows])
+                write_markdown(table, args)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for bundles and results")
-    parser.add_argument(
-        "--weights", nargs="+", default=["yolov8n.yaml", "yolov8s.yaml", "yolo11n.yaml", "yolo26n.yaml"]
-    )
+    parser.add_argument("--weights", nargs="+", default=MODELS)
     parser.add_argument("--imgsz", type=int, nargs="+", default=[320, 640])
-    parser.add_argument("--runtimes", nargs="+", default=list(EXPORTS))
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--runtimes", nargs="+", default=RUNTIMES, help="runtime, or runtime-precision")
     parser.add_argument("--targets", type=float, nargs="+", default=[1.5, 2.0, 3.0], help="dense over pruned")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runner", default="", help="command in front of a shell's on the device")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    rows: list[list[str]] = []
-    for weights in args.weights:
+    parser.add_argument("--clock", default="wall", help="of measure.py: wall, or cpu on a machine with other work")
+    parser.add_argument("--minutes", type=float, default=0.0, help="start nothing that would end later; 0 is no limit")
+    return parser.parse_args()
+
+
+def saved_model(weights: str, out: Path) -> Path:
+    """Return the .pt file of a model, made once if a .yaml describes it."""
+    if not weights.endswith(".yaml"):
+        return Path(weights)
+    file = out / f"{Path(weights).stem}.pt"
+    if not file.exists():
+        torch.manual_seed(0)
         yolo = YOLO(weights)
-        if weights.endswith(
-            ".yaml"
-        ):  # activations of a new network vanish into denormals, which some runtimes crawl on
-            enliven(yolo.model, yolo.model.predict)
-        file = args.out / f"{Path(weights).stem}.pt"
+        # activations of a new network vanish into denormals, which some runtimes crawl on
+        enliven(yolo.model, yolo.model.predict)
         yolo.save(file)
-        for imgsz in args.imgsz:
-            for runtime in args.runtimes:
-                for row in measure(file, imgsz, runtime, args):
-                    rows.append([file.stem, str(imgsz), runtime, *row])
-                    (args.out / "results.md").write_text(f"{markdown(HEADINGS, rows)}\n", encoding="utf-8")
-    LOGGER.info(f"\n{json.dumps(machine())}, {args.threads} threads, {args.precision}\n\n{markdown(HEADINGS, rows)}")
+    return file
 
 
-def measure(file: Path, imgsz: int, runtime: str, args: argparse.Namespace) -> list[list[str]]:
-    """Return the cells of one model in one runtime, a row per target."""
-    folder = make_bundle(file, runtime, imgsz, args.precision, args.threads, args.out, f"{file.stem}-{imgsz}-{runtime}")
-    answer = answer_of(folder, args.runner)
-    memory = json.loads(answer.read_text(encoding="utf-8"))["memory_mb"]
+def measure(file: Path, imgsz: int, named: str, args: argparse.Namespace) -> list[dict[str, str]]:
+    """Return the rows of one model in one runtime, one per target; all targets share a table and two trips."""
+    begin = time.monotonic()
+    runtime, _, precision = named.partition("-")
+    name = f"{file.stem}-{imgsz}-{named}"
+    shutil.rmtree(args.out / name, ignore_errors=True)  # of a run that was stopped
+    folder = make_bundle(file, runtime, imgsz, precision or "fp32", args.threads, args.out, name)
+    first = answer_of(folder, args)
     dense = YOLO(file).model
-    rows = []
-    for ratio in args.targets:
-        cells: list[str] = []
-        known = answer
-        for trip in ("first", "corrected"):
-            budget = Budget(ratio, budget=str(known), imgsz=imgsz)
+    content = json.loads(first.read_text(encoding="utf-8"))
+    answers = dict.fromkeys(args.targets, first)
+    rows: dict[float, dict[str, str]] = {target: {"target": f"{target:g}"} for target in args.targets}
+    for trip in TRIPS:
+        cuts = {}
+        for target, known in answers.items():
             try:
-                pruned, record = prune_model(dense, budget, prune_method="lamp")
+                cuts[target], record = prune_model(
+                    dense, Budget(target, budget=str(known), imgsz=imgsz), prune_method=PRUNE_METHOD
+                )
             except OutOfReachError as error:
-                LOGGER.warning(f"{file.stem} in {runtime}: {error}")
-                cells += ["out of reach"] * (4 if trip == "first" else 3)
+                LOGGER.warning(f"{name}: {error}")
+                rows[target][f"{trip} ratio"] = "out of reach"
                 continue
-            place = folder / f"{ratio:g}x-{trip}"
-            known = answer_of(AnswerCost(dense, imgsz, str(known)).next_bundle(place, pruned), args.runner)
-            # side by side: the dense network takes longer on one trip than on another
-            times = read_answer(known).networks
-            found = times["dense"].low / times["pruned"].low
-            cells += [f"{record.reached:.2f}x"] if trip == "first" else []
-            cells += [
-                f"{times['dense'].low:.2f} / {times['pruned'].low:.2f}",
-                f"{found:.2f}x",
-                f"{ratio / found - 1:+.1%}",
-            ]
-        rows.append([f"{ratio:g}x", *cells, str(memory)])
-    return rows
+            rows[target].setdefault("predicted", f"{record.reached:.2f}")
+        if not cuts:
+            continue
+        cost = AnswerCost(dense, imgsz, str(first))
+        found = json.loads(time_together(folder / trip, cost, cuts, args).read_text(encoding="utf-8"))
+        times = {key: timing["low"] for key, timing in found["networks"].items()}
+        answers = {}
+        for target in cuts:
+            pruned = f"pruned{target:g}"
+            ratio = times["dense"] / times[pruned]
+            rows[target].update(
+                {
+                    f"{trip} dense ms": f"{times['dense']:.2f}",
+                    f"{trip} pruned ms": f"{times[pruned]:.2f}",
+                    f"{trip} ratio": f"{ratio:.2f}",
+                    f"{trip} error": f"{target / ratio - 1:+.1%}",
+                    "noisy": " ".join(filter(None, [rows[target].get("noisy", ""), *found["noisy"]])),
+                }
+            )
+            answers[target] = folder / f"{trip}-{target:g}.json"
+            write_json(answers[target], answer_about(found, pruned))
+    step = AnswerCost(dense, imgsz, str(first)).step
+    common = {
+        "step": str(step),
+        "memory MB": str(content["memory_mb"]),
+        "measuring s": f"{content['seconds']:.0f}",
+        "seconds": f"{time.monotonic() - begin:.0f}",
+    }
+    return [{**row, **common} for row in rows.values()]
 
 
-def answer_of(folder: Path, runner: str) -> Path:
+def time_together(folder: Path, cost: AnswerCost, cuts: dict[float, torch.nn.Module], args: argparse.Namespace) -> Path:
+    """Return the answer to a bundle of the dense network and those of all targets, which take turns."""
+    names = {f"pruned{target:g}": model for target, model in cuts.items()}
+    left = {name: conv_shapes(model, cost.answer.imgsz) for name, model in names.items()}
+    predicted = {name: convolutions_time(cost.shapes, shapes, cost.table) for name, shapes in left.items()}
+    bundle = write_bundle(
+        folder,
+        cost.answer.runtime,
+        {"dense": cost.dense, **names},
+        [],
+        cost.answer.imgsz,
+        precision=cost.answer.precision,
+        threads=cost.answer.threads,
+        measured=cost.answer.spreads,
+        predicted=predicted,
+    )
+    return answer_of(bundle, args)
+
+
+def answer_about(content: dict, pruned: str) -> dict:
+    """Return an answer as a later trip's bundle with one of its pruned networks alone would have brought it."""
+    kept = {"dense": content["networks"]["dense"], "pruned": content["networks"][pruned]}
+    return {**content, "networks": kept, "predicted": {"pruned": content["predicted"][pruned]}}
+
+
+def answer_of(folder: Path, args: argparse.Namespace) -> Path:
     """Measure a bundle and return the file of the answer."""
     file = folder / "answer.json"
-    run_bundle(folder, runner, fetched=file)
+    run_bundle(folder, args.runner, (*ANYWAY, "--clock", args.clock), fetched=file)
     return file
+
+
+def read_rows(table: Path) -> list[dict[str, str]]:
+    """Return the rows that are done."""
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return [*csv.DictReader(file)]
+
+
+def append_rows(table: Path, rows: list[dict[str, str]]) -> None:
+    """Add rows to the CSV file, which gets its headings first."""
+    new = not table.exists()
+    with table.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_markdown(table: Path, args: argparse.Namespace) -> None:
+    """Write the table of what is done so far, and the machine."""
+    rows = [[row[name] for name in SHOWN] for row in read_rows(table)]
+    where = f"runner={args.runner}" if args.runner else str(describe_device()["name"])
+    place = f"{where}, threads={args.threads}, clock={args.clock}, `{json.dumps(machine())}`"
+    (table.parent / "results.md").write_text(f"{place}\n\n{markdown(SHOWN, rows)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """The site builds without a warning, and what scripts write, or pages quote from the code, is what they say today."""
 
 import ast
+import json
 import re
 import runpy
 import subprocess
@@ -30,12 +31,14 @@ def run(script):
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="mkdocstrings needs Python 3.10")
 def test_site_builds_without_a_warning_and_reads_nothing_from_elsewhere(tmp_path):
-    for package in ("material", "mkdocs_static_i18n", "mkdocstrings_handlers.python"):
+    for package in ("material", "mkdocs_static_i18n", "mkdocstrings_handlers.python", "jieba"):
         pytest.importorskip(package, reason="needs the extra 'docs'")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "not included in the" not in process.stderr  # every page is in the navigation
+    entries = json.loads((tmp_path / "search/search_index.json").read_text(encoding="utf-8"))["docs"]
+    assert "剪枝\u200b方法" in {entry["title"] for entry in entries}  # in words
     pages = [file.read_text(encoding="utf-8") for file in tmp_path.rglob("*.html")]
     assert len(pages) > 2 * 20
     loaded = re.compile(r'<(?:script|img|iframe)[^>]+src="?https?:|<link[^>]+rel="?stylesheet"?[^>]+href="?https?:')

@@ -75,6 +75,20 @@ def test_the_curve_of_a_checkpoint():
     assert curve_of({"train_results": diverged}, "segment") == []
 
 
+def test_a_curve_ends_where_mosaic_was_closed():
+    """Tree crowns, of which a student learns best throughout: the last ten epochs rise because mosaic is off."""
+    flat, closed = [0.13, 0.14] * 15, [0.14 + 0.0025 * epoch for epoch in range(10)]
+    results = {"epoch": list(range(1, 41)), COLUMN: flat + closed}
+    args = {"mosaic": 1.0, "close_mosaic": 10, "epochs": 40}
+    assert curve_of({"train_results": results, "train_args": args}, "detect") == flat
+    assert expected_gain(flat, 40) == 0 and expected_gain(flat + closed, 40) > RISING
+    for other in ({"mosaic": 0.0}, {"close_mosaic": 0}, {"close_mosaic": 50}, {"mosaic": None}):
+        found = curve_of({"train_results": results, "train_args": {**args, **other}}, "detect")
+        assert found == flat + closed
+    stopped = {"epoch": [1, 2, 3], COLUMN: [0.1, 0.2, 0.3]}
+    assert curve_of({"train_results": stopped, "train_args": args}, "detect") == [0.1, 0.2, 0.3]
+
+
 def test_teaching_falls_to_nothing_half_way():
     assert [Teaching(True, "").share(epoch / 8) for epoch in range(8)] == [1, 0.75, 0.5, 0.25, 0, 0, 0, 0]
     assert {Teaching(False, "").share(epoch / 8) for epoch in range(8)} == {1}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import median
-from typing import Any
+from typing import Any, TypeGuard
 
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 
@@ -17,7 +17,9 @@ SIGNIFICANT = 1.645  # standard deviations of Kendall's S, 5% of curves without 
 
 
 def curve_of(checkpoint: Mapping[str, Any], task: str) -> list[float]:
-    """Return a training's main metric by epoch, as its checkpoint has it.
+    """Return a training's main metric by epoch, as its checkpoint has it, up to where mosaic was closed.
+
+    The metric rises by that alone: the pictures are those of the validation from then on.
 
     Args:
         checkpoint (Mapping[str, Any]): What a .pt file holds, possibly of another origin.
@@ -35,10 +37,21 @@ def curve_of(checkpoint: Mapping[str, Any], task: str) -> list[float]:
     epochs, values = table.get("epoch"), table.get(column)
     if not isinstance(epochs, Sequence) or not isinstance(values, Sequence):
         return []
-    numbers = {epoch: value for epoch, value in zip(epochs, values) if _is_finite(epoch) and _is_finite(value)}
+    end = _mosaic_closed(checkpoint.get("train_args"))
+    rows = ((epoch, value) for epoch, value in zip(epochs, values) if _is_finite(epoch) and _is_finite(value))
+    numbers = {epoch: value for epoch, value in rows if epoch <= end}
     curve = [float(numbers[epoch]) for epoch in sorted(numbers)]
     begin = next((i for i, value in enumerate(curve) if value > 0), len(curve))
     return curve[begin:]
+
+
+def _mosaic_closed(args: Any) -> float:
+    """Return the last epoch of a training with mosaic, infinity for one that had none, or had it to its end."""
+    keys = ("mosaic", "close_mosaic", "epochs")
+    mosaic, last, epochs = (args.get(key) if isinstance(args, Mapping) else None for key in keys)
+    if not (_is_finite(mosaic) and _is_finite(last) and _is_finite(epochs)):
+        return math.inf
+    return epochs - last if mosaic > 0 and 0 < last < epochs else math.inf
 
 
 def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
@@ -70,6 +83,6 @@ def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
     return median(rises) * min(epochs, n)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Any) -> TypeGuard[float]:
     """Return True for a number that is finite."""
     return isinstance(value, (int, float)) and math.isfinite(value)

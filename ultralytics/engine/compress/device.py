@@ -11,17 +11,22 @@ from ultralytics.engine.compress.checks.models import load_named
 from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.budget.answered import AnswerCost
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
-from ultralytics.engine.pruning.latency.bundle import KITS, write_bundle
+from ultralytics.engine.pruning.latency.bundle import HALF, KITS, write_bundle
 from ultralytics.engine.pruning.latency.runtimes import distribution
-from ultralytics.engine.pruning.latency.shapes import conv_shapes
+from ultralytics.engine.pruning.latency.shapes import conv_shapes, widths_of
 from ultralytics.engine.pruning.latency.table import variants
+from ultralytics.engine.pruning.log import warnings_only
+from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import LOGGER, RUNS_DIR, colorstr
 from ultralytics.utils.files import increment_path
 
 BUNDLE = "device"  # folder in that of a run
+LEAST_ROUND_TO = 8  # of the network of half the FLOPs
 
 
 def write_next_bundle(run: StockTrainer, weights: Path, pruned: nn.Module) -> None:
@@ -92,9 +97,33 @@ def make_bundle(
     layers = conv_shapes(to_stock(prunable_copy(dense)), size)
     shapes = [variants(shape) for shape in sorted({shape for calls in layers.values() for shape in calls})]
     folder = increment_path(place)
-    write_bundle(folder, runtime, {"dense": dense}, shapes, size, precision=precision, threads=threads)
+    half = halved(dense)
+    networks, widths = {"dense": dense}, {}
+    if half is not None:
+        networks[HALF], widths[HALF] = half, widths_of(conv_shapes(half, size))
+    write_bundle(folder, runtime, networks, shapes, size, precision=precision, threads=threads, widths=widths)
     LOGGER.info(
         f"Bundle saved to {colorstr('bold', folder)}. Copy it to the device, run 'python3 measure.py' in it, and bring "
         "answer.json back: yolo compress ... budget=answer.json"
     )
     return folder
+
+
+def halved(dense: nn.Module, round_to: int = 16) -> nn.Module | None:
+    """Return a network of half the FLOPs, whose time shows how the dense one's shrinks with its channels.
+
+    Args:
+        dense (nn.Module): Stock model.
+        round_to (int): Multiples of channels that most devices like; small networks may bear a half of it alone.
+
+    Returns:
+        (nn.Module | None): It without the channels of least magnitude; None if that many cannot be removed.
+    """
+    try:
+        with warnings_only():  # the cut of a measurement is none of the user's
+            return prune_model(dense, Budget(2.0, round_to=round_to), prune_method="lamp")[0]
+    except OutOfReachError:
+        if round_to > LEAST_ROUND_TO:
+            return halved(dense, round_to // 2)
+    LOGGER.info("No network of half the FLOPs goes with the bundle: the first cut is predicted by the dense one alone.")
+    return None

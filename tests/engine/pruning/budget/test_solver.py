@@ -10,7 +10,8 @@ import torch
 from conftest import YOLOV8, also_slow, build_model
 
 from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget, without_steps
+from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget
+from ultralytics.engine.pruning.budget.steps import without_steps
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model

@@ -180,6 +180,13 @@ BLOCKS = {  # the layers that lose channels, besides the one in front
     "instance norm": (lambda: chain(conv(), nn.InstanceNorm2d(C, affine=True), conv()), ["layers.0", "layers.2"]),
     "a layer norm of one's own": (lambda: chain(conv(), Normalised(C), conv()), ["layers.0", "layers.2"]),
     "a parameter for each channel": (lambda: chain(conv(), nn.PReLU(C), nn.PReLU(), conv()), ["layers.0", "layers.3"]),
+    "activations": (
+        lambda: chain(
+            *(conv(), nn.ELU(), nn.Mish(), nn.LeakyReLU(), nn.Hardtanh(-9, 9), nn.SELU(), nn.CELU(), nn.SiLU(), conv()),
+            *(nn.Softplus(), nn.Hardsigmoid(), nn.ReLU6(), nn.Threshold(0.1, 0.0), nn.Hardswish(), nn.GELU(), conv()),
+        ),
+        ["layers.0", "layers.8"],
+    ),
     "deformable convolution": (
         lambda: Block(deformed, offsets=conv(C, 18), conv=DeformConv2d(C, C, 3, padding=1)),
         ["conv"],

@@ -12,9 +12,9 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.answer import Answer, read_answer
-from ultralytics.engine.pruning.latency.bundle import write_bundle
+from ultralytics.engine.pruning.latency.bundle import HALF, write_bundle
 from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole
-from ultralytics.engine.pruning.latency.shapes import ConvShape, conv_shapes
+from ultralytics.engine.pruning.latency.shapes import ConvShape, conv_shapes, with_widths
 from ultralytics.engine.pruning.latency.table import Times
 from ultralytics.engine.pruning.latency.turns import latency_ratio
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
@@ -34,6 +34,7 @@ class AnswerCost(FlopsCost):
         shapes (dict[str, list[ConvShape]]): Stock layer name to its shapes before pruning.
         table (Times): Milliseconds of convolutions.
         whole (float): Milliseconds of the dense model.
+        step (int): Output channels of which the device likes multiples.
     """
 
     symbol = "ms"
@@ -62,9 +63,14 @@ class AnswerCost(FlopsCost):
             )
         self.unit = f"milliseconds of {self.answer.place}"
         self.whole = self.answer.networks["dense"].low
+        self.step = self.table.step(shape for calls in self.shapes.values() for shape in calls)
         self._convolutions = convolutions_time(self.shapes, self.shapes, self.table)
         self._whole_time = fit_whole((self._convolutions, self.whole), self._pruned())
         LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
+        if self.step > 1:
+            LOGGER.info(
+                f"The device likes multiples of {self.step} channels; as far as the target allows, they are kept."
+            )
         if pruned := self.answer.networks.get("pruned"):
             ratio = latency_ratio(self.answer.networks["dense"], pruned)
             gain = f"{ratio:.2f} times faster" if ratio else "which is within the noise"
@@ -120,9 +126,24 @@ class AnswerCost(FlopsCost):
         )
 
     def _pruned(self) -> tuple[float, float] | None:
-        """Return the convolutions, by the table, and the whole of a pruned network that the device has measured."""
-        pruned = self.answer.networks.get("pruned")
-        return (self.answer.predicted["pruned"], pruned.low) if pruned and "pruned" in self.answer.predicted else None
+        """Return the convolutions, by the table, and the whole of a pruned network that the device has measured.
+
+        The first bundle has one as well, of half the FLOPs: what does not shrink with the channels, and what large
+        weights cost in caches, is known before there is a cut.
+        """
+        networks, predicted, widths = self.answer.networks, self.answer.predicted, self.answer.widths
+        if "pruned" in networks and "pruned" in predicted:
+            return predicted["pruned"], networks["pruned"].low
+        if HALF not in networks or HALF not in widths:
+            return None
+        try:
+            half = with_widths(self.shapes, widths[HALF])
+            return convolutions_time(self.shapes, half, self.table), networks[HALF].low
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"'budget={self.answer.source}' is damaged: its network of half the FLOPs is not of this model. Make a "
+                "bundle of this one with 'yolo latency' and measure it."
+            ) from error
 
 
 def check_image_size(answer: Answer, imgsz: int) -> None:

@@ -29,6 +29,7 @@ class ChannelFormula:
     """
 
     has_steps = False
+    step = 1
     outside = "it is no layer whose channels count"
 
     def __init__(

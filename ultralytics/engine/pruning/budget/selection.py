@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.floor import check_reachable
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, couple, solve_budget, without_steps
+from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, couple, per_group, solve_budget
+from ultralytics.engine.pruning.budget.steps import on_steps, without_steps
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.surgery.trial import sound_graph
@@ -44,11 +45,16 @@ def select_units(
     Raises:
         ValueError: If the target is out of reach.
     """
-    coupled = couple_groups(graph, scores, budget, dense_sizes)
+    coupled = every = couple_groups(graph, scores, budget, dense_sizes)
     if formula.has_steps:
-        coupled = without_steps(coupled, formula)
+        coupled = without_steps(every, formula)
     check_reachable(graph, coupled, formula, budget, ratio, dense_cost)
-    counts = solve_budget(coupled, formula, dense_cost / ratio**share)
+    limit = dense_cost / ratio**share
+    if formula.has_steps:
+        liked = without_steps(on_steps(every, graph.groups, formula.step), formula)
+        if formula(per_group(liked, [c.counts[0] for c in liked])) <= limit:
+            coupled = liked
+    counts = solve_budget(coupled, formula, limit)
     return best_units(graph.groups, coupled, counts, scores)
 
 

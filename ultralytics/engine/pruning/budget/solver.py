@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,7 @@ class Formula(Protocol):
         rest (float): What of it lies outside the layers.
         widths (Widths): Widths of the layers.
         has_steps (bool): Fewer units may cost as much, or more.
+        step (int): Channels of which the device likes multiples, if it has steps.
         unit (str): What is counted, for messages.
         outside (str): Of what the rest is, for messages.
     """
@@ -45,6 +46,7 @@ class Formula(Protocol):
     dense: float
     widths: Widths
     has_steps: bool
+    step: int
     unit: str
     outside: str
 
@@ -169,26 +171,6 @@ def _couple(
     multiple = round_to // math.gcd(round_to, *(groups[i].width for i in members))
     counts = [*(k for k in range(max(multiple, fewest), n) if k % multiple == 0), n]
     return CoupledGroups(rows, ranked, counts)
-
-
-def without_steps(coupled: Sequence[CoupledGroups], formula: Formula) -> list[CoupledGroups]:
-    """Allow only counts that cost less than every larger one: 24 channels that take as long as 32 are never kept.
-
-    Args:
-        coupled (Sequence[CoupledGroups]): Groups with allowed counts.
-        formula (Formula): Cost of the network as a function of the units kept.
-
-    Returns:
-        (list[CoupledGroups]): The same with fewer counts, judged with all other groups whole.
-    """
-    whole = [c.counts[-1] for c in coupled]
-    found = []
-    for i, c in enumerate(coupled):
-        costs = formula(np.array([per_group(coupled, [*whole[:i], k, *whole[i + 1 :]]) for k in c.counts]))
-        least = np.minimum.accumulate(costs[::-1])[::-1]  # of this count and all larger ones
-        counts = [k for k, cost, later in zip(c.counts, costs, [*least[1:], np.inf]) if cost < later]
-        found.append(replace(c, counts=counts))
-    return found
 
 
 def solve_budget(coupled: Sequence[CoupledGroups], formula: Formula, limit: float) -> list[int]:

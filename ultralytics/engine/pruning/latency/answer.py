@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine.pruning.latency.shapes import Widths
 from ultralytics.engine.pruning.latency.turns import Timing
 
 SCHEMA = 1  # as `board/measure.py` has it
@@ -43,6 +44,7 @@ class Answer:
         times (dict[str, float]): Key of a `ConvShape` to milliseconds, the fastest run.
         spreads (dict[str, list[float]]): Key of a `ConvShape` to the milliseconds of the fastest and the median run.
         predicted (dict[str, float]): Name of a network to the milliseconds of its convolutions by an earlier answer.
+        widths (dict[str, Widths]): Name of a network to the widths that pruning has left.
         source (str): File, for messages.
     """
 
@@ -56,6 +58,7 @@ class Answer:
     times: dict[str, float]
     spreads: dict[str, list[float]]
     predicted: dict[str, float]
+    widths: dict[str, Widths]
     source: str
 
     @property
@@ -119,6 +122,9 @@ def parse_answer(values: Any, source: str) -> Answer:
     for name, ms in values["predicted"].items():
         if not _is_time(ms):
             raise ValueError(f"'budget={source}' is damaged: {name!r:.80} is predicted to take {ms!r:.80} ms. {AGAIN}")
+    widths = values.get("widths", {})  # which version 0.2.0 did not ask for
+    if not (isinstance(widths, dict) and all(map(_are_widths, widths.values()))):
+        raise ValueError(f"'budget={source}' is damaged: 'widths' is {widths!r:.80}. {AGAIN}")
     known = {
         name: values[name] for name in ("runtime", "version", "precision", "threads", "imgsz", "device", "predicted")
     }
@@ -127,6 +133,7 @@ def parse_answer(values: Any, source: str) -> Answer:
         networks={name: Timing(*(t[p] for p in PERCENTILES)) for name, t in values["networks"].items()},
         times={key: low for key, (low, _) in values["convolutions"].items()},
         spreads=values["convolutions"],
+        widths=widths,
         source=source,
     )
 
@@ -134,3 +141,11 @@ def parse_answer(values: Any, source: str) -> Answer:
 def _is_time(ms: Any) -> bool:
     """Return True for milliseconds."""
     return type(ms) in {int, float} and 0 < ms < math.inf
+
+
+def _are_widths(layers: Any) -> bool:
+    """Return True for `Widths`."""
+    if not (isinstance(layers, dict) and all(isinstance(calls, list) for calls in layers.values())):
+        return False
+    pairs = [pair for calls in layers.values() for pair in calls]
+    return all(isinstance(p, list) and len(p) == 2 and all(type(n) is int and n > 0 for n in p) for p in pairs)

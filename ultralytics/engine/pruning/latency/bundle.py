@@ -16,11 +16,12 @@ from torch import nn
 from ultralytics.engine.pruning.checkpoint.record import source_of
 from ultralytics.engine.pruning.files import write_json
 from ultralytics.engine.pruning.latency.networks import EXPORTS
-from ultralytics.engine.pruning.latency.shapes import ConvShape
+from ultralytics.engine.pruning.latency.shapes import ConvShape, Widths
 
 BOARD = Path(__file__).with_name("board")
 SCHEMA = 1  # of bundle.json
-ALWAYS = ("measure.py", "device.py")  # scripts of every bundle
+HALF = "half"  # name of the network of half the FLOPs in a first bundle
+ALWAYS = ("measure.py", "device.py", "runs.py")  # scripts of every bundle
 
 
 class Kit(NamedTuple):
@@ -75,6 +76,7 @@ def write_bundle(
     threads: int = 1,
     measured: Mapping[str, Sequence[float]] | None = None,
     predicted: Mapping[str, float] | None = None,
+    widths: Mapping[str, Widths] | None = None,
 ) -> Path:
     """Write a bundle.
 
@@ -88,6 +90,7 @@ def write_bundle(
         threads (int): With how many threads, likewise.
         measured (Mapping[str, Sequence[float]], optional): Key of a `ConvShape` to what the device has answered before.
         predicted (Mapping[str, float], optional): Name of a network to the milliseconds of its convolutions by a table.
+        widths (Mapping[str, Widths], optional): Name of a network to the widths that pruning has left.
 
     Returns:
         (Path): The folder.
@@ -103,6 +106,7 @@ def write_bundle(
         "convolutions": [[(shape.key, tuple(shape)) for shape in group] for group in shapes],
         "measured": dict(measured or {}),
         "predicted": dict(predicted or {}),
+        "widths": dict(widths or {}),
     }
     same = [*content.items(), *((name, _architecture(model)) for name, model in models.items())]
     content["id"] = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]

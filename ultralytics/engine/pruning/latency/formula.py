@@ -30,6 +30,7 @@ class LatencyFormula:
         dense (float): Milliseconds with every unit kept.
         rest (float): Milliseconds of everything else.
         widths (Widths): Widths of the layers.
+        step (int): Output channels of which the device likes multiples.
     """
 
     has_steps = True
@@ -63,6 +64,7 @@ class LatencyFormula:
         self._times = _stacked([np.sum([table.curve(s, "out") for s in shapes[name]], axis=0) for name in names])
         self._shares = _stacked([np.mean([table.shares(s) for s in shapes[name]], axis=0) for name in names])
         self._every = np.arange(len(names))
+        self.step = table.step(s for calls in shapes.values() for s in calls)
         self.whole = whole or WholeTime(rest=rest)
         self.dense = float(self(self.widths.sizes))
 

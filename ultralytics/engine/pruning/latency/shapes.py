@@ -10,6 +10,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.graph.places import is_depthwise
 
+Widths = dict[str, list[list[int]]]  # layer name to inputs and outputs at each of its calls
 WARMUP, REPEATS = 2, 8  # runs of a convolution that do not count, and runs of which the fastest counts
 
 
@@ -102,3 +103,23 @@ def conv_shapes(model: nn.Module, imgsz: int) -> dict[str, list[ConvShape]]:
         for hook in hooks:
             hook.remove()
     return shapes
+
+
+def widths_of(shapes: dict[str, list[ConvShape]]) -> Widths:
+    """Return the widths alone of convolutions, `conv_shapes`, as JSON can hold them."""
+    return {name: [[shape.inputs, shape.outputs] for shape in calls] for name, calls in shapes.items()}
+
+
+def with_widths(shapes: dict[str, list[ConvShape]], widths: Widths) -> dict[str, list[ConvShape]]:
+    """Return convolutions with other widths.
+
+    Args:
+        shapes (dict[str, list[ConvShape]]): Convolutions of a dense model, `conv_shapes`.
+        widths (Widths): Widths of the same layers after pruning, `widths_of`.
+
+    Raises:
+        ValueError: If they are those of other layers.
+    """
+    if {name: len(calls) for name, calls in shapes.items()} != {name: len(calls) for name, calls in widths.items()}:
+        raise ValueError("the widths are those of another model.")
+    return {name: [s.resized(*pair) for s, pair in zip(shapes[name], widths[name])] for name in shapes}

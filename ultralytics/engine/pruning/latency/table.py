@@ -28,6 +28,9 @@ from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
 STEP = 8  # channels between two widths that are measured
 SCHEMA = 1  # of the file; 0 are those of version 0.1.0, which held the times alone
 DELETE = "Delete it, and its convolutions are measured anew."
+STEPS = (32, 16)  # channels that a device may like multiples of
+NEARLY = 0.8  # of the time of another step is nearly as much
+CLIMB = 0.02  # share by which a step must cost more than the one before to be told from noise
 MOST_POINTS = 24  # widths of one layer and axis; wider layers are measured in multiples of STEP
 
 
@@ -76,6 +79,31 @@ class Times:
             return np.ones(1)
         curve = self.curve(shape, "in")
         return curve / curve[-1]
+
+    def step(self, shapes: Iterable[ConvShape]) -> int:
+        """Return the number of output channels of which the device likes multiples.
+
+        Vectors and blocks of memory hold so many channels: a width between two multiples costs nearly as much as the
+        upper one, and copies between layers besides, which no convolution by itself shows.
+
+        Args:
+            shapes (Iterable[ConvShape]): Convolutions of a dense model, measured at all their widths.
+
+        Returns:
+            (int): The largest of `STEPS` half of which costs nearly as much as all of it, in most convolutions; 1 if
+                none does.
+        """
+        curves = [(_pitch(s.outputs), self.curve(s, "out")) for s in sorted(set(shapes)) if not s.depthwise]
+        for step in STEPS:
+            paid: list[float] = []
+            for curve in (curve for pitch, curve in curves if step // 2 % pitch == 0):
+                whole = np.arange(step, len(curve) - step, step)
+                rise = curve[whole + step] - curve[whole]
+                climbs = rise > CLIMB * curve[whole]
+                paid += ((curve[whole + step // 2] - curve[whole])[climbs] / rise[climbs]).tolist()
+            if paid and np.median(paid) > NEARLY:
+                return step
+        return 1
 
     def time(self, shape: ConvShape, left: ConvShape) -> float:
         """Return the milliseconds of what pruning has left of a convolution."""
@@ -185,8 +213,13 @@ def read_times(file: Path) -> dict[str, float]:
 
 def _points(whole: int) -> list[int]:
     """Return the widths at which an axis is measured."""
-    step = STEP * -(-whole // (STEP * MOST_POINTS))
-    return [*range(step, whole, step), whole]
+    pitch = _pitch(whole)
+    return [*range(pitch, whole, pitch), whole]
+
+
+def _pitch(whole: int) -> int:
+    """Return the channels between two widths at which an axis is measured."""
+    return STEP * -(-whole // (STEP * MOST_POINTS))
 
 
 def _narrowed(shape: ConvShape, axis: str, count: int) -> ConvShape:

@@ -22,13 +22,14 @@ from pathlib import Path
 
 import numpy as np
 from device import describe_device
+from runs import CLOCKS, Runs
 
 SCHEMA = 1  # of answer.json
-WARMUP, ROUNDS, REPEATS = 3, 20, 10  # runs that do not count, rounds of networks, runs of convolutions
+WARMUP, ROUNDS = 3, 20  # rounds of networks that do not count, and that do
 ATTEMPTS = 4  # to measure what was disturbed
 DRIFT = 0.1  # share by which the first network may take longer than at its fastest before others' times are doubted
 TELL = 5.0  # seconds between two lines of progress
-CONDITIONS = ("bundle", "runtime", "version", "precision", "threads", "power", "device")
+CONDITIONS = ("bundle", "runtime", "version", "precision", "threads", "power", "clock", "device")
 
 
 def main():
@@ -38,6 +39,9 @@ def main():
     parser.add_argument("--threads", type=int, default=0, help="threads of the runtime; by default those of the bundle")
     parser.add_argument("--precision", default="", help="fp32 or fp16, as far as the runtime has it")
     parser.add_argument("--power", default="", help="power mode to record; by default the governor of the CPU's clock")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for one thread beside other work"
+    )
     parser.add_argument("--noise", type=float, default=0.25, help="largest share by which repeated runs may differ")
     parser.add_argument("--anyway", action="store_true", help="write what is noise as well, and note it")
     parser.add_argument("--about", action="store_true", help="describe device and runtime, and measure nothing")
@@ -60,11 +64,13 @@ def main():
         "precision": precision,
         "threads": args.threads or bundle["threads"],
         "power": args.power or device["governor"],
+        "clock": args.clock,
         "batch": 1,
         "imgsz": bundle["imgsz"],
         "device": device,
         "python": platform.python_version(),
         "predicted": bundle["predicted"],
+        "widths": bundle["widths"],
         "networks": {},
         "convolutions": dict(bundle["measured"]),
     }
@@ -80,6 +86,7 @@ class Measurement:
     def __init__(self, folder, bundle, runtime, answer, noise, anyway):
         """Go on with what an earlier process has measured under the same conditions."""
         self.bundle, self.runtime, self.answer, self.noise, self.anyway = bundle, runtime, answer, noise, anyway
+        self.clock = CLOCKS[answer["clock"]]
         self.folder, self.file = folder, folder / "answer.json"
         self.begin = time.monotonic()
         earlier = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
@@ -98,7 +105,7 @@ class Measurement:
     def run(self):
         """Measure everything that is missing, the networks last: they must be of the same quarter of an hour."""
         self.first = next(iter(self.networks.values()), None)
-        self.fastest = min(timed(self.first) for _ in range(WARMUP + REPEATS)) if self.first else 0.0
+        self.fastest = min(timed(self.first, self.clock) for _ in range(WARMUP + ROUNDS)) if self.first else 0.0
         done, said = self.answer["convolutions"], 0.0
         for number, group in enumerate(self.groups, 1):
             missing = [(key, shape) for key, shape in group if key not in done]
@@ -122,12 +129,11 @@ class Measurement:
     def measure_group(self, group):
         """Time some convolutions, again if something else had the device meanwhile."""
         shapes = [shape for _, shape in group]
-        conditions = (self.answer["threads"], self.answer["precision"], WARMUP + REPEATS)
         best = None
         for _ in range(ATTEMPTS):
-            times = [runs[WARMUP:] for runs in self.runtime.time_convolutions(shapes, *conditions)]
-            found = np.array([[min(runs), float(np.median(runs))] for runs in times])
-            found = np.maximum(found, self.runtime.RESOLUTION / 2)
+            runs = Runs(self.clock)
+            times = self.runtime.time_convolutions(shapes, self.answer["threads"], self.answer["precision"], runs)
+            found = np.maximum(runs.low_and_median(times), self.runtime.RESOLUTION / 2)
             best = found if best is None else np.minimum(best, found)
             low, median = best.sum(0)
             if median <= low * (1 + self.noise) and not self.is_disturbed():
@@ -139,7 +145,7 @@ class Measurement:
         """Return True if the first network takes longer than it can."""
         if not self.first:
             return False
-        now = min(timed(self.first), timed(self.first))
+        now = min(timed(self.first, self.clock), timed(self.first, self.clock))
         self.fastest = min(self.fastest, now)
         return now > self.fastest * (1 + max(DRIFT, self.noise))
 
@@ -149,7 +155,7 @@ class Measurement:
             times = {name: [] for name in self.networks}
             for i in range(WARMUP + ROUNDS):
                 for name, run in self.networks.items():
-                    ms = timed(run)
+                    ms = timed(run, self.clock)
                     times[name] += [ms] if i >= WARMUP else []
             for name, runs in times.items():
                 low, median, high = (round(float(q), 6) for q in np.percentile(runs, (10, 50, 90)))
@@ -194,11 +200,11 @@ def memory_mb():
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3))
 
 
-def timed(run):
+def timed(run, clock):
     """Return the milliseconds of one run, by the runtime's own clock if it tells."""
-    begin = time.perf_counter()
+    begin = clock()
     own = run()
-    return own if isinstance(own, float) else 1e3 * (time.perf_counter() - begin)
+    return own if isinstance(own, float) else 1e3 * (clock() - begin)
 
 
 def say(sentence):

@@ -32,7 +32,7 @@ def time_convolutions(shapes, threads, precision, repeats):
     """Return the milliseconds of each run of every convolution, in the memory layout of a whole network."""
     with tempfile.TemporaryDirectory() as folder:
         session, feed = _open(convolutions_file(shapes), threads, str(Path(folder) / "profile"))
-        for _ in range(repeats):
+        for _ in repeats:
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     times = []

@@ -40,7 +40,7 @@ def time_convolutions(shapes, threads, precision, repeats):
         model, profile = Path(folder) / "convolutions.onnx", Path(folder) / "profile.json"
         model.write_bytes(convolutions_file(shapes, shared=False))
         runs = [
-            f"--iterations={10 * repeats}",
+            f"--iterations={10 * len(repeats)}",
             "--separateProfileRun",
             "--profilingVerbosity=detailed",
             "--noDataTransfers",
@@ -57,7 +57,7 @@ def time_convolutions(shapes, threads, precision, repeats):
         raise SystemExit(
             f"trtexec's profile lacks convolution {times.index(0.0)}: {[layer.get('name') for layer in layers]}"
         )
-    return [[ms] * repeats for ms in times]
+    return [[ms] * len(repeats) for ms in times]
 
 
 def _time(engine):
