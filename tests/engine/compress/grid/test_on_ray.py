@@ -4,6 +4,7 @@
 import functools
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def cluster():
     ray.init(num_cpus=2, **small, runtime_env=workers)
     yield
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)  # its processes are still ending
 
 
 def figures(result: dict) -> list[dict]:
