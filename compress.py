@@ -47,7 +47,7 @@ if __name__ == "__main__":
         "project": "runs/prune",
         "name": "yolov8n-lamp",
         # pruning ----------------------------------------------------------------------------------------------------
-        "prune_method": "lamp",  # or group_taylor, the default of the command line, and eight others: see README.md
+        "prune_method": "lamp",  # or group_taylor, the command line's default, and eight others: docs/methods.md
         "global_pruning": True,  # rank the channels of all layers together
         "speed_up": 2.0,  # dense cost over pruned cost
         "budget": "flops",  # or "params", "size", or milliseconds: "onnx" (on the CPU), "pytorch" (on device)
@@ -55,7 +55,7 @@ if __name__ == "__main__":
         "max_sparsity": 1.0,  # largest share of a layer's channels that may be removed
         "iterative_steps": 1,
         "recalibrate": True,  # measure the batch norm statistics anew after the cut
-        "distill": False,  # 25 epochs make no good teacher; True with a best.pt that has converged
+        "distill": False,  # 25 epochs make no good teacher; leave it out with a best.pt of your own
         # sparsity training, for slim, group_slim, group_sl and growing_reg (lamp needs none) -------------------------
         "reg": 0.0005,  # strength of the regulariser
         "reg_decay": 0.01,  # what is left of it at the end (linear), or after each step (step)

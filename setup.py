@@ -99,8 +99,15 @@ setup(
             "pytest-xdist>=3.5",
             "setuptools>=77.0.3,<85",  # as pyproject.toml: the tests build without isolation
         ],
-        "dev": ["mypy~=2.4.0", "pre-commit>=4.0", "ruff~=0.17.6"],
+        "dev": ["mypy~=2.4.0", "pre-commit>=4.0", "ruff~=0.17.6", "types-PyYAML"],
+        "docs": [
+            "jieba~=0.42",  # with it mkdocs-material finds the words of Chinese, for the search
+            "mkdocs-material~=9.7",
+            "mkdocs-static-i18n~=1.3",
+            "mkdocstrings[python]>=0.30",
+        ],
         "quantize": ["nvidia-modelopt>=0.44", "huggingface_hub"],  # as ultralytics' quantize=8 asks for
+        "ray": ["ray[tune]>=2.41"],  # as Ultralytics' tune(use_ray=True)
         "export": ["onnx>=1.12.0", "onnxslim>=0.1.82", "onnxruntime>=1.17.0"],
         "device": [  # runtimes of budgets in time with what exports to them: the versions that have been measured
             "onnx>=1.12.0",

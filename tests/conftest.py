@@ -2,6 +2,7 @@
 """Real models and real data that the tests share."""
 
 import functools
+import inspect
 import logging
 import os
 import random
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 CONFIG_DIR = tempfile.mkdtemp(prefix="ultralytics-compress-tests-")
 os.environ["YOLO_CONFIG_DIR"] = CONFIG_DIR  # before the first import of Ultralytics
@@ -121,6 +123,9 @@ NEEDS = {  # what a test may need: this Ultralytics has it
     "distributed workers that get callbacks": CARRIES_CALLBACKS,
     "quantization-aware training": HAS_QAT,
     "exports with 'quantize'": HAS_PRECISIONS,
+    "heads to switch between branches": bool(getattr(vars(tasks.DetectionModel).get("end2end"), "fset", None)),
+    "models in what it loads with safe_only": not hasattr(tasks, "SafeUnpickler"),
+    "'pretrained=False' for a model that was loaded": "pretrained is False" in inspect.getsource(YOLO.train),
 }
 
 
@@ -165,8 +170,13 @@ def _built(name: str, nc: int) -> nn.Module:
     own = next((kind for kind in ("rtdetr", "world") if kind in name), None)
     task = own or guess_model_task(load_architecture(f"{name}.yaml"))
     model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
-    no_boxes = {"batch": {"gt_groups": [0, 0]}} if own == "rtdetr" else {}  # which older ones ask for in train mode
-    return enliven(model, functools.partial(model.predict, **no_boxes))
+    return enliven(model, functools.partial(predict, model))
+
+
+def predict(model: nn.Module, images: torch.Tensor) -> Any:
+    """Run a model on images; an older RT-DETR asks for their boxes in train mode, and here there are none."""
+    is_rtdetr = isinstance(model, tasks.RTDETRDetectionModel)
+    return model(images, **({"batch": {"gt_groups": [0] * len(images)}} if is_rtdetr else {}))
 
 
 def build_model(name: str, nc: int = 4) -> nn.Module:
@@ -174,6 +184,18 @@ def build_model(name: str, nc: int = 4) -> nn.Module:
     model = deepcopy(_built(name, nc))
     torch.manual_seed(0)  # what a test draws next does not depend on who has built the model
     return model
+
+
+def kept_weights(layer: nn.Module, kept: dict[str, list[int]]) -> torch.Tensor:
+    """Return the weights of the channels that a record keeps of a layer; of one group for each there are no others."""
+    rows = layer.weight[kept["out"]]
+    return rows if getattr(layer, "groups", 1) > 1 else rows[:, kept["in"]]
+
+
+def set_up(trainer: BaseTrainer) -> None:
+    """Have a trainer make its model, loaders and optimizer; older ones ask for the number of devices."""
+    asks = "world_size" in inspect.signature(BaseTrainer._setup_train).parameters
+    trainer._setup_train(*([0] if asks else []))
 
 
 def save_dense(model: YOLO, file: Path) -> str:

@@ -186,7 +186,7 @@ def main() -> None:
     """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", help="names of rows, i.e. 'Ultralytics 8.4.0'; by default all")
-    parser.add_argument("--marked", default="not slow", help="pytest's -m")
+    parser.add_argument("--marked", default="not slow and not long", help="pytest's -m")
     parser.add_argument("--borrow", action="store_true", help="take what a row does not pin from this environment")
     parser.add_argument("--workers", type=int, default=0, help="processes of pytest-xdist, by default none")
     parser.add_argument("--names", action="store_true", help="print the names of all rows as JSON, and do nothing else")

@@ -53,7 +53,8 @@ def wheel(sdist, tmp_path_factory):
 def test_source_distribution_can_be_tested_and_developed(sdist):
     needed = list_files("ultralytics", "tests", "benchmarks", "docs") | {
         *("setup.py", "pyproject.toml", "compress.py", ".ci/run", ".pre-commit-config.yaml"),
-        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "NOTICE"),
+        *("README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "NOTICE"),
+        "mkdocs.yml",
     }
     assert {name for name in needed if not (sdist / name).is_file()} == set()
 

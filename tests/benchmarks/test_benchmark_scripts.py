@@ -14,8 +14,14 @@ from conftest import ROOT, build_model, save_dense
 
 import ultralytics
 from ultralytics import YOLO
+from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.engine.pruning.files import sha256
+from ultralytics.utils.checks import parse_version
 
+pytestmark = pytest.mark.skipif(
+    parse_version(ultralytics.__version__) < parse_version(TESTED[-1]),
+    reason=f"figures are published for Ultralytics {TESTED[-1]}, and this is {ultralytics.__version__}",
+)
 BENCHMARKS = ROOT / "benchmarks"
 SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
 SHARED = {"any_network_cases", "any_network_proof", "article_loop", "experiment", "fetch"}  # what the scripts share
@@ -151,6 +157,26 @@ def test_latency(benchmark, tmp_path):
     benchmark("latency", "--out", tmp_path, "--weights", "yolov8n.yaml", "--imgsz", 64, ARMS=arms)
     lines = (tmp_path / "results.md").read_text().splitlines()
     assert len(lines) == 2 + 1 + len(arms)
+
+
+@pytest.mark.slow
+def test_teacher(benchmark, tiny_shapes, tmp_path):
+    arguments = ["--out", tmp_path, "--imgsz", 64, "--dense-epochs", 1, 1, "--epochs", 1, "--seeds", 0]
+    benchmark("teacher", *arguments)
+    table = (tmp_path / "results.md").read_text()
+    assert [len(cells(table, trained)) for trained in ("1 ", "2 ")] == [7, 7]
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert len(runs) == 2 + 2 * 4
+
+
+@pytest.mark.slow
+def test_max_drop(benchmark, best_pt, tiny_data, tmp_path):
+    arguments = ["--out", tmp_path, "--model", best_pt, "--data", tiny_data, "--imgsz", 64, "--epochs", 1]
+    benchmark("max_drop", *arguments, "--max-drop", 0, 1, "--speed-ups", 1.5, 2)
+    table = (tmp_path / "results.md").read_text()
+    assert cells(table, "0 ")[3] == cells(table, "1 ")[3] == "yes"  # of metrics that are all 0
+    assert cells(table, "1 ")[4] == "2x"
+    assert len(cells(table, "2x (sweep)")) == 4
 
 
 @pytest.mark.slow
@@ -326,3 +352,15 @@ class Raises(Plain):
 
 BLOCKS = ["Ends", "Sleeps", "Raises", "Plain"]
 """
+
+
+@pytest.mark.slow
+def test_ray_grid(benchmark, tiny_data, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    small = ["--imgsz", 32, "--dense-epochs", 1, "--epochs", 1, "--fraction", 1.0, "--speed-ups", 1.5, 2, 3]
+    small += ["--methods", "lamp", "--kill-node", 1, "--kill-driver", 2]
+    benchmark("ray_grid", "--out", tmp_path, "--data", tiny_data, *small)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["complete runs written again"] == [] and all(results["equal"].values())
+    assert results["trained"]["turn"] == 3 and len(results["events"]) == 3
+    assert cells((tmp_path / "results.md").read_text(), "dense")[-1] == "True"

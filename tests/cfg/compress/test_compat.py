@@ -15,7 +15,7 @@ from ultralytics import YOLO
 from ultralytics.cfg.compress import activation, keys
 from ultralytics.cfg.compress.compat import TESTED, checkpoints, devices, files, modules, training
 from ultralytics.cfg.compress.compat import keys as keys_of_compat
-from ultralytics.engine.compress import arguments, finetuner
+from ultralytics.engine.compress import arguments, teacher
 from ultralytics.engine.pruning.budget.flops import sum_flops
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
@@ -161,8 +161,8 @@ def test_teacher_is_refused_where_ultralytics_cannot_distil(monkeypatch, best_pt
 
 
 def test_no_distillation_is_said(monkeypatch, log, yolov8n):
-    monkeypatch.setattr(finetuner, "HAS_DISTILLATION", False)
-    assert finetuner.find_teacher(yolov8n) is None
+    monkeypatch.setattr(teacher, "HAS_DISTILLATION", False)
+    assert teacher.find_teacher(yolov8n) is None
     assert f"no distillation: Ultralytics {ultralytics.__version__} cannot distil" in log.text
 
 

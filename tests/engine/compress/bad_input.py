@@ -47,7 +47,8 @@ WRONG = {  # type of a key of the compress mode: values that it does not take
     list: [1, 1.5, True, {}, [], "", "foo", ["foo"], [1]],
 }
 OWN = [case for key, kind in TYPES.items() for case in of(key, WRONG[kind], kind=kind.__name__)]
-OPTIONAL = {"sl_hyp", "sl_model", "sensitivity_drop", "deploy", "target", "runner"}
+OPTIONAL = {"sl_hyp", "sl_model", "sensitivity_drop", "deploy", "target", "max_drop", "runner", "gpu_per_trial"}
+OPTIONAL |= {"storage_path", "grace_period"}
 OWN += [case for key in TYPES if key not in OPTIONAL for case in of(key, [None])]
 RANGES = [
     *of("speed_up", [1, 1.0, 0.5, 0, -2, "2x", [], [2, 2], [2, 1.0], [2, NAN], [[2]]], entry="yolo"),
@@ -58,6 +59,8 @@ RANGES = [
     *of("reg", [-1], **SLIM),
     *of("delta_reg", [-1e-4], **GROWING),
     *of("sensitivity_drop", [-0.1]),
+    *of("max_drop", [-0.1, 0.5]),
+    *of("max_drop", [0.5], "'speed_up=3'", entry="yolo", speed_up=3, kind="max_drop and speed_up"),
     *of("int8_drop", [-0.1]),
     *of("deploy", ["torchscript-int8", "onnx-int4", "onnx:foo=1", "onnx:batch=2", "onnx:opset", "torchscript,foo"]),
 ]

@@ -15,6 +15,7 @@ import pytest
 from ultralytics import YOLO
 from ultralytics.cfg import compress as cfg_room
 from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.keys import SWEEPABLE
 from ultralytics.engine.compress import compress
 from ultralytics.engine.compress.api import method_signature
 from ultralytics.engine.model import Model
@@ -55,7 +56,9 @@ def test_types_are_those_of_the_keys_file(key):
     name, *optional = documented_types()[key].split(", ")
     kinds = set(get_args(HINTS[key])) if get_origin(HINTS[key]) not in {None, Literal} else {HINTS[key]}
     assert (type(None) in kinds) == (optional == ["optional"])
-    kinds -= {type(None), Path, Sequence[float], Sequence[str]}  # a path for a str, several targets or formats
+    several = {kind for kind in kinds if get_origin(kind) is get_origin(Sequence[str])}
+    assert bool(several) == (key in SWEEPABLE or key == "deploy")
+    kinds -= {type(None), Path, *several}  # a path for a str
     if key in CHOICES:
         assert name == "str"
         assert {choice for kind in kinds for choice in get_args(kind)} == CHOICES[key]

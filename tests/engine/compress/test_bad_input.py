@@ -200,3 +200,17 @@ def test_wrong_input_gets_one_sentence_before_work(case, settings, bad_files, tm
 )
 def test_unusual_names_are_valid(keys):
     check_training(keys)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *({key: value} for key, value in (("epochs", 0), ("patience", -1), ("nbs", 0), ("seed", -1), ("seed", 1.5))),
+        *({"fraction": 0}, {"fraction": True}, {"amp": "foo"}, {"split": 1}),
+        *({key: None} for key in ("epochs", "lr0", "optimizer", "amp", "save", "box")),
+    ],
+    ids=str,
+)
+def test_what_newer_releases_of_ultralytics_refuse_is_refused_in_all(keys):
+    with pytest.raises((TypeError, ValueError), match=f"'{next(iter(keys))}="):
+        check_training(keys)

@@ -83,10 +83,11 @@ def take_apart(block):
     """Give stock attention the layers of the original one; the weights need not be the same."""
     from ultralytics.nn.modules.conv import Conv
 
-    dim = block.all_head_dim
+    dim = block.num_heads * block.head_dim
     block.qk, block.v = Conv(dim, 2 * dim, 1, act=False), Conv(dim, dim, 1, act=False)
     block.pe = Conv(dim, dim, 5, 1, 2, g=dim, act=False)
-    del block.qkv, block.all_head_dim
+    del block.qkv
+    vars(block).pop("all_head_dim", None)  # which older releases do not note
 
 
 def saved(model, file):
@@ -178,6 +179,13 @@ def test_sparsity_training_keeps_what_the_yaml_does_not_say(yolov12_pt, tiny_dat
     for run in ("q-sparsify/weights/best.pt", "q-finetune/weights/best.pt"):
         model, _ = load_checkpoint(tmp_path / run)
         assert {m.pe.conv.kernel_size for m in model.modules() if isinstance(m, AAttn)} == {(5, 5)}
+
+
+def test_dense_epochs_are_refused_for_what_the_yaml_does_not_say(yolov12_pt, tiny_data, tmp_path):
+    keys = {**QUICK, "data": tiny_data, "project": str(tmp_path / "runs"), "dense_epochs": 1}
+    with pytest.raises(ValueError, match=r"'dense_epochs=1' is not supported with 'model=.*leave dense_epochs out"):
+        YOLO(yolov12_pt).compress(**keys)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_resumed_run_does_not_convert_again(yoloe_pt, tiny_data, tmp_path, log):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAST, Interrupted, build_model, needs
+from conftest import FAST, Interrupted, build_model, needs, set_up
 from torch import nn
 
 from ultralytics import YOLO
@@ -162,7 +162,7 @@ def fine_tuning(settings, **keys):
     if "model" not in keys:
         keys["model"] = DetectionCompressor(overrides={**settings, "name": "s-prune"}).compress()
     trainer = DetectionFinetune(overrides={**settings, "distill": False, **keys})
-    trainer._setup_train()
+    set_up(trainer)
     return trainer
 
 

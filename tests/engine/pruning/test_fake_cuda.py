@@ -14,6 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from ultralytics.cfg.compress.compat.modules import AAttn
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -25,11 +26,14 @@ from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS, forms, prunable_copy, to_prunable, to_stock
 from ultralytics.nn.extra_modules.prunable_transformer import PrunableImagePooling, PrunableMSDeformAttn
 from ultralytics.nn.extra_modules.prunable_world import PrunableC2fAttn, PrunableMaxSigmoid
+from ultralytics.nn.modules import block
 from ultralytics.nn.tasks import DetectionModel
 
 FAKE = FakeTensorMode(allow_non_fake_inputs=True)
+HAS_A2C2F = hasattr(block, "A2C2f")
 NETWORK = {
     "nc": 3,
+    "scales": {"n": [1.0, 1.0, 1024]},  # all as it is written; older releases need one
     "backbone": [
         [-1, 1, "Conv", [16, 3, 2]],
         [-1, 1, "C2f", [32, True]],
@@ -39,7 +43,7 @@ NETWORK = {
         [-1, 1, "RepNCSPELAN4", [128, 64, 32, 1]],
         [-1, 1, "PSA", [128]],
         [-1, 1, "C2PSA", [128]],
-        [-1, 1, "A2C2f", [128, True, 4]],
+        [-1, 1, "A2C2f", [128, True, 4]] if HAS_A2C2F else [-1, 1, "nn.Identity", []],
         [-1, 1, "C3TR", [128]],
     ],
     "head": [
@@ -50,6 +54,7 @@ NETWORK = {
     ],
 }
 ELSEWHERE = {PrunableMSDeformAttn, PrunableC2fAttn, PrunableMaxSigmoid, PrunableImagePooling}  # RT-DETR's and World's
+ELSEWHERE |= set() if HAS_A2C2F else {PRUNABLE_FORMS[AAttn]}
 REGULARISED = [name for name, method in METHODS.items() if method.regulariser]
 
 
@@ -121,7 +126,8 @@ def test_surgery(cpu):
     to_stock(model)
     assert devices(model) == {"cuda:0"}
     head, image = model.model[-1], example_image(cpu).to("cuda")
-    head.shape = torch.Size((1, head.cv2[0][0].conv.in_channels, *head.shape[2:]))  # of the anchors that it keeps
+    if head.shape[1] != head.no:  # what it keeps anchors for is as wide as its input, in older releases as its output
+        head.shape = torch.Size((1, head.cv2[0][0].conv.in_channels, *head.shape[2:]))
     dense = masked(on_cuda(cpu), SimpleNamespace(channels=history.channels()))
     shapes = [{k: (v.shape, v.device.type) for k, v in raw_outputs(m, image).items()} for m in (model, dense)]
     assert shapes[0] == shapes[1] and all(device == "cuda" for _, device in shapes[0].values())

@@ -5,14 +5,14 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import LARGE_YOLOV8, YOLOV8, also_slow, build_model
+from conftest import LARGE_YOLOV8, YOLOV8, also_slow, build_model, kept_weights
 from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
+from ultralytics.engine.pruning.surgery.oracle import flatten, masked, raw_outputs
 
 
 @pytest.fixture(scope="module", params=also_slow(YOLOV8, LARGE_YOLOV8))
@@ -38,8 +38,7 @@ def losses(model):
     """Yield three losses that every weight of the network has a say in."""
     for seed in range(3):
         image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
-        raw = model(image)
-        yield raw["boxes"].pow(2).mean() + raw["scores"].pow(2).mean()
+        yield sum(part.pow(2).mean() for part in flatten(model(image)).values())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,7 +105,7 @@ def test_iterative_steps_compose(yolov8n, steps):
     assert record.reached == pytest.approx(3, rel=0.03)
     layers, originals = dict(pruned.named_modules()), dict(yolov8n.named_modules())
     for name, kept in record.channels.items():
-        assert torch.equal(layers[name].weight, originals[name].weight[kept["out"]][:, kept["in"]]), name
+        assert torch.equal(layers[name].weight, kept_weights(originals[name], kept)), name
         assert len(kept["out"]) >= originals[name].out_channels / 4, name
 
 
@@ -133,8 +132,7 @@ def test_record_is_enough_to_check_the_cut(yolov8n):
     convs = {name for name, m in originals.items() if isinstance(m, nn.Conv2d)}
     assert set(record.channels) == convs
     for name, kept in record.channels.items():
-        expected = originals[name].weight[kept["out"]][:, kept["in"]]
-        assert torch.equal(layers[name].weight, expected), name
+        assert torch.equal(layers[name].weight, kept_weights(originals[name], kept)), name
 
 
 def test_pruned_model_is_stock(yolov8n):

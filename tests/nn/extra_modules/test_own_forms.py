@@ -21,7 +21,7 @@ from torch import nn
 model = torch.load(sys.argv[1], weights_only=False)["model"].float()
 layer = model.model[3]
 behind = nn.Sequential(layer, Gated(layer.conv.out_channels))
-behind.i, behind.f, behind.type, behind.np = layer.i, layer.f, layer.type, layer.np
+behind.i, behind.f, behind.type = layer.i, layer.f, layer.type
 model.model[3] = behind
 torch.save({"model": model.eval(), "train_args": {}}, sys.argv[1])
 """
@@ -43,7 +43,7 @@ assert not any("model.3.1" in name for name in record.left_dense), record.left_d
 @pytest.fixture
 def python(tmp_path):
     """Return a function that runs code in a process of its own, in which the example of the documentation lies."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/blocks.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "@prunable" in code)
     (tmp_path / "my_blocks.py").write_text(example)
 

@@ -164,6 +164,8 @@ def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
 
     @functools.wraps(torch_safe_load)
     def load_or_say_where(weight, *args, **kwargs):
+        from torch import nn
+
         from ultralytics.engine.pruning.checkpoint import record, releases
 
         try:
@@ -174,7 +176,7 @@ def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
             raise
         if isinstance(checkpoint, dict):
             model = checkpoint.get("ema") or checkpoint.get("model")
-            if record.is_pruned(model):
+            if isinstance(model, nn.Module) and record.is_pruned(model):  # older safe loads put something else there
                 releases.check_changes(model, file)
         return checkpoint, file
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,11 @@ class Range(NamedTuple):
     text: str
 
 
+def _switched(key: str, on: bool) -> str:
+    """Return how a folder's name tells the two values of a switch apart."""
+    return key if on else f"no_{key}"
+
+
 KINDS = {
     float: Kind((int, float), "Valid '{k}' types are int (i.e. '{k}=0') or float (i.e. '{k}=0.5')"),
     int: Kind((int,), "'{k}' must be an int (i.e. '{k}=8')"),
@@ -67,12 +73,16 @@ KINDS = {
     list: Kind((str, list, tuple), "'{k}' must be a str or a list (i.e. '{k}=onnx' or '{k}=[onnx,openvino-int8]')"),
 }
 TYPES = {
-    **dict.fromkeys(("speed_up", "target", "max_sparsity", "sensitivity_drop", "int8_drop"), float),
+    **dict.fromkeys(
+        ("speed_up", "target", "max_drop", "max_sparsity", "sensitivity_drop", "int8_drop", "gpu_per_trial"), float
+    ),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg"), float),
-    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches", "sl_epochs", "reg_decay_step"), int),
-    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill"), bool),
+    **dict.fromkeys(("round_to", "iterative_steps", "prune_batches"), int),
+    **dict.fromkeys(("dense_epochs", "sl_epochs", "reg_decay_step"), int),
+    **dict.fromkeys(("max_failures", "grace_period"), int),
+    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "distill", "use_ray"), bool),
     **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
-    **dict.fromkeys(("sl_hyp", "sl_model"), Path),
+    **dict.fromkeys(("sl_hyp", "sl_model", "storage_path"), Path),
     "deploy": list,
 }
 POSITIVE = Range(lambda v: v >= 1, "must be >= 1")
@@ -82,10 +92,11 @@ RANGES = {
     "speed_up": Range(lambda v: v > 1.0, "must be greater than 1.0"),
     "target": Range(lambda v: v > 0, "must be greater than 0"),
     "max_sparsity": Range(lambda v: 0.0 < v <= 1.0, "must be greater than 0.0 and at most 1.0"),
-    "sl_epochs": Range(lambda v: v >= 0, "must be >= 0"),
+    **dict.fromkeys(("sl_epochs", "dense_epochs"), Range(lambda v: v >= 0, "must be >= 0")),
     "iterative_steps": Range(lambda v: 1 <= v <= MOST_STEPS, f"must be from 1 to {MOST_STEPS}"),
-    **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step"), POSITIVE),
+    **dict.fromkeys(("round_to", "prune_batches", "reg_decay_step", "grace_period"), POSITIVE),
     **dict.fromkeys(("reg", "reg_decay", "delta_reg", "sensitivity_drop", "int8_drop"), NOT_NEGATIVE),
+    **dict.fromkeys(("gpu_per_trial", "max_failures", "max_drop"), NOT_NEGATIVE),
 }
 CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import torch-pruning
     "prune_method": (
@@ -95,6 +106,21 @@ CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import 
     "budget": ("flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"),
     "precision": ("fp32", "fp16", "int8"),
     "reg_decay_type": ("constant", "linear", "step"),
+}
+SWEEPABLE: dict[str, Callable[[Any], str]] = {  # keys that take several values: how a folder's name tells them apart
+    "speed_up": "{:g}x".format,
+    "target": "target{:g}".format,
+    "budget": lambda v: Path(v).stem,
+    "prune_method": str,
+    **{key: partial(_switched, key) for key in ("global_pruning", "recalibrate", "distill")},
+    **{
+        key: f"{key}{{:g}}".format
+        for key in (
+            *("round_to", "max_sparsity", "iterative_steps", "prune_batches", "sensitivity_drop"),
+            *("sl_epochs", "reg", "reg_decay", "reg_decay_step", "delta_reg"),
+        )
+    },
+    "reg_decay_type": str,
 }
 FILE_HINT = "the answer.json of a device, see 'yolo latency'"
 
@@ -146,7 +172,7 @@ def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
     """
     values = {**DEFAULTS, **overrides}
     check(values)
-    check_one_target(values["speed_up"], values["target"])
+    check_one_target(values["speed_up"], values["target"], values["max_drop"])
     return IterableSimpleNamespace(**values)
 
 
@@ -180,8 +206,7 @@ def check(values: dict[str, Any]) -> None:
     """
     for key, value in values.items():
         if key == "speed_up" and is_sweep(value):
-            for target in sweep_targets(value):
-                _checked(key, target)
+            check_sweep({key: list(value)})
         elif value is not None:
             values[key] = _checked(key, value)
         elif DEFAULTS[key] is not None:
@@ -208,20 +233,27 @@ def _checked(key: str, value: Any) -> Any:
     return value
 
 
-def check_one_target(speed_up: Any, target: float | None) -> None:
-    """Refuse an absolute target together with a ratio.
+def check_one_target(speed_up: Any, target: float | None, max_drop: float | None = None) -> None:
+    """Refuse more than one of a cost itself, an accuracy to keep and a ratio.
 
     Args:
         speed_up (Any): Value of 'speed_up', which a run that is resumed has at its default.
         target (float, optional): Value of 'target'.
+        max_drop (float, optional): Value of 'max_drop'.
 
     Raises:
-        ValueError: If both are given.
+        ValueError: If several are given.
     """
-    if target is not None and speed_up != DEFAULTS["speed_up"]:
-        raise ValueError(
-            f"'target={target}' is invalid with 'speed_up={speed_up}'. Give the cost itself or the ratio, not both."
-        )
+    ratio = None if speed_up == DEFAULTS["speed_up"] else speed_up
+    ways = (
+        ("target", target, "the cost itself"),
+        ("max_drop", max_drop, "the accuracy"),
+        ("speed_up", ratio, "the ratio"),
+    )
+    given = [way for way in ways if way[1] is not None]
+    if len(given) > 1:
+        (key, value, way), (other, also, instead) = given[:2]
+        raise ValueError(f"'{key}={value}' is invalid with '{other}={also}'. Give {way} or {instead}, not both.")
 
 
 def is_file(budget: str) -> bool:
@@ -229,23 +261,45 @@ def is_file(budget: str) -> bool:
     return budget.lower().endswith(".json")
 
 
-def is_sweep(speed_up: Any) -> bool:
-    """Return True for a list of targets."""
-    return isinstance(speed_up, (list, tuple))
+def is_sweep(value: Any) -> bool:
+    """Return True for a list of values."""
+    return isinstance(value, (list, tuple))
 
 
-def sweep_targets(speed_up: list | tuple) -> list:
-    """Return the targets of a sweep.
+def read_sweep(args: Mapping[str, Any]) -> dict[str, list]:
+    """Return the keys to which several values are given.
 
     Args:
-        speed_up (list | tuple): Value of 'speed_up'.
+        args (Mapping[str, Any]): Arguments; the command line leaves a list of names as one string, i.e. '[lamp,l1]'.
 
     Returns:
-        (list): Targets, unchecked.
+        (dict[str, list]): Key to its values, unchecked, in the order of `SWEEPABLE`.
+    """
+    lists: dict[str, list] = {}
+    for key in SWEEPABLE:
+        value: Any = args.get(key)
+        if TYPES[key] is str and isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+            value = [name.strip(" '\"") for name in value[1:-1].split(",")]
+        if is_sweep(value):
+            lists[key] = list(value)
+    return lists
+
+
+def check_sweep(lists: Mapping[str, list]) -> None:
+    """Check what `read_sweep` has read: whole floats become ints in place, as `check` has it.
+
+    Args:
+        lists (Mapping[str, list]): Key to its values.
 
     Raises:
-        ValueError: If there is none, or one is there twice.
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of range, there is none, or one is there twice, or looks the same in a name.
     """
-    if not speed_up or any(target in speed_up[:i] for i, target in enumerate(speed_up)):
-        raise ValueError(f"'speed_up={speed_up}' is an invalid value. A sweep needs one target or more, all different.")
-    return list(speed_up)
+    for key, values in lists.items():
+        values[:] = [_checked(key, value) for value in values]
+        names = [SWEEPABLE[key](value) for value in values]
+        if not values or len({*names}) < len(names):
+            raise ValueError(
+                f"'{key}={values}' is an invalid value. A sweep needs one {'target' if key == 'speed_up' else 'value'} "
+                "or more, all different."
+            )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
 
 if TYPE_CHECKING:
     from ultralytics.engine.model import Model
@@ -24,50 +24,65 @@ PruneMethod = Literal[
     "growing_reg",
 ]
 
+Counted = Literal["flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"]
+RegDecay = Literal["constant", "linear", "step"]
+T = TypeVar("T")
+Several = Union[T, Sequence[T]]  # what a sweep may vary: each of several values is one of its runs
+
 
 def compress(
     model: str | Path | Model,
     *,
     data: str | Path,
-    prune_method: PruneMethod = "group_taylor",
-    global_pruning: bool = True,
-    speed_up: float | Sequence[float] = 2.0,
-    target: float | None = None,
-    budget: Literal["flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"] | str = "flops",
+    prune_method: Several[PruneMethod] = "group_taylor",
+    global_pruning: Several[bool] = True,
+    speed_up: Several[float] = 2.0,
+    target: Several[float] | None = None,
+    max_drop: float | None = None,
+    budget: Several[Counted | str] = "flops",
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     runner: str | None = None,
-    round_to: int = 8,
-    max_sparsity: float = 1.0,
-    iterative_steps: int = 1,
-    prune_batches: int = 16,
+    round_to: Several[int] = 8,
+    max_sparsity: Several[float] = 1.0,
+    iterative_steps: Several[int] = 1,
+    prune_batches: Several[int] = 16,
     sensitivity: bool = False,
-    sensitivity_drop: float | None = None,
-    recalibrate: bool = True,
-    distill: bool = True,
+    sensitivity_drop: Several[float] | None = None,
+    recalibrate: Several[bool] = True,
+    distill: Several[bool] = True,
+    dense_epochs: int = 0,
     deploy: str | Sequence[str] | None = None,
     int8_drop: float = 0.01,
-    sl_epochs: int = 0,
+    sl_epochs: Several[int] = 0,
     sl_hyp: str | Path | None = None,
     sl_model: str | Path | None = None,
-    reg: float = 0.0005,
-    reg_decay: float = 0.01,
-    reg_decay_type: Literal["constant", "linear", "step"] = "linear",
-    reg_decay_step: int = 10,
-    delta_reg: float = 0.0001,
+    reg: Several[float] = 0.0005,
+    reg_decay: Several[float] = 0.01,
+    reg_decay_type: Several[RegDecay] = "linear",
+    reg_decay_step: Several[int] = 10,
+    delta_reg: Several[float] = 0.0001,
+    use_ray: bool = False,
+    gpu_per_trial: float | None = None,
+    max_failures: int = 2,
+    storage_path: str | Path | None = None,
+    grace_period: int | None = None,
     **training: Any,
 ) -> dict[str, Any]:
     """Prune a model to `speed_up` and fine-tune it: `YOLO(model).compress(...)` with every key spelled out.
 
+    Several values of a key make a sweep: one run for every combination, from one dense model.
+
     Args:
         model (str | Path | Model): Trained .pt file, .yaml file (which is trained first), or a `YOLO` object, which
-            holds the fine-tuned model afterwards, except after a sweep.
+            holds the fine-tuned model afterwards, except after a sweep; of a search the one that it has found.
         data (str | Path): Data set of the fine-tuning.
         prune_method (str): How channels are ranked.
         global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
-        speed_up (float | Sequence[float]): Target: cost of the dense model over cost of the pruned one, above 1;
-            several make a sweep.
+        speed_up (float): Target: cost of the dense model over cost of the pruned one, above 1.
         target (float, optional): The cost itself instead of `speed_up`, in GFLOPs, millions of parameters, megabytes or
             milliseconds.
+        max_drop (float, optional): Instead of a target, the accuracy to keep: find the fastest model that loses no more
+            than this many points of the main metric, on a scale from 0 to 100.
         budget (str): What the target counts: FLOPs, parameters, bytes of the exported weights, or milliseconds of one
             image, measured in PyTorch on `device` or in another runtime on the CPU; or the path of the answer.json that
             another device has written.
@@ -80,7 +95,9 @@ def compress(
         sensitivity (bool): Before pruning, validate with each layer pruned alone.
         sensitivity_drop (float, optional): Largest drop of the main metric that a layer may cause alone.
         recalibrate (bool): Measure the batch norm statistics anew after the cut.
-        distill (bool): Fine-tune with the dense model as the teacher.
+        distill (bool): Fine-tune with the dense model as the teacher; throughout, or less and less if its own training
+            had ended while it was still rising.
+        dense_epochs (int): Epochs for which the dense model is trained on before it is pruned.
         deploy (str | Sequence[str], optional): Formats to export to after the fine-tuning, validate and time, i.e.
             'onnx', 'openvino-int8'.
         int8_drop (float): Largest drop of the main metric that quantisation after training may cause in a file that is
@@ -93,11 +110,17 @@ def compress(
         reg_decay_type (str): Schedule of the strength.
         reg_decay_step (int): Epochs between two decays of a step schedule.
         delta_reg (float): Growth of the strength per optimizer step with growing_reg.
+        use_ray (bool): Run the cells of a sweep on a Ray cluster.
+        gpu_per_trial (float, optional): GPUs of each run on Ray, or its share of one.
+        max_failures (int): How often a run on Ray is taken up again that was lost or has failed.
+        storage_path (str | Path, optional): Where Ray Tune keeps the state of the sweep.
+        grace_period (int, optional): Epochs after which runs on Ray may be stopped that others of the same target leave
+            behind.
         **training (Any): Ultralytics' training keys, i.e. epochs, imgsz, batch, device, project, name, resume.
 
     Returns:
         (dict): The report, as in report.json, with a row per exported file, its path as 'file', in
-            ['deploy']['rows']; of all targets for a sweep.
+            `report['deploy']['rows']`; of all targets for a sweep or a search.
 
     Raises:
         SyntaxError: If a key is unknown.

@@ -16,10 +16,10 @@ from ultralytics.cfg.compress.compat.files import YAML, get_save_dir
 from ultralytics.cfg.compress.compat.keys import FOLDER
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS, is_distributed, read_dataset
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, refusing, split
+from ultralytics.engine.compress.across import AcrossNodes, Nodes
 from ultralytics.engine.compress.checks.training import check_training, find_data
 from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.recovery import recover
-from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, IterableSimpleNamespace, colorstr
 from ultralytics.utils.torch_utils import select_device
@@ -28,7 +28,7 @@ PLACE = ("name", "project", "save_dir")
 CARRIED = "compress"  # event that never happens, whose list of callbacks takes the keys to DDP workers
 
 
-class PruneArguments(StockTrainer):
+class PruneArguments(AcrossNodes):
     """Keeps the keys of the compress mode off `args`, which stock code reads; stands before a task's stock trainer.
 
     Ultralytics writes `args` to args.yaml and to checkpoints, and checks them in validators and in the workers of a
@@ -66,6 +66,11 @@ class PruneArguments(StockTrainer):
             carried = (_callbacks or {}).get(CARRIED, [{}])[0]  # in a DDP worker
             self.given = {**carried, **of_base, **of_overrides}
             self.prune_args = get_prune_cfg(self.given)
+            if self.prune_args.use_ray:
+                raise ValueError(
+                    "'use_ray=True' is for several runs. Give a key several values, i.e. 'speed_up=[1.5,2]' of 'yolo "
+                    "compress', or leave use_ray out."
+                )
             check_training({key: {**base, **overrides}.get(key) for key in PLACE})  # Ultralytics makes strings of them
             overrides = self.prepare(base, overrides)
             base = {**FOLDER, **DEFAULT_CFG_DICT, **base}
@@ -75,6 +80,8 @@ class PruneArguments(StockTrainer):
             super().__init__(base, overrides, _callbacks)
             refused.pop_all()
         if RANK in {-1, 0}:
+            if not self.resume:  # as newer trainers do
+                self.csv.unlink(missing_ok=True)
             save_prune_args(self.save_dir, self.prune_args)
             values = ", ".join(f"{k}={v}" for k, v in vars(self.prune_args).items())
             LOGGER.info(f"{colorstr('compress:')} ultralytics-compress {__version__} {values}")
@@ -149,6 +156,8 @@ class PruneArguments(StockTrainer):
             FileNotFoundError: If there is no such data set.
         """
         check_training(vars(self.args))
+        if Nodes.here() and self.args.device in {None, ""}:
+            raise ValueError("'device=' must name the GPUs of each node in a run on several nodes, i.e. 'device=0,1'.")
         self.args.data = find_data(self.args.data)
         given = self.args.data
         try:

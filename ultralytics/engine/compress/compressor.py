@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Compress a model, for every task alike: the stages, the run folder and how to resume.
 
-The stages are base training (if the model is a YAML), sparsity training (if the method needs it), pruning and
-fine-tuning. A task's classes are a few lines, i.e. `class DetectionCompressor(Compressor, DetectionTrainer)`; every
-training stage is a stock trainer.
+The stages are base training (if the model is a YAML), more training of the dense model (with `dense_epochs`), sparsity
+training (if the method needs it), pruning and fine-tuning. A task's classes are a few lines, i.e.
+`class DetectionCompressor(Compressor, DetectionTrainer)`; every training stage is a stock trainer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ultralytics.cfg.compress.compat.files import get_save_dir
 from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
 from ultralytics.cfg.compress.compat.quantization import NOT_QUANTISED
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_file, is_sweep, refusing, split
+from ultralytics.engine.compress.across import across_nodes
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import (
@@ -31,10 +32,10 @@ from ultralytics.engine.compress.checks.models import (
     warn_of_image_size,
 )
 from ultralytics.engine.compress.checks.quantization import check_quantization
-from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, sl_hyperparameters
+from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, shapes, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.device import write_next_bundle
-from ultralytics.engine.compress.evaluation import report_on
+from ultralytics.engine.compress.evaluation import MAIN_METRIC, report_on, validated
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.pruning import prune_for_run
@@ -54,6 +55,8 @@ from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
+
+STOCK_STAGES = ("base", "dense")  # which stock trainers do
 
 
 class Compressor(PruneArguments):
@@ -146,6 +149,11 @@ class Compressor(PruneArguments):
                 f"'speed_up={self.prune_args.speed_up}' is a sweep, which 'yolo compress' and YOLO(...).compress make. "
                 "Give a compressor one speed_up."
             )
+        if self.prune_args.max_drop is not None:
+            raise ValueError(
+                f"'max_drop={self.prune_args.max_drop}' is a search, which 'yolo compress' and YOLO(...).compress "
+                "make. Give a compressor a speed_up."
+            )
         check_distillation(args.get("distill_model"), self.prune_args.distill)
         budget = self.prune_args.budget
         Budget(budget=budget, precision=self.prune_args.precision, runner=self.prune_args.runner)
@@ -167,6 +175,7 @@ class Compressor(PruneArguments):
         name, dense = check_model(self.args.model, self.task, self.gives_texts)
         if dense is not None:
             check_classes(dense, self.args, self.data)
+            self._check_trainable(name, dense)
         self.args.model = name
         check_sparsity(self.prune_args, name, dense)
         if teacher := teacher_of(self.args):
@@ -221,8 +230,10 @@ class Compressor(PruneArguments):
         """Run the stages."""
         dense = Path(self.args.model)
         if is_yaml(dense):
-            dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+            dense = self._train("base", across_nodes(self.trainer), self._training_args("base", self.args.model))
         dense = self._convert(dense)
+        if self.prune_args.dense_epochs:
+            dense = self._train_on(dense)
         model, checkpoint = read_model(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
@@ -248,6 +259,36 @@ class Compressor(PruneArguments):
         self.stages.complete("convert", converted)
         LOGGER.info(f"{colorstr('compress:')} {dense}: {reading.note}. It is now {converted}")
         return converted
+
+    def _check_trainable(self, name: str, dense: nn.Module) -> None:
+        """Refuse 'dense_epochs' for a model that the stock trainer would build otherwise: it was converted."""
+        epochs = self.prune_args.dense_epochs
+        if epochs and shapes(self.get_model(cfg=dense.yaml, weights=dense, verbose=False)) != shapes(dense):
+            raise ValueError(
+                f"'dense_epochs={epochs}' is not supported with 'model={name}', which Ultralytics' trainer would build "
+                "otherwise. Train it on where it comes from, and leave dense_epochs out."
+            )
+
+    def _train_on(self, dense: Path) -> Path:
+        """Return the dense checkpoint after `dense_epochs` more of its training, or as it was if it lost by them."""
+        args = {**self._training_args("dense", str(dense)), "epochs": self.prune_args.dense_epochs}
+        trained = self._train("dense", self.trainer, args)
+        if chosen := self.stages.result("choose"):
+            return chosen
+        main = MAIN_METRIC[self.args.task]
+        before, after = (
+            validated(name, file, self.args, self.device, self.save_dir)[1]
+            for name, file in (("dense", dense), ("further trained", trained))
+        )
+        better = after[main] >= before[main]
+        chosen, self.metrics["dense"] = (trained, after) if better else (dense, before)
+        self.stages.complete("choose", chosen)
+        change = f"{main} {before[main]:.3f} before, {after[main]:.3f} after {self.prune_args.dense_epochs} epochs more"
+        if better:
+            LOGGER.info(f"{colorstr('compress:')} {change}: the dense model is now {chosen}")
+        else:
+            LOGGER.warning(f"{colorstr('compress:')} {change}: the dense model stays {chosen}")
+        return chosen
 
     def _check_target(self, model: nn.Module) -> None:
         """Refuse a target that is known to be out of reach, a damaged table and a device that does not answer."""
@@ -320,8 +361,9 @@ class Compressor(PruneArguments):
         prefix, found, number = name.rpartition("-prune")
         name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
         own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
-        if stage != "base":  # which a stock trainer does
+        if stage not in STOCK_STAGES:
             own |= {**vars(self.prune_args), "deploy": None}  # a stage of this run
+        if stage != "base":
             own["pretrained"] = True  # the weights that the stage before it has left
         if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut
             own |= NOT_QUANTISED

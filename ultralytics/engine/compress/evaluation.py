@@ -61,23 +61,41 @@ def report_on(
         (dict): See `ultralytics.engine.pruning.report.build.build_report`; 'max_det', with which was validated, and
             'quantised', the rows of which the accuracy is that of simulated INT8.
     """
-    own = {**validation_arguments(args), "device": device_name(device)}
-    own |= {"project": str(folder.parent), "name": folder.name, "exist_ok": True}  # that is the folder
     models: dict[str, nn.Module] = {}
     for name, file in files.items():
-        if name in metrics:
-            continue
-        LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
-        yolo = YOLO(file)
-        models[name] = deepcopy(yolo.model)  # validations fuse theirs
-        result = within_memory(partial(validate, yolo, own), batch_to_measure(args))
-        metrics[name] = {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
+        if name not in metrics:
+            models[name], metrics[name] = validated(name, file, args, device, folder)
     models = {name: models.get(name) or read_model(file)[0] for name, file in files.items()}
     quantised = [name for name, model in models.items() if is_qat(model)]
     models = {name: float_copy(model) for name, model in models.items()}  # the layers that FLOPs and latency are of
     curve = read_curve(folder / "results.csv", args.task, args.val)
     report = build_report(models, files, metrics, args.imgsz, device, str(args.data), MAIN_METRIC[args.task], curve)
     return {**report, "max_det": args.max_det, "quantised": quantised}
+
+
+def validated(
+    name: str, file: Path, args: SimpleNamespace, device: torch.device, folder: Path
+) -> tuple[nn.Module, dict[str, float]]:
+    """Validate a checkpoint.
+
+    Args:
+        name (str): What it is to the run, for the log.
+        file (Path): Checkpoint.
+        args (SimpleNamespace): Arguments of the run, from which the validation takes its own.
+        device (torch.device): Where to validate.
+        folder (Path): Run folder, for what the validation saves.
+
+    Returns:
+        model (nn.Module): Its model, as it is in the file.
+        metrics (dict[str, float]): The task's metrics by their names in the report.
+    """
+    own = {**validation_arguments(args), "device": device_name(device)}
+    own |= {"project": str(folder.parent), "name": folder.name, "exist_ok": True}  # that is the folder
+    LOGGER.info(f"{colorstr('compress:')} validating the {name} model")
+    yolo = YOLO(file)
+    model = deepcopy(yolo.model)  # validations fuse theirs
+    result = within_memory(partial(validate, yolo, own), batch_to_measure(args))
+    return model, {metric: result[key] for metric, key in TASK_METRICS[args.task].items()}
 
 
 def validate(yolo: Model, arguments: dict[str, Any], batch: int) -> dict[str, float]:

@@ -9,12 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
 
-from ultralytics import __version__
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.cfg.compress.compat.devices import unset_deterministic
-from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION, teacher_of
+from ultralytics.cfg.compress.compat.devices import unset_deterministic, unwrap_model
+from ultralytics.cfg.compress.compat.keys import teacher_of
 from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
@@ -26,13 +24,12 @@ from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
 from ultralytics.engine.compress.runs import find_run, moved
 from ultralytics.engine.compress.stages import BEST, LAST
+from ultralytics.engine.compress.teacher import Teaching, find_teacher, teaching_of
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
-from ultralytics.engine.pruning.files import sha256
 from ultralytics.engine.pruning.log import lines_counted
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.report.read import read_report
-from ultralytics.nn.modules.head import Detect
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, colorstr
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, colorstr
 
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
@@ -42,10 +39,12 @@ class Finetuner(PruneArguments, LoggedTrainer):
 
     Attributes:
         task (str): Task of the stock trainer.
+        teaching (Teaching, optional): How the teacher teaches, if there is one.
     """
 
     task: str
     accumulate: int
+    teaching: Teaching | None = None
 
     def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         """Check that the model is a pruned one, and find its teacher or the run to resume.
@@ -99,6 +98,10 @@ class Finetuner(PruneArguments, LoggedTrainer):
             super()._setup_train(*args)
         if not BUILDS_PIPELINE:
             self.step_often()
+        if teacher := teacher_of(self.args):
+            self.teaching = self.decide_teaching(teacher)
+            if RANK in {-1, 0}:
+                LOGGER.info(f"{colorstr('finetune:')} {self.teaching.reason}")
         if not self.resume:
             (self.save_dir / REPORT_FILE).unlink(missing_ok=True)
 
@@ -106,6 +109,16 @@ class Finetuner(PruneArguments, LoggedTrainer):
         """Build the stock pipeline, and have it step often enough."""
         super()._build_train_pipeline()
         self.step_often()
+
+    def decide_teaching(self, teacher: str) -> Teaching:
+        """Return how the teacher teaches, see `teaching_of`; the same in every process and after a resume."""
+        return teaching_of(teacher, unwrap_model(self.model).student_model, self.task, self.epochs)
+
+    def _model_train(self) -> None:
+        """Set the model to training as the stock trainer does in every epoch, with the epoch's share of teaching."""
+        super()._model_train()
+        if self.teaching:
+            unwrap_model(self.model).dis = self.args.dis * self.teaching.share(self.epoch / self.epochs)
 
     def step_often(self) -> None:
         """Let a short training, whose 'nbs' is the default, step the optimizer with every batch.
@@ -198,40 +211,3 @@ def report_on_finetuning(
     metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
     files["fine-tuned"] = weights
     save_report(report_on(files, metrics, args, device, folder), folder, args.plots, on_plot)
-
-
-def find_teacher(pruned: nn.Module) -> str | None:
-    """Return the checkpoint that a model was cut from, to distil it into that model while fine-tuning.
-
-    Args:
-        pruned (nn.Module): Pruned model.
-
-    Returns:
-        (str | None): Its path; None if the model has a head whose features Ultralytics cannot distil, or the file is
-            gone or another one by now; which is logged.
-    """
-    if not HAS_DISTILLATION:
-        LOGGER.info(f"no distillation: Ultralytics {__version__} cannot distil; newer ones can")
-        return None
-    head = pruned.model[-1]
-    if not isinstance(head, Detect):
-        name = type(head).__name__
-        LOGGER.info(f"no distillation: Ultralytics distils the features of Detect heads alone, not of {name}")
-        return None
-    source = Record.of(pruned).source
-    if not source:
-        LOGGER.warning(
-            "no distillation: the model was not cut from a checkpoint. Pass 'distill_model=path/to/dense.pt', or "
-            "'distill=False'."
-        )
-        return None
-    file = Path(source["path"])
-    if getattr(pruned, "pt_path", None):
-        file = moved(file, Path(pruned.pt_path).resolve().parents[1])
-    if not file.is_file() or sha256(file) != source["sha256"]:
-        LOGGER.warning(
-            f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
-            "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."
-        )
-        return None
-    return str(file)

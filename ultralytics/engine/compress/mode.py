@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The compress mode: from a `YOLO` object to a run, or to a sweep over several targets."""
+"""The compress mode: from a `YOLO` object to a run, to a sweep over a grid of them, or to a search among them."""
 
 from __future__ import annotations
 
 import importlib
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ultralytics import YOLO
-from ultralytics.cfg.compress.keys import check_names, is_sweep, load_cfg, refusing
+from ultralytics.cfg.compress.keys import check_names, load_cfg, read_sweep, refusing
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.reading import forget_models
+from ultralytics.engine.compress.search.search import search
 from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.graph.heads import find_ends
@@ -47,12 +49,12 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
 
     Args:
         yolo (Model): Object with a .pt or .yaml model; it holds the fine-tuned model afterwards, but for a sweep, which
-            leaves it as it was.
+            leaves it as it was; of a search the one that it has found.
         compressor (type, optional): Compressor class, by default the one of the model's task.
         **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
 
     Returns:
-        (dict): The report, of all targets if 'speed_up' is a list.
+        (dict): The report, of all cells if keys are lists, of all tries with 'max_drop'.
 
     Raises:
         ValueError: If such models cannot be pruned, or the object holds other weights than its file.
@@ -64,7 +66,11 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         args = arguments_of(yolo, kwargs)
         args |= held_weights(yolo, args)
     try:
-        if is_sweep(args.get("speed_up")):
+        if args.get("max_drop") is not None:
+            found = search(compressor, args, yolo.callbacks)
+            hold(yolo, Path(found["weights"]))
+            return found
+        if read_sweep(args):
             return sweep(compressor, args, yolo.callbacks)
         args["name"] = f"{args['name']}-prune"
         run = compressor(overrides=args, _callbacks=yolo.callbacks)
@@ -72,14 +78,24 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         best = run.finetune()
     finally:
         forget_models()
+    hold(yolo, best)
+    report = best.parents[1] / REPORT_FILE
+    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def hold(yolo: Model, best: Path) -> None:
+    """Have a `YOLO` object hold the model of a checkpoint.
+
+    Args:
+        yolo (Model): Object.
+        best (Path): Fine-tuned weights.
+    """
     tuned = YOLO(best)
     if not isinstance(yolo, type(tuned)):
         yolo.__class__ = type(tuned)  # a YOLOE whose classes were fixed
     yolo.model, yolo.ckpt = tuned.model, tuned.ckpt
     yolo.ckpt_path, yolo.predictor = str(best), None
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}
-    report = best.parents[1] / REPORT_FILE
-    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
 
 
 def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +144,21 @@ def find_compressor(yolo: Model) -> type[Compressor]:
     raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.")
 
 
+def loaded_file(yolo: Model) -> str | Path | None:
+    """Return the file whose weights were loaded into a model of a YAML; None if what it holds came otherwise.
+
+    Args:
+        yolo (Model): Object of a YAML. Older releases note the file among its overrides, and keep it there when other
+            weights are loaded afterwards.
+    """
+    noted = yolo.overrides.get("pretrained")
+    if yolo.ckpt_path or not isinstance(noted, (str, Path)):
+        return yolo.ckpt_path
+    held, loaded = (m.float().state_dict() for m in (deepcopy(yolo.model), load_named("pretrained", noted)))
+    taken = [name for name, value in loaded.items() if name in held and held[name].shape == value.shape]
+    return noted if all(torch.equal(held[name].cpu(), loaded[name]) for name in taken) else None
+
+
 def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
     """Return what makes a run begin with the weights that a `YOLO` object holds.
 
@@ -144,9 +175,9 @@ def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
     if is_yaml(args["model"]):
         if not yolo.ckpt:
             return {}
-        if yolo.ckpt_path:
+        if source := loaded_file(yolo):
             wanted = args.get("pretrained", True)
-            return {"pretrained": yolo.ckpt_path if wanted is True else wanted}
+            return {"pretrained": source if wanted is True else wanted}
         same = False
     else:
         held, file = (m.state_dict() for m in (stock_form(yolo.model)[0], load_named("model", args["model"])))

@@ -34,7 +34,7 @@ from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy
-from ultralytics.utils import LOCAL_RANK, LOGGER, RANK, colorstr
+from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 DOOMED_FILE = "doomed.pt"  # what a method that trains towards a target has chosen to remove
@@ -131,8 +131,8 @@ class Sparsifier(PruneArguments, LoggedTrainer):
     def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
         super()._setup_train(*args)
-        with torch_distributed_zero_first(LOCAL_RANK):  # the first process chooses the units, the others read them
-            if not self.resume and LOCAL_RANK in {-1, 0}:
+        with torch_distributed_zero_first(RANK):  # the first process chooses the units, the others read them
+            if not self.resume and RANK in {-1, 0}:
                 for file in (DISTRIBUTION_FILE, DOOMED_FILE):  # as the stock trainer does with results.csv
                     (self.save_dir / file).unlink(missing_ok=True)
             self.regulariser = self._build_regulariser(self.save_dir / DOOMED_FILE)

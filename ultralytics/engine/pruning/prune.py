@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.costs import Cost
+from ultralytics.engine.pruning.budget.counted import FlopsCost
 from ultralytics.engine.pruning.budget.floor import Floor, find_floor
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.selection import couple_groups, select_units
@@ -102,6 +103,8 @@ def prune_model(
     score = functools.partial(score_groups, method=method, losses=losses, seed=seed)
     pruner = _Pruner(model, cost, score, method.needs_norms)
     pruned, history, reached = pruner.meet(budget, steps)
+    amounts = _amounts(cost, budget, reached)
+    models, in_flops = {"dense": model, "pruned": pruned}, cost.symbol == FlopsCost.symbol
     record = Record(
         prune_method=prune_method,
         budget=budget.name,
@@ -111,8 +114,8 @@ def prune_model(
         round_to=budget.round_to,
         max_sparsity=budget.max_sparsity,
         iterative_steps=steps,
-        gflops={"dense": count_flops(model), "pruned": count_flops(pruned)},
-        parameters={"dense": get_num_params(model), "pruned": get_num_params(pruned)},
+        gflops={name: amounts[name] if in_flops else count_flops(m) for name, m in models.items()},
+        parameters={name: get_num_params(m) for name, m in models.items()},
         seconds=time.perf_counter() - begin,
         left_dense=pruner.left_dense,
         held=pruner.floor.held,
@@ -121,7 +124,7 @@ def prune_model(
         yaml=dense_yaml(model),
         source=source_of(model),
         needs_ultralytics=oldest_release(pruned),
-        cost=_amounts(cost, budget, reached),
+        cost=amounts,
     )
     LOGGER.info(
         f"Pruned by {prune_method}: {record.parameters['dense']:,} to {record.parameters['pruned']:,} parameters, "

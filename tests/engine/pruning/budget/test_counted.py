@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import also_slow, build_model
 
+from ultralytics.cfg.compress.compat.export import traced_export
 from ultralytics.cfg.compress.keys import get_prune_cfg
 from ultralytics.engine.exporter import Exporter
 from ultralytics.engine.pruning.budget.costs import COUNTED
@@ -90,7 +91,8 @@ def test_bytes_are_those_of_an_exported_file(name, tmp_path):
     model = build_model(name)
     model.task, model.pt_path = "detect", str(tmp_path / "a.pt")
     overrides = {"format": "onnx", "imgsz": 32, "simplify": False, "device": "cpu", "verbose": False}
-    file = Exporter(overrides=overrides)(model=deepcopy(model))
+    with traced_export():
+        file = Exporter(overrides=overrides)(model=deepcopy(model))
     stored = {tensor.name: tensor for tensor in onnx.load(file).graph.initializer if "weight" in tensor.name}
     stored |= {tensor.name: tensor for tensor in onnx.load(file).graph.initializer if "bias" in tensor.name}
     counted = 4 * sum(int(np.prod(tensor.dims)) for tensor in stored.values())

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What stays whole is named with its reason and its share of the cost, and so is what keeps a target out of reach."""
 
+import re
+
 import pytest
 
 from ultralytics.engine.pruning.budget.floor import find_floor
@@ -16,7 +18,13 @@ from ultralytics.engine.pruning.ranking.scoring import score_groups
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 
 WIDE = "model.6.cv2.conv"  # a large layer of yolov8n
-HEAD = {f"model.22.{branch}.{level}.{i}.conv": 0.0 for branch in ("cv2", "cv3") for level in range(3) for i in (0, 1)}
+HEAD = re.compile(r"model\.22\.cv[23].+\.conv")  # its inner layers, whichever release built them
+
+
+@pytest.fixture(scope="module")
+def head(yolov8n):
+    """Return limits that let the inner layers of the head lose nothing."""
+    return {name: 0.0 for name, _ in yolov8n.named_modules() if HEAD.fullmatch(name)}
 
 
 def floor_of(model, budget):
@@ -67,22 +75,23 @@ def test_a_partner_that_stays_whole_is_named(yolov8n):
     assert floor.held["model.6.cv1.conv"] == "it must be as wide as model.6.cv0.conv, which stays whole"
 
 
-def test_a_target_out_of_reach_names_what_holds_it(yolov8n):
+def test_a_target_out_of_reach_names_what_holds_it(yolov8n, head):
     with pytest.raises(OutOfReachError) as error:
-        prune_model(yolov8n, Budget(12, limits=HEAD), prune_method="lamp")
+        prune_model(yolov8n, Budget(12, limits=head), prune_method="lamp")
     within = error.value.reachable
     assert f"the speed-up is {within:.2f}. " in str(error.value)
-    assert "in model.22 (sensitivity_drop and round_to=8 allow no smaller width); without them" in str(error.value)
-    _, record = prune_model(yolov8n, Budget(within - 1e-6, limits=HEAD), prune_method="lamp")
+    why = r"in model\.22 \(sensitivity_drop and round_to=8 allow no smaller width\)(, [^;]+)?; without them"
+    assert re.search(why, str(error.value))
+    _, record = prune_model(yolov8n, Budget(within - 1e-6, limits=head), prune_method="lamp")
     assert record.reached == pytest.approx(within, rel=1e-4)
-    _, floor = floor_of(yolov8n, Budget(2, limits=HEAD))
+    _, floor = floor_of(yolov8n, Budget(2, limits=head))
     assert floor.without > 12 > within  # the rest of the network shrinks as it does without limits
 
 
-def test_the_log_names_the_largest(yolov8n, log):
+def test_the_log_names_the_largest(yolov8n, head, log):
     prune_model(yolov8n, Budget(1.1), prune_method="lamp")
     assert "stay whole" not in log.text
-    prune_model(yolov8n, Budget(1.1, limits=HEAD), prune_method="lamp")
+    prune_model(yolov8n, Budget(1.1, limits=head), prune_method="lamp")
     (line,) = [message for message in log.messages if "of the FLOPs stay whole" in message]
     assert "in model.22: sensitivity_drop" in line
 

@@ -18,12 +18,14 @@ from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils.torch_utils import get_flops
 
 
+@needs("attention in get_flops")
 @pytest.mark.parametrize("name", ["yolov8n", "yolo11n", "yolo26n-seg", "yolov8n-cls", "rtdetr-l"])
 def test_count_is_what_ultralytics_prints(name):
     model = build_model(name)
     assert count_flops(model) == get_flops(model) == model.info(imgsz=640)[-1]
 
 
+@needs("attention in get_flops")
 def test_the_model_is_never_run_on_uninitialised_memory(yolov8n, monkeypatch):
     """Torchvision's deformable convolution ends the process on it."""
 
@@ -58,6 +60,7 @@ class Pairs(nn.Module):
         return x + (v @ (q.transpose(1, 2) @ k).softmax(1)).view_as(x)
 
 
+@needs("attention in get_flops")
 def test_products_of_a_block_without_form_follow_its_layers():
     model = build_model("yolov8n")
     model.model[4].cv2 = nn.Sequential(model.model[4].cv2, Pairs(64))

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import build_model
+from conftest import build_model, kept_weights, needs
 
 from ultralytics import ASSETS, YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.export import traced_export
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, keep_architecture
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
@@ -23,6 +24,8 @@ from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
+
+REMAP = {"cls_remap": True} if "cls_remap" in DEFAULT_CFG_DICT else {}  # without it new classes begin anew
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,12 @@ def plain(value) -> bool:
     return all(map(plain, value)) if isinstance(value, list) else type(value) in {str, int, float, bool, type(None)}
 
 
+def test_a_safe_load_is_stock_ultralytics_own(prune_pt):
+    checkpoint, _ = torch_safe_load(prune_pt, safe_only=True)
+    assert checkpoint["model"].pruning["prune_method"] == "lamp" and checkpoint["epoch"] == -1
+
+
+@needs("models in what it loads with safe_only")
 def test_loads_under_safe_load(prune_pt):
     checkpoint, _ = torch_safe_load(prune_pt, safe_only=True)
     assert type(checkpoint["model"]) is DetectionModel
@@ -63,7 +72,7 @@ def test_record_is_plain_and_complete(prune_pt):
     dense, _ = load_checkpoint(prune_pt.with_name("dense.pt"))
     before, after = dict(dense.named_modules()), dict(model.named_modules())
     for name, kept in record["channels"].items():
-        assert torch.equal(after[name].weight, before[name].weight[kept["out"]][:, kept["in"]]), name
+        assert torch.equal(after[name].weight, kept_weights(before[name], kept)), name
 
 
 def test_stock_ultralytics_cannot_grow_it_back(prune_pt):
@@ -78,18 +87,20 @@ def test_stock_ultralytics_cannot_grow_it_back(prune_pt):
 def test_architecture_is_kept_for_any_classes(prune_pt, names):
     weights, _ = load_checkpoint(prune_pt)
     data = {"nc": len(names), "names": names, "channels": 3}
-    model = keep_architecture(weights, data, SimpleNamespace(cls_remap=True))
+    model = keep_architecture(weights, data, SimpleNamespace(**REMAP))
     widths = [m.out_channels for n, m in weights.named_modules() if isinstance(m, torch.nn.Conv2d) and "cv3" not in n]
     assert [
         m.out_channels for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d) and "cv3" not in n
     ] == widths
     head = model.model[-1]
-    assert (head.nc, head.no, model.names) == (len(names), len(names) + 64, names)
-    logits = raw_outputs(model, torch.rand(1, 3, 64, 64))["scores"]
-    assert logits.shape[1] == len(names)
+    assert (head.nc, head.no) == (len(names), len(names) + 64)
+    assert model.names == names or not REMAP
+    raw = raw_outputs(model, torch.rand(1, 3, 64, 64))
+    predicted = raw["scores"].shape[1] if "scores" in raw else raw["0"].shape[1] - 64  # behind the box, in older ones
+    assert predicted == len(names)
     for i, name in names.items():  # the rows of known classes are taken over
         for old, new in zip(weights.model[-1].cv3, head.cv3):
-            if name in weights.names.values():
+            if REMAP and name in weights.names.values():
                 assert torch.equal(new[-1].weight[i], old[-1].weight[list(weights.names.values()).index(name)])
     assert all(p.requires_grad for p in model.parameters())
 
@@ -99,14 +110,14 @@ def test_architecture_of_an_rtdetr_is_kept_for_other_classes():
     pruned, record = prune_model(build_model("yolov8n-rtdetr"), Budget(1.2), prune_method="lamp")
     pruned.names, pruned.pruning = dict(enumerate("abcd")), record.to_dict()
     data = {"nc": 2, "names": {0: "d", 1: "new"}, "channels": 3}
-    trainer = SimpleNamespace(data=data, args=SimpleNamespace(cls_remap=True))
+    trainer = SimpleNamespace(data=data, args=SimpleNamespace(**REMAP))
     model = RTDETRTrainer.get_model(trainer, weights=pruned)
     before, after = pruned.state_dict(), model.state_dict()
     resized = {name for name in before if after[name].shape != before[name].shape}
     layers = {name.removeprefix(f"model.{model.model[-1].i}.").split(".")[0] for name in resized}
     assert layers == {"enc_score_head", "dec_score_head", "denoising_class_embed"}
     assert all(after[name].shape == (2, *before[name].shape[1:]) for name in resized)
-    assert all(torch.equal(after[name][0], before[name][3]) for name in resized)
+    assert not REMAP or all(torch.equal(after[name][0], before[name][3]) for name in resized)
     with torch.no_grad():
         assert model.eval()(torch.rand(1, 3, 160, 160))[0].shape[-1] == 4 + 2
 
@@ -114,7 +125,7 @@ def test_architecture_of_an_rtdetr_is_kept_for_other_classes():
 def test_other_image_channels_are_refused(prune_pt):
     weights, _ = load_checkpoint(prune_pt)
     with pytest.raises(ValueError, match="channels=1 but the pruned model takes 3"):
-        keep_architecture(weights, {"nc": 2, "names": weights.names, "channels": 1}, SimpleNamespace(cls_remap=True))
+        keep_architecture(weights, {"nc": 2, "names": weights.names, "channels": 1}, SimpleNamespace(**REMAP))
 
 
 @pytest.mark.parametrize("validate_first", [False, True])
@@ -128,6 +139,7 @@ def test_train_keeps_it(prune_pt, tiny_data, tmp_path, validate_first):
     assert is_pruned(model.model)
 
 
+@needs("'pretrained=False' for a model that was loaded")
 def test_train_without_pretrained_weights_is_refused(prune_pt, tiny_data, tmp_path):
     with pytest.raises(ValueError, match="'pretrained=False' is invalid with a pruned model"):
         YOLO(prune_pt).train(data=tiny_data, pretrained=False, imgsz=32, epochs=1, project=str(tmp_path), device="cpu")
@@ -158,7 +170,8 @@ def test_resumed_training_keeps_it(prune_pt, tiny_data, tmp_path):
 def test_onnx_export_equals_pytorch(prune_pt):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
     pytest.importorskip("onnxslim", reason="needs the extra 'export'")
-    file = YOLO(prune_pt).export(format="onnx", imgsz=64, device="cpu")
+    with traced_export():
+        file = YOLO(prune_pt).export(format="onnx", imgsz=64, device="cpu")
     image = torch.rand(1, 3, 64, 64)
     (output,) = onnxruntime.InferenceSession(file).run(None, {"images": image.numpy()})
     with torch.no_grad():

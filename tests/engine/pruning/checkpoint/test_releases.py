@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, TASKS, also_slow, build_model, save_dense
+from conftest import FAMILIES, TASKS, also_slow, build_model, load_architecture, save_dense
 from torch import nn
 
 import ultralytics
@@ -72,6 +72,7 @@ def test_a_missing_class_is_named_with_the_release_that_has_it(prune_pt, monkeyp
 
 
 def test_other_checkpoints_fail_as_ever(tmp_path, monkeypatch):
+    load_architecture("yolo12n.yaml")
     save_dense(YOLO("yolo12n.yaml"), tmp_path / "dense.pt")
     monkeypatch.delattr(block, "A2C2f")
     with pytest.raises(AttributeError, match="Can't get attribute 'A2C2f'"):

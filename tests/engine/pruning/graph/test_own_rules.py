@@ -22,7 +22,7 @@ from ultralytics.engine.pruning import Budget, largest_difference, prune_model
 model = torch.load(sys.argv[1], weights_only=False)["model"]
 layer = model.model[3]
 behind = nn.Sequential(layer, Blur())
-behind.i, behind.f, behind.type, behind.np = layer.i, layer.f, layer.type, layer.np
+behind.i, behind.f, behind.type = layer.i, layer.f, layer.type
 model.model[3] = behind
 pruned, record = prune_model(model, Budget(1.5, round_to=1, global_pruning=False), prune_method="lamp")
 assert largest_difference(model, pruned, record, torch.rand(1, 3, 64, 64)) < 1e-4
@@ -32,7 +32,7 @@ print(record.left_dense.get("model.3.0.conv", "is pruned"))
 
 @pytest.mark.parametrize(("ruled", "outcome"), [(True, "is pruned"), (False, "cannot be followed through")])
 def test_example_of_the_documentation_prunes_around_a_layer_of_ones_own(ruled, outcome, tmp_path):
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/blocks.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "register_rule" in code)
     rule = "register_rule(Blur, keep_channels)\n"
     assert example.endswith(rule)

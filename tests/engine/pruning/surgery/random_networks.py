@@ -9,6 +9,7 @@ import torch
 from foreign_blocks import BLOCKS
 
 from ultralytics.engine.pruning.surgery.oracle import enliven
+from ultralytics.nn.modules import block
 from ultralytics.nn.tasks import DetectionModel
 
 WIDTHS = (16, 24, 32, 48, 64)
@@ -60,7 +61,8 @@ class Writer:
             self.fuse()
         levels = self.levels()
         self.layers.append([levels, 1, "Detect", ["nc"]])
-        return {"nc": 3, "backbone": self.layers[:backbone], "head": self.layers[backbone:]}
+        scales = {"n": [1.0, 1.0, 1024]}  # all as it is written; older releases need one for a C3k2
+        return {"nc": 3, "scales": scales, "backbone": self.layers[:backbone], "head": self.layers[backbone:]}
 
     def down(self):
         """Halve the resolution."""
@@ -116,7 +118,7 @@ class Writer:
             "C3TR": (WIDE,),
             "A2C2f": (WIDE, True, self.random.choice((1, 4))),
         }
-        kind = self.random.choice(list(kinds))
+        kind = self.random.choice([kind for kind in kinds if hasattr(block, kind)])
         self.add(kind, *kinds[kind], width=WIDE)
 
     def up(self):
@@ -165,7 +167,7 @@ def random_network(seed: int, foreign: bool = False) -> DetectionModel:
     model = DetectionModel(writer.network(), verbose=False)
     for i, name in writer.foreign.items():
         stock = model.model[i]
-        block = BLOCKS[name](writer.widths[i])
-        block.i, block.f, block.type, block.np = stock.i, stock.f, name, sum(p.numel() for p in block.parameters())
-        model.model[i] = block
+        other = BLOCKS[name](writer.widths[i])
+        other.i, other.f, other.type, other.np = stock.i, stock.f, name, sum(p.numel() for p in other.parameters())
+        model.model[i] = other
     return enliven(model, model.predict)

@@ -5,12 +5,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import build_model
+from conftest import build_model, needs
 
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import masked
 
+pytestmark = needs("heads to switch between branches")
 IMAGE = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
 
 

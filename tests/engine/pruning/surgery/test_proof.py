@@ -13,6 +13,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery import proof
 from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_conv
+from ultralytics.engine.pruning.surgery.oracle import raw_outputs
 from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
 from ultralytics.nn.modules.conv import Conv
 
@@ -124,11 +125,19 @@ def test_rounding_alone_is_no_fault(yolov8n, monkeypatch):
     prune(yolov8n)
 
 
+def test_a_classifier_is_compared_before_its_softmax():
+    model, image = build_model("yolov8n-cls"), torch.rand(1, 3, 64, 64)
+    (logits,) = raw_outputs(model, image).values()
+    output = model(image)
+    torch.testing.assert_close(logits.softmax(1), output[0] if isinstance(output, tuple) else output)
+    assert not torch.allclose(logits.sum(), torch.ones(()))
+
+
 def test_outputs_that_are_not_finite_are_refused(yolov8n):
     """Weights may be finite and their sums not."""
     model = deepcopy(yolov8n)
     model.model[-1].cv3[0][-1].weight.data[0] = 3e38
-    with pytest.raises(ValueError, match=r"outputs \(scores\) .* are not finite. Check its weights"):
+    with pytest.raises(ValueError, match=r"outputs \((scores|0)\) .* are not finite. Check its weights"):
         prune_model(model, Budget(2.0), prune_method="random")  # whose scores do not depend on weights
 
 

@@ -16,11 +16,14 @@ from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.surgery.oracle import flatten, masked, relative_difference
 
-FAST, ALL = 12, 200
-FAST_FOREIGN = 6
+FAST, FAST_FOREIGN, SLOW, ALL = 12, 6, 50, 200
 METHODS_WITHOUT_LOSSES = [name for name, method in METHODS.items() if not method.needs_gradients]
-SEEDS = [*range(FAST), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FAST, ALL))]
-FOREIGN_SEEDS = [*range(FAST_FOREIGN), *(pytest.param(s, marks=pytest.mark.slow) for s in range(FAST_FOREIGN, ALL))]
+
+
+def seeds(fast: int) -> list:
+    """Return all seeds, of which only the first ones are for every run of the tests."""
+    slow = (pytest.param(seed, marks=pytest.mark.slow) for seed in range(fast, SLOW))
+    return [*range(fast), *slow, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(SLOW, ALL))]
 
 
 def settings(seed: int) -> tuple[Budget, str]:
@@ -46,7 +49,7 @@ def run(model: nn.Module, image: torch.Tensor, training: bool) -> dict[str, torc
     return flatten(output[1] if isinstance(output, tuple) else output)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", seeds(FAST))
 def test_a_random_network_is_pruned_exactly(seed):
     model = random_network(seed)
     budget, method = settings(seed)
@@ -59,7 +62,7 @@ def test_a_random_network_is_pruned_exactly(seed):
     assert_exact(model, pruned, record, seed)
 
 
-@pytest.mark.parametrize("seed", FOREIGN_SEEDS)
+@pytest.mark.parametrize("seed", seeds(FAST_FOREIGN))
 def test_a_random_network_with_foreign_blocks_is_pruned_exactly(seed):
     """What cannot be followed stays whole; every layer that can loses the same share."""
     model = random_network(seed, foreign=True)

@@ -16,6 +16,7 @@ by a class that nothing is an instance of.
 | load_checkpoint                | 8.3.193 | attempt_load_one_weight                               |
 | unwrap_model                   | 8.3.196 | de_parallel                                           |
 | BaseTrainer.ddp                | 8.3.200 | the count of devices, as the trainer reads it         |
+| a new results.csv              | 8.3.214 | ours deletes that of an earlier run in the folder     |
 | Proto26, Pose26                | 8.4.0   | no such layers                                        |
 | 'save_dir' in overrides        | 8.4.2   | taken if the configuration has the key                |
 | get_save_dir makes no folder   | 8.4.4   | from 8.3.251 on it does, and ours keeps it from it    |
@@ -28,6 +29,8 @@ by a class that nothing is an instance of.
 | _get_warmup_iterations         | 8.4.103 | as the loop counts them                               |
 | Depth, its trainer             | 8.4.104 | no such layer, no such task                           |
 | attention in get_flops         | 8.4.109 | our own sum of layers and products                    |
+| channels_last in AutoBackend   | 8.4.133 | latency is timed in PyTorch's own layout              |
+| ckpt_path after YOLO.load      | 8.4.140 | the file noted among its overrides                    |
 | callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |
 | quantize=8 in training         | 8.4.143 | refused                                               |
 | 'fraction' as a count          | 8.4.190 | INT8 is calibrated on all training pictures           |

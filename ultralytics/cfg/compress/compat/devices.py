@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 import torch
 
+from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import torch_utils
 
 
@@ -24,6 +26,7 @@ def _get_gpu_info(index: int) -> str:
     return f"{gpu.name}, {gpu.total_memory >> 20}MiB"
 
 
+CHOOSES_LAYOUT = "channels_last" in inspect.signature(AutoBackend.__init__).parameters  # of PyTorch models, to infer
 unset_deterministic = getattr(torch_utils, "unset_deterministic", _unset_deterministic)
 get_gpu_info = getattr(torch_utils, "get_gpu_info", _get_gpu_info)
 unwrap_model = getattr(torch_utils, "unwrap_model", None) or torch_utils.de_parallel

@@ -14,6 +14,7 @@ from ultralytics.utils.dist import generate_ddp_file
 
 BUILDS_PIPELINE = hasattr(BaseTrainer, "_build_train_pipeline")  # loaders and optimizer, in a method of their own
 CARRIES_CALLBACKS = "callbacks" in generate_ddp_file.__code__.co_names  # to the workers of a distributed training
+KEEPS_WORLD_SIZE = "world_size" in BaseTrainer.__init__.__code__.co_names  # older trainers hand it from call to call
 
 
 def is_distributed(trainer: BaseTrainer) -> bool:

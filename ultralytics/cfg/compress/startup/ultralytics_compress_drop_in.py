@@ -170,7 +170,7 @@ def copy(fork: Path, overlay: dict[str, Path], dry_run: bool) -> None:
     manifest = Manifest.read(fork)
     new = {name: hash_of(file) for name, file in overlay.items()}
     if hash_of(fork / SHARED) not in {"", *manifest.files.get(SHARED, ())}:
-        del new[SHARED]
+        new.pop(SHARED, None)  # which an installation by pip lacks
         manifest.files.pop(SHARED, None)
     now = {name: hash_of(fork / name) for name in {*new, *manifest.files}}
     ours = {name: {*manifest.files.get(name, ()), new.get(name, "")} for name in now}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cached_property
 
 from torch import nn
 
@@ -74,14 +75,14 @@ class FlopsCost:
         """Return the cost of a stock model in `symbol`."""
         return count_flops(model)
 
-    @property
+    @cached_property
     def dense_amount(self) -> float:
         """Return the cost of the dense model in `symbol`."""
         return self.amount(self.dense)
 
     def speed_up(self, pruned: nn.Module) -> float:
         """Return the cost of the dense model over that of a pruned stock model."""
-        return self.amount(self.dense) / self.amount(pruned)
+        return self.dense_amount / self.amount(pruned)
 
 
 class ParametersCost(FlopsCost):

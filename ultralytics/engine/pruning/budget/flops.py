@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -52,6 +53,8 @@ def count_flops(model: nn.Module) -> float:
     Raises:
         RuntimeError: If Ultralytics' counter fails, which it reports as zero.
     """
+    if any(p.dtype == torch.float16 for p in model.parameters()):  # which older releases of torch run on no CPU
+        model = deepcopy(model).float()
     if not counts_attention():
         return sum_flops(model)
     large = _LargeImages()

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 FUSED_ATTENTION = torch.ops.aten._native_multi_head_attention.default
+
+from ultralytics.cfg.compress.compat.tensors import tree_leaves
 
 
 class Sizes(TorchDispatchMode):

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ultralytics.cfg.compress.compat.tensors import tree_leaves
 from ultralytics.engine.pruning.graph.labels import NONE
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
+from ultralytics.cfg.compress.compat.tensors import tree_leaves
 from ultralytics.engine.pruning.graph.labels import NONE
 from ultralytics.engine.pruning.graph.parts import CUTS, numbers
 
@@ -66,6 +66,10 @@ MOVES: dict[str, tuple[int, ...]] = {
 SAME = {"_to_copy", "_conj", "bernoulli", "lift"}  # values stay where they are
 FORMAT = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking"}  # of values, not of labels
 POINTWISE = {"_prelu_kernel", "hardswish", "native_dropout", "copy", "masked_fill", "fill", "rsub"}  # without the tag
+POINTWISE |= {  # older releases of torch do not tag these
+    *("celu", "elu", "hardshrink", "hardsigmoid", "hardtanh", "isfinite", "isinf", "leaky_relu", "mish", "relu6"),
+    *("rrelu", "selu", "silu", "softplus", "softshrink", "threshold"),
+}
 SPATIAL = ("adaptive_", "_adaptive_", "avg_pool", "max_pool", "upsample_", "_upsample_", "fractional_max_pool")
 REDUCTIONS = {
     *("all", "amax", "amin", "any", "argmax", "argmin", "linalg_vector_norm", "logsumexp", "max", "mean", "median"),

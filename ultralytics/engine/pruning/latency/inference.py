@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ultralytics.cfg.compress.compat.devices import CHOOSES_LAYOUT
 from ultralytics.utils import LINUX, WINDOWS
 
 
@@ -37,7 +38,8 @@ def memory_format(device: torch.device) -> torch.memory_format:
     """Return the layout in which Ultralytics' `AutoBackend` runs PyTorch models on a device by default."""
     onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
     x86 = platform.machine() in {"AMD64", "x86_64"} and (LINUX or WINDOWS)
-    return torch.channels_last if device.type == "cpu" and x86 and onednn else torch.contiguous_format
+    last = CHOOSES_LAYOUT and device.type == "cpu" and x86 and onednn
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def synchronized_time(device: torch.device) -> float:

@@ -29,6 +29,11 @@ from ultralytics.engine.pruning.report.table import (
 )
 
 WHAT = ("channels", "GFLOPs", "parameters")  # columns of the table of layers
+EXPLAINED = {  # in the package's repository, which is at no address that a page could link to
+    "docs/modes/compress.md": "what the parts of this page are",
+    "docs/targets.md": "what to change if too much accuracy was lost",
+    "docs/deploy.md": "how to get from here to a file for a device",
+}
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
 
 
@@ -62,6 +67,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
             "Checkpoints": [["", "file"], *([name, row["weights"]] for name, row in report["rows"].items())],
         },
         version=report["versions"]["ultralytics-compress"],
+        explained=EXPLAINED,
     )
 
 

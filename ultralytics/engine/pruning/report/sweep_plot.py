@@ -40,7 +40,7 @@ def draw_sweep(result: dict[str, Any], file: Path) -> None:
     """Draw one panel per cost: fine-tuned models strong, models straight after the cut faint.
 
     Args:
-        result (dict): 'metric' and 'rows', see `ultralytics.engine.compress.sweep.compare_targets`.
+        result (dict): 'metric' and 'rows', see `ultralytics.engine.compress.grid.table.compare_cells`.
         file (Path): PNG to write.
     """
     from matplotlib.patheffects import withStroke

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.graph.places import inputs, outputs, width
 from ultralytics.engine.pruning.surgery.reference import Reference
-from ultralytics.nn.modules.head import RTDETRDecoder
+from ultralytics.nn.modules.head import Classify, RTDETRDecoder
 
 if TYPE_CHECKING:
     from ultralytics.engine.pruning.checkpoint.record import Record
@@ -106,8 +106,10 @@ def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor
 
     An RT-DETR decoder begins by choosing the features with the best scores, and rounding can swap near ties, and
     everything behind with them. Here it chooses them by their place; the scores are an output of their own.
+    Of a classifier it is the logits, which not every Ultralytics returns: behind a softmax a wrong cut could go unseen.
     """
     scores: dict[str, torch.Tensor] = {}
+    logits: dict[str, torch.Tensor] = {}
     head = model.model[-1]
     hooks = []
 
@@ -115,15 +117,20 @@ def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor
         scores["scores of all features"] = output
         return torch.arange(output.shape[1]).to(output)[:, None].expand_as(output)
 
+    def keep_logits(_layer: nn.Module, _args: tuple, output: torch.Tensor) -> None:
+        logits[""] = output
+
     if isinstance(head, RTDETRDecoder):
         hooks.append(head.enc_score_head.register_forward_hook(choose_by_place))
+    if isinstance(head, Classify):
+        hooks.append(head.linear.register_forward_hook(keep_logits))
     try:
         with torch.no_grad():
             output = model(image)
     finally:
         for hook in hooks:
             hook.remove()
-    return {**flatten(output[1] if isinstance(output, tuple) else output), **scores}
+    return logits or {**flatten(output[1] if isinstance(output, tuple) else output), **scores}
 
 
 def flatten(output: Any, name: str = "") -> dict[str, torch.Tensor]:

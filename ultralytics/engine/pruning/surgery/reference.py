@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
 
+from ultralytics.cfg.compress.compat.tensors import tree_leaves
 from ultralytics.engine.pruning.graph.mode import FlowMode
 
 

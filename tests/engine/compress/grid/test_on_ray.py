@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A sweep on Ray gives the table that a sweep in turn gives; a cluster of one process per CPU on this machine."""
+
+import functools
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.files import YAML
+
+ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
+pytestmark = pytest.mark.slow
+MEASURED = "latency"  # columns that no two measurements agree in
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A local cluster of two CPUs, with a small object store and its files in a folder of its own."""
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets take 107 bytes
+    workers = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # which import this module's callback
+    small = {"object_store_memory": 100 * 2**20, "include_dashboard": False, "_temp_dir": folder}
+    ray.init(num_cpus=2, **small, runtime_env=workers)
+    yield
+    ray.shutdown()
+
+
+def figures(result: dict) -> list[dict]:
+    """Return the rows of a table without what is measured or says where files are."""
+    return [{k: v for k, v in row.items() if MEASURED not in k and k != "weights"} for row in result["rows"]]
+
+
+def test_the_table_is_that_of_a_sweep_in_turn(cluster, settings, tmp_path):
+    keys = {**settings, "epochs": 1, "plots": True, "speed_up": [1.5, 2], "prune_method": ["lamp", "l1"]}
+    in_turn = YOLO(settings["model"]).compress(**keys, name="turn")
+    on_ray = YOLO(settings["model"]).compress(**keys, name="ray", use_ray=True)
+    assert figures(on_ray) == figures(in_turn)
+    assert [row["model"] for row in on_ray["rows"]] == ["dense", "1.5x-l1", "1.5x-lamp", "2x-l1", "2x-lamp"]
+    assert on_ray == json.loads((tmp_path / "ray-sweep" / "sweep.json").read_text())
+    runs = YAML.load(tmp_path / "ray-sweep" / "runs.yaml")
+    assert runs == {name: str(tmp_path / f"ray-{name}-prune") for name in ("2x-lamp", "2x-l1", "1.5x-lamp", "1.5x-l1")}
+    assert (tmp_path / "ray-sweep" / "sweep.png").exists() and not list(tmp_path.glob("*/progress.*"))
+
+
+def break_down(folder, trainer):
+    """Lose the worker of one run, then make it fail, then leave it alone: a callback."""
+    if trainer.save_dir.name != "f-2x-finetune":
+        return
+    for mark, act in (("lost", lambda: os._exit(1)), ("failed", fail)):
+        if not (folder / mark).exists():
+            (folder / mark).touch()
+            act()
+
+
+def fail():
+    """Stand for a disk that is full."""
+    raise OSError("no space left")
+
+
+def test_a_lost_worker_is_replaced_and_a_failed_run_resumed(cluster, settings, tmp_path):
+    keys = {**settings, "epochs": 1, "speed_up": [1.5, 2], "name": "f", "use_ray": True, "max_failures": 1}
+    model = YOLO(settings["model"])
+    model.add_callback("on_train_epoch_end", functools.partial(break_down, tmp_path))
+    with pytest.raises(RuntimeError, match="1 of 2 runs have failed.*'resume=True'.* 2x: .*no space left"):
+        model.compress(**keys)
+    assert (tmp_path / "lost").exists() and not (tmp_path / "f-sweep" / "sweep.json").exists()
+    complete = tmp_path / "f-1.5x-finetune" / "weights" / "best.pt"
+    written = complete.stat().st_mtime_ns
+    assert len(json.loads((tmp_path / "f-sweep" / "progress.json").read_text())["rows"]) == 2
+
+    result = YOLO(settings["model"]).compress(**keys, resume=True)
+    assert [row["model"] for row in result["rows"]] == ["dense", "1.5x", "2x"]
+    assert complete.stat().st_mtime_ns == written
+    trials = list((tmp_path / "f-sweep" / "ray").glob("*/*/result.json"))
+    assert sorted(trial.parent.name for trial in trials) == ["1.5x", "2x"]  # restored, not begun beside the first ones
+
+
+def test_early_stopping_lets_equals_end(cluster, settings, tmp_path):
+    """Of models that detect nothing none is behind; Ultralytics' own callback tells the epochs."""
+    keys = {**settings, "epochs": 2, "prune_method": ["lamp", "l1"], "name": "e", "use_ray": True, "grace_period": 1}
+    result = YOLO(settings["model"]).compress(**keys)
+    assert [row["model"] for row in result["rows"]] == ["dense", "lamp", "l1"]
+    (told,) = (tmp_path / "e-sweep" / "ray").glob("*/lamp/result.json")
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "metrics/mAP50-95(B)" in line][:2] == [1, 2]

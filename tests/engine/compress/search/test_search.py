@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The fastest model that keeps its accuracy: the runs of a search, their record and how it ends."""
+
+import csv
+import json
+import math
+
+import cv2
+import pytest
+from conftest import Interrupted
+
+from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.keys import get_prune_cfg
+from ultralytics.engine.compress.search import search as searching
+from ultralytics.engine.compress.search.bisection import SHORT_TRIES, WHOLE_TRIES, Try, best_target
+from ultralytics.engine.compress.search.search import cell_of, tell, try_targets
+from ultralytics.engine.compress.search.tries import Tries
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        ({"max_drop": 0.5, "speed_up": 3.0}, ValueError, "'max_drop=0.5' is invalid with 'speed_up=3.0'. Give the acc"),
+        ({"max_drop": 0.5, "target": 3.0}, ValueError, "'target=3.0' is invalid with 'max_drop=0.5'"),
+        ({"max_drop": -1}, ValueError, "'max_drop=-1' .* must not be negative"),
+        ({"max_drop": "half"}, TypeError, "'max_drop=half' is of invalid type str"),
+        ({"max_drop": 0.5, "prune_method": ["lamp", "l1"]}, ValueError, "needs one value of 'prune_method'"),
+        ({"max_drop": 0.5, "storage_path": "s3://x"}, ValueError, "'storage_path=s3://x' is a setting of Ray"),
+        ({"max_drop": 0.5, "speed_up": [2, 3]}, ValueError, r"'max_drop=0.5' is invalid with 'speed_up=\[2, 3\]'"),
+    ],
+)
+def test_one_accuracy_and_nothing_else_says_how_far_to_cut(settings, tmp_path, keys, error, message):
+    with pytest.raises(error, match=message):
+        YOLO(settings["model"]).compress(**{**settings, **keys}, name="e")
+    assert not any(tmp_path.iterdir())
+
+
+def test_zero_is_a_wish():
+    assert get_prune_cfg({"max_drop": 0}).max_drop == 0
+
+
+def test_search_is_killed_and_resumed_and_holds_what_it_has_found(settings, tmp_path, monkeypatch, log):
+    """Of models as these every metric is 0, so that nothing is lost up to the largest target."""
+    monkeypatch.setattr(searching, "CEILING", 3.0)
+    args = {**settings, "prune_method": "lamp", "epochs": 2, "distill": False, "plots": True, "name": "s"}
+    del args["speed_up"], args["model"]
+    epochs, kills = [], ["s-3x-finetune"]
+
+    def note(trainer):
+        if trainer.save_dir.name in kills and trainer.epoch == 1:
+            kills.clear()
+            raise Interrupted
+        epochs.append((trainer.save_dir.name, trainer.epoch))
+
+    model = YOLO("yolov8n.yaml")
+    model.add_callback("on_train_epoch_end", note)
+    with pytest.raises(Interrupted):
+        model.compress(**args, max_drop=0.5)
+    runs = YAML.load(tmp_path / "s-search" / "runs.yaml")
+    assert list(runs) == ["2x", "2x-short", "3x-short", "3x"]
+
+    model = YOLO("yolov8n.yaml")
+    model.add_callback("on_train_epoch_end", note)
+    log.clear()
+    result = model.compress(**args, max_drop=0.5, resume=True)
+    short, whole = (0,), (0, 1)
+    expected = {
+        "s-2x-base": whole,
+        "s-2x-finetune": whole,
+        "s-2x-short-finetune": short,
+        "s-3x-short-finetune": short,
+        "s-3x-finetune": whole,
+    }
+    assert epochs == [(name, epoch) for name, count in expected.items() for epoch in count]  # none of them twice
+    assert [row["model"] for row in result["rows"]] == ["dense", "2x", "2x-short", "3x-short", "3x"]
+    assert [row["epochs"] for row in result["rows"]] == [0, 2, 1, 1, 2]
+    assert result["met"] and result["max_drop"] == 0.5
+    assert result == json.loads((tmp_path / "s-search" / "search.json").read_text())
+    with open(tmp_path / "s-search" / "search.csv") as f:
+        assert [float(row["points_lost"]) for row in csv.DictReader(f)] == [0.0] * 5
+    assert cv2.imread(str(tmp_path / "s-search" / "search.png")).std() > 5
+    assert result["weights"] == str(tmp_path / "s-3x-finetune" / "weights" / "best.pt") == model.ckpt_path
+    assert load_checkpoint(result["weights"])[0].pruning["reached"] == pytest.approx(3, rel=0.05)
+    assert "speed_up=3 loses 0.00 of at most 0.5 points of mAP50-95: yolo export model=" in log.text
+
+
+class Fake:
+    """Stands for a grid whose cells lose accuracy as a curve says."""
+
+    def __init__(self, curve, reachable=math.inf):
+        self.args = {"task": "detect", "epochs": 50}
+        self.curve, self.reachable = curve, reachable
+        self.cells = []
+
+    def run(self, grid, cells):
+        (cell,) = cells
+        target = cell.keys["speed_up"]
+        if target > self.reachable:
+            raise OutOfReachError(f"'speed_up={target}' cannot be reached.", self.reachable)
+        self.cells.append(cell)
+        metric = self.curve(target) - (0.05 if cell.name.endswith("short") else 0)
+        rows = {"dense": {"mAP50-95": 0.5}, "fine-tuned": {"mAP50-95": metric, "weights": f"{cell.name}.pt"}}
+        return {cell.name: {"rows": rows, "imgsz": 640}}
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """Return what makes a search on a curve and returns its outcome and the cells."""
+
+    def make(curve, max_drop, resumed=False, **keys):
+        grid = Fake(curve, **keys)
+        monkeypatch.setattr(searching, "run_cells", grid.run)
+        return try_targets(grid, max_drop, Tries(tmp_path, resumed)), grid.cells
+
+    return make
+
+
+def test_short_tries_have_a_fifth_of_the_epochs(fake):
+    outcome, cells = fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=1.9)
+    assert {(cell.name.endswith("short"), cell.keys["epochs"]) for cell in cells} == {(True, 10), (False, 50)}
+    assert all(cell.keys["deploy"] is None for cell in cells if cell.name.endswith("short"))
+    assert 3.3 < outcome.best.speed_up < 4 and outcome.lost(outcome.best) <= 1.9
+    assert cell_of(Try(2.0, False), {"time": 5.0}).keys["time"] == 1.0
+    assert "time" not in cell_of(Try(2.0, True), {"time": 5.0}).keys  # the search's own holds
+
+
+def test_another_accuracy_knows_what_was_tried_and_tries_as_many_more(fake):
+    curve = lambda s: 0.5 - 0.01 * math.log2(s)  # noqa: E731
+    first, before = fake(curve, max_drop=1.9)
+    again, same = fake(curve, max_drop=1.9, resumed=True)
+    assert again.found == first.found and [c.name for c in same] == [c.name for c in before]
+    second, cells = fake(curve, max_drop=0.5, resumed=True)
+    assert [cell.name for cell in cells[: len(before)]] == [cell.name for cell in before]
+    assert 0 < len(cells) - len(before) <= SHORT_TRIES + WHOLE_TRIES
+    assert 1.25 < second.best.speed_up < 2**0.5 and first.found.items() < second.found.items()
+    third, _ = fake(curve, max_drop=1.0, resumed=True)
+    assert third.best.speed_up == 2.0 and third.found.keys() >= second.found.keys()
+    anew, cells = fake(curve, max_drop=1.9)
+    assert anew.found == first.found and len(cells) == len(before)
+
+
+def test_what_another_search_has_found_is_found_again(fake):
+    fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=0.3)
+    outcome, _ = fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=0, resumed=True)
+    assert outcome.best == min((t for t in outcome.found if t.whole), key=lambda t: t.speed_up)
+
+
+def test_a_target_out_of_reach_is_a_bound(fake, log):
+    outcome, cells = fake(lambda s: 0.5, max_drop=0, reachable=2.719)
+    assert outcome.best == Try(2.71, True)
+    assert "The search goes up to 2.71." in log.text
+    outcome, cells = fake(lambda s: 0.5, max_drop=0, reachable=1.6)
+    assert [cell.keys["speed_up"] for cell in cells] == [1.6, 1.6]
+    with pytest.raises(OutOfReachError):
+        fake(lambda s: 0.5, max_drop=0, reachable=1.05)
+
+
+def test_a_wish_that_cannot_be_met_names_the_nearest(fake, log, tmp_path):
+    outcome, _ = fake(lambda s: 0.49 - 0.01 * s, max_drop=0.5)
+    assert best_target(outcome.found, outcome.wanted) is None
+    nearest = outcome.best
+    assert nearest.speed_up == min(t.speed_up for t in outcome.found if t.whole) < 2
+    tell(outcome, {"met": False, "weights": "nearest.pt", "imgsz": 640}, tmp_path)
+    assert f"no try is accurate enough. The nearest, speed_up={nearest.speed_up:g} loses" in log.text
+    assert "of at most 0.5 points of mAP50-95: nearest.pt. Fine-tune with more 'epochs'" in log.text
+
+
+def test_a_metric_that_is_exactly_what_is_wanted_is_enough(fake):
+    outcome, _ = fake(lambda s: 0.5 if s <= 2 else 0.3, max_drop=0)
+    assert outcome.best == Try(2.0, True) and outcome.found[outcome.best] >= outcome.wanted

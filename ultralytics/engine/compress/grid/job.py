@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The run of one cell as a value: everything that a process needs to begin it or to go on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ultralytics.engine.compress.checks.cluster import RAY_KEYS, Cluster
+from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.grid.cells import Cell
+from ultralytics.engine.compress.grid.folder import Record
+from ultralytics.engine.compress.grid.shared import Known, Shared
+from ultralytics.engine.compress.runs import moved
+from ultralytics.engine.compress.stages import has_begun
+from ultralytics.engine.pruning.report.build import REPORT_FILE
+
+Reports = dict[str, dict[str, Any]]  # name of a cell to the report of its fine-tuning
+FILES = ("model", "data", "sl_model", "sl_hyp", "distill_model", "pretrained", "budget")  # keys that may name a file
+
+
+class Grid(NamedTuple):
+    """What the cells of a grid have in common.
+
+    Attributes:
+        compressor (type): Compressor class of the task.
+        args (dict[str, Any]): Overrides that hold in all cells; 'name' is the grid's.
+        callbacks (dict): Callbacks of the training stages.
+        record (Record): Which runs the grid has begun.
+        shared (Shared): What cells take over from those before them, in this call of `run_cells` and later ones.
+        cluster (Cluster, optional): How cells run on Ray; without it they run here, in turn.
+    """
+
+    compressor: type[Compressor]
+    args: dict[str, Any]
+    callbacks: dict
+    record: Record
+    shared: Shared
+    cluster: Cluster | None = None
+
+
+class Job(NamedTuple):
+    """The run of a cell, in types that can be sent to another process.
+
+    Attributes:
+        compressor (type): Compressor class of the task.
+        args (dict[str, Any]): Overrides of the run.
+        callbacks (dict): Callbacks of the training stages.
+        known (Known): What it takes over from other runs.
+        place (str): Folder of the run.
+    """
+
+    compressor: type[Compressor]
+    args: dict[str, Any]
+    callbacks: dict
+    known: Known
+    place: str
+
+    def begin(self) -> Compressor:
+        """Return the run, which goes on with what is in its folder."""
+        again = has_begun(Path(self.place))
+        place = {"resume": self.place} if again else {"resume": False, "save_dir": self.place}
+        run = self.compressor(overrides={**self.args, **place}, _callbacks=self.callbacks)
+        self.known.give(run)
+        return run
+
+
+def make_grid(compressor: type[Compressor], args: Mapping[str, Any], callbacks: dict, record: Record) -> Grid:
+    """Return a grid of which nothing is known yet.
+
+    Args:
+        compressor (type): Compressor class of the task.
+        args (Mapping[str, Any]): Overrides of the configuration, those of Ray among them.
+        callbacks (dict): Callbacks of the training stages.
+        record (Record): Which runs the grid has begun.
+    """
+    own = {key: absolute(value) if key in FILES else value for key, value in args.items() if key not in RAY_KEYS}
+    return Grid(compressor, own, callbacks, record, Shared(own), Cluster.of(args))
+
+
+def absolute(value: Any) -> Any:
+    """Return the path of a file or folder that exists as one that holds in any working directory, else the value."""
+    exists = isinstance(value, (str, Path)) and str(value) and Path(value).exists()
+    return str(Path(value).resolve()) if exists else value
+
+
+def job_of(grid: Grid, cell: Cell) -> Job:
+    """Return the run of a cell, whose folder is noted in the grid's record."""
+    known = grid.shared.known(cell)
+    own = {"name": f"{grid.args['name']}-{cell.name}-prune", "mode": "compress"}
+    args = {**grid.args, **known.args, **cell.keys, **own}
+    return Job(grid.compressor, args, grid.callbacks, known, grid.record.place(cell, args))
+
+
+def read_tuned(best: Path, folder: Path) -> dict[str, Any]:
+    """Return the report of a fine-tuning, with the paths of weights where they are now.
+
+    Args:
+        best (Path): Its weights.
+        folder (Path): Folder of the grid.
+    """
+    report = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
+    for row in report["rows"].values():
+        row["weights"] = str(moved(row["weights"], folder))
+    return report

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What the cells of a grid share: made once, by the cell that comes first to need it, and taken over by the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ultralytics.cfg.compress.keys import DEFAULTS
+from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.grid.cells import Cell
+from ultralytics.engine.compress.runs import moved
+from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE, read_rows
+from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.engine.pruning.report.build import REPORT_FILE
+
+OF_SPARSITY = (
+    "prune_method",
+    "sl_epochs",
+    "sl_hyp",
+    "reg",
+    "reg_decay",
+    "reg_decay_type",
+    "reg_decay_step",
+    "delta_reg",
+)
+OF_SENSITIVITY = ("prune_method", "prune_batches")
+
+
+class Known(NamedTuple):
+    """What a run takes over from others, in plain types that any process can be sent.
+
+    Attributes:
+        args (dict[str, Any]): 'model', the dense checkpoint, and 'sl_model', the sparse one.
+        metrics (dict[str, dict[str, float]]): Metrics of these checkpoints.
+        sensitivity (list[dict[str, Any]]): Rows of the sensitivity map.
+        files (list[dict[str, Any]]): Rows of the dense model's deployed files.
+    """
+
+    args: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    sensitivity: list[dict[str, Any]]
+    files: list[dict[str, Any]]
+
+    def give(self, run: Compressor) -> None:
+        """Hand to a run what it does not take as an argument."""
+        run.metrics = {name: dict(values) for name, values in self.metrics.items()}
+        run.known_sensitivity, run.known_files = self.sensitivity, self.files
+
+
+class Shared:
+    """What is known of the work that the cells of a grid share.
+
+    The base training of a YAML and the validation of the dense model serve all cells, a sparsity training those of one
+    method and strength, unless it goes towards a target, and a sensitivity map those of one method that measure it on
+    the same weights.
+
+    Attributes:
+        args (Mapping[str, Any]): Arguments that hold in all cells.
+    """
+
+    def __init__(self, args: Mapping[str, Any]):
+        """Know nothing yet."""
+        self.args = args
+        self._dense: tuple[str, dict[str, float]] | None = None
+        self._sparse: dict[tuple, tuple[str, dict[str, float]]] = {}
+        self._sensitivity: dict[tuple, list[dict[str, Any]]] = {}
+        self._files: list[dict[str, Any]] = []
+
+    def known(self, cell: Cell) -> Known:
+        """Return what a cell can take over by now."""
+        args: dict[str, Any] = {}
+        metrics: dict[str, dict[str, float]] = {}
+        for key, row, found in (
+            ("model", "dense", self._dense),
+            ("sl_model", "sparse", self._sparse.get(self._sparsity(cell) or ())),
+        ):
+            if found:
+                args[key], metrics[row] = found
+        if self._dense:
+            args["dense_epochs"] = 0  # the first cell has trained it on
+        return Known(args, metrics, self._sensitivity.get(self._mapped(cell) or (), []), self._files)
+
+    def learn(self, cell: Cell, run: Path) -> None:
+        """Note what a cell has made up to its cut.
+
+        Args:
+            cell (Cell): The cell.
+            run (Path): Folder of its run.
+        """
+        report = json.loads((run / REPORT_FILE).read_text(encoding="utf-8"))
+        rows = report["rows"]
+
+        def made(name: str) -> tuple[str, dict[str, float]]:
+            return str(moved(rows[name]["weights"], run)), {k: rows[name][k] for k in report["metrics"]}
+
+        self._dense = self._dense or made("dense")
+        if "sparse" in rows and (sparsity := self._sparsity(cell)):
+            self._sparse.setdefault(sparsity, made("sparse"))
+        if (mapped := self._mapped(cell)) and (measured := read_rows(run / SENSITIVITY_FILE)):
+            self._sensitivity.setdefault(mapped, measured)
+
+    def learn_files(self, report: Mapping[str, Any]) -> None:
+        """Note the dense model's deployed files.
+
+        Args:
+            report (Mapping[str, Any]): Report of a fine-tuning.
+        """
+        self._files = self._files or report.get("deploy", {}).get("rows", [])
+
+    def leaders(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return the cells, in their order, whose cut makes what later ones take over; the first one always does."""
+        made: set[tuple] = set()
+        leaders: list[Cell] = []
+        for cell in cells:
+            values = {**DEFAULTS, **self.args, **cell.keys}
+            maps = values["sensitivity"] or values["sensitivity_drop"] is not None
+            makes = (self._sparsity(cell), self._mapped(cell) if maps else None)
+            new = {made_of for made_of in makes if made_of} - made
+            if new or not leaders:
+                leaders.append(cell)
+                made |= new
+        return leaders
+
+    def _values(self, cell: Cell, keys: tuple[str, ...]) -> tuple:
+        """Return the values of keys in a cell."""
+        values = {**DEFAULTS, **self.args, **cell.keys}
+        return tuple(str(values[key]) for key in keys)
+
+    def _sparsity(self, cell: Cell) -> tuple | None:
+        """Return what cells agree in that share a sparsity training; None if the cell's serves no other."""
+        values = self._values(cell, OF_SPARSITY)
+        return None if METHODS[values[0]].trains_towards_target else values if METHODS[values[0]].regulariser else ()
+
+    def _mapped(self, cell: Cell) -> tuple | None:
+        """Return what cells agree in that share a sensitivity map; None if the cell's serves no other."""
+        sparsity = self._sparsity(cell)
+        return None if sparsity is None else (*sparsity, *self._values(cell, OF_SENSITIVITY))

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A search: the fastest model that loses no more accuracy than 'max_drop' allows, as runs from one dense model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from ultralytics.cfg.compress.keys import get_prune_cfg, read_sweep, refusing, split
+from ultralytics.engine.compress.checks.cluster import Cluster
+from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.evaluation import MAIN_METRIC
+from ultralytics.engine.compress.grid.cells import Cell
+from ultralytics.engine.compress.grid.folder import record_opened
+from ultralytics.engine.compress.grid.job import Grid, Reports, make_grid
+from ultralytics.engine.compress.grid.run import run_cells
+from ultralytics.engine.compress.grid.table import compare_cells, write_table
+from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, Try, best_target, next_try
+from ultralytics.engine.compress.search.tries import Tries
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
+from ultralytics.engine.pruning.report.table import export_command
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
+from ultralytics.utils.torch_utils import select_device
+
+SHORT = 5  # a short fine-tuning has the epochs of a whole one over this
+BACK_OFF = 0.9  # of a target that is out of reach, at most, is tried next
+ROUNDING = 1e-9  # a metric that is short of what is wanted by no more is what is wanted
+
+
+class Outcome(NamedTuple):
+    """What is known of a search.
+
+    Attributes:
+        max_drop (float): Points of the main metric that may be lost.
+        metric (str): Its name.
+        reports (dict[str, dict]): Name of a cell to the report of its fine-tuning.
+        found (dict[Try, float]): Metric after each try.
+    """
+
+    max_drop: float
+    metric: str
+    reports: Reports
+    found: Found
+
+    @property
+    def dense(self) -> float:
+        """Return the metric of the dense model."""
+        return next(iter(self.reports.values()))["rows"]["dense"][self.metric]
+
+    @property
+    def wanted(self) -> float:
+        """Return the least metric that is accurate enough."""
+        return self.dense - self.max_drop / 100 - ROUNDING
+
+    def lost(self, tried: Try) -> float:
+        """Return how many points a try has lost, negative if it has won."""
+        return 100 * (self.dense - self.found[tried])
+
+    @property
+    def best(self) -> Try:
+        """Return the fastest try of a whole fine-tuning that is accurate enough, or else the most accurate one."""
+        target = best_target(self.found, self.wanted)
+        whole = [tried for tried in self.found if tried.whole]
+        return Try(target, True) if target else max(whole, key=lambda tried: self.found[tried])
+
+
+def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
+    """Find the fastest model that loses at most 'max_drop' points of the main metric.
+
+    Every try is an ordinary run with folders of its own. A search that is resumed takes up all that it has begun, also
+    for another accuracy, and goes on from there.
+
+    Args:
+        compressor (type): Compressor class of the task.
+        args (dict): Overrides of the configuration; 'max_drop' is set, 'name' is the search's.
+        callbacks (dict): Callbacks of the training stages.
+
+    Returns:
+        (dict): See `compare_cells`, with 'epochs' and 'points_lost' in every row; 'max_drop', 'met' (a model is
+            accurate enough) and 'weights' (of the fastest one, or of the most accurate if none is); as in search.json.
+
+    Raises:
+        ValueError: If an argument is not valid, or nothing can be pruned.
+        FileNotFoundError: If 'resume' is set and there is no search to resume.
+    """
+    with refusing():
+        own = split(args)[1]
+        if lists := read_sweep(args):
+            key, values = next(iter(lists.items()))
+            raise ValueError(
+                f"'max_drop={own['max_drop']}' is invalid with '{key}={values}'. A search needs one value of '{key}'."
+            )
+        if Cluster.of(args):
+            raise ValueError(
+                f"'use_ray=True' is invalid with 'max_drop={own['max_drop']}': what a search tries depends on what it "
+                "has tried. Leave use_ray out."
+            )
+        max_drop = get_prune_cfg(own).max_drop
+    args = {key: value for key, value in args.items() if key not in {"max_drop", "speed_up", "target"}}
+    with record_opened(args, "search") as record:
+        grid = make_grid(compressor, args, callbacks, record)
+        outcome = try_targets(grid, max_drop, Tries(record.folder, resumed=bool(record.runs)))
+        device = select_device(args.get("device"), verbose=False)
+        result = describe(outcome, args, device)
+        write_table(result, record.folder / "search", args.get("plots", DEFAULT_CFG_DICT["plots"]))
+    tell(outcome, result, record.folder)
+    return result
+
+
+def try_targets(grid: Grid, max_drop: float, tries: Tries) -> Outcome:
+    """Make the tries of a search, each when those before it are known.
+
+    Args:
+        grid (Grid): What they have in common.
+        max_drop (float): Points of the main metric that may be lost.
+        tries (Tries): Which of them have begun before.
+    """
+    outcome = Outcome(max_drop, MAIN_METRIC[grid.args["task"]], {}, {})
+    begun, ceiling, others = list(tries.begun), CEILING, tries.of_others(max_drop)
+    while tried := (
+        begun.pop(0)
+        if begun
+        else next_try(outcome.found, outcome.wanted if outcome.reports else math.inf, ceiling, others)
+    ):
+        cell = cell_of(tried, grid.args)
+        tries.begin(tried, max_drop)
+        try:
+            report = run_cells(grid, [cell])[cell.name]
+        except OutOfReachError as error:
+            ceiling = math.floor(100 * min(error.reachable, BACK_OFF * tried.speed_up)) / 100
+            if ceiling < TOLERANCE:
+                raise
+            LOGGER.info(f"{colorstr('search:')} {error} The search goes up to {ceiling:g}.")
+            continue
+        outcome.reports[cell.name] = report
+        outcome.found[tried] = report["rows"]["fine-tuned"][outcome.metric]
+        LOGGER.info(
+            f"{colorstr('search:')} {cell.name}, {cell.keys['epochs']} epochs: {outcome.lost(tried):.2f} of at most "
+            f"{max_drop:g} points of {outcome.metric} lost"
+        )
+    return outcome
+
+
+def cell_of(tried: Try, args: dict[str, Any]) -> Cell:
+    """Return the run of a try; short ones neither draw nor export anything.
+
+    Args:
+        tried (Try): The try.
+        args (dict[str, Any]): Arguments of the search.
+    """
+    target, epochs = float(tried.speed_up), args.get("epochs", DEFAULT_CFG_DICT["epochs"])
+    if tried.whole:
+        return Cell(f"{target:g}x", {"speed_up": target, "epochs": epochs})
+    keys = {"speed_up": target, "epochs": max(round(epochs / SHORT), 1), "plots": False, "deploy": None}
+    if args.get("time"):  # hours, which hold instead of the epochs
+        keys["time"] = args["time"] / SHORT
+    return Cell(f"{target:g}x-short", keys)
+
+
+def describe(outcome: Outcome, args: dict[str, Any], device: Any) -> dict[str, Any]:
+    """Return the tries of a search side by side.
+
+    Args:
+        outcome (Outcome): The search.
+        args (dict[str, Any]): Its arguments.
+        device (torch.device): Where the latency is measured.
+    """
+    result = compare_cells(outcome.reports, outcome.metric, next(iter(outcome.reports.values()))["imgsz"], device)
+    cells = {cell_of(tried, args).name: (tried, cell_of(tried, args).keys["epochs"]) for tried in outcome.found}
+    for row in result["rows"]:
+        tried, epochs = cells.get(row["model"], (None, 0))
+        row |= {"epochs": epochs, "points_lost": outcome.lost(tried) if tried else 0.0}
+    weights = outcome.reports[cell_of(outcome.best, args).name]["rows"]["fine-tuned"]["weights"]
+    met = outcome.found[outcome.best] >= outcome.wanted
+    return {**result, "max_drop": outcome.max_drop, "met": met, "weights": weights}
+
+
+def tell(outcome: Outcome, result: dict[str, Any], folder: Any) -> None:
+    """Log how a search has ended.
+
+    Args:
+        outcome (Outcome): The search.
+        result (dict[str, Any]): What `describe` returned.
+        folder (Path): Its folder.
+    """
+    best, prefix = outcome.best, colorstr("search:")
+    figures = f"speed_up={best.speed_up:g} loses {outcome.lost(best):.2f} of at most {outcome.max_drop:g} points"
+    LOGGER.info(f"{prefix} {len(outcome.found)} tries, saved to {colorstr('bold', folder)}")
+    if result["met"]:
+        LOGGER.info(f"{prefix} {figures} of {outcome.metric}: {export_command(result['weights'], result['imgsz'])}")
+    else:
+        LOGGER.warning(
+            f"{prefix} no try is accurate enough. The nearest, {figures} of {outcome.metric}: {result['weights']}. "
+            "Fine-tune with more 'epochs' or a lower 'lr0', or allow more by 'max_drop'."
+        )
