@@ -109,6 +109,16 @@ setup(
         "quantize": ["nvidia-modelopt>=0.44", "huggingface_hub"],  # as ultralytics' quantize=8 asks for
         "ray": ["ray[tune]>=2.41"],  # as Ultralytics' tune(use_ray=True)
         "export": ["onnx>=1.12.0", "onnxslim>=0.1.82", "onnxruntime>=1.17.0"],
+        "device": [  # runtimes of budgets in time with what exports to them: the versions that have been measured
+            "onnx>=1.12.0",
+            "onnxruntime>=1.17.0",
+            "openvino>=2026.4.1",
+            "ncnn>=1.0.20261020",
+            "pnnx>=20260526",
+            "MNN>=3.6.1",
+            "ai-edge-litert>=2.3.0",
+            "litert-torch>=0.10.0",
+        ],
     },
     distclass=OverlayDistribution,
     cmdclass={"build_py": OverlayBuild},

@@ -165,7 +165,7 @@ def time_together(folder: Path, cost: AnswerCost, cuts: dict[float, torch.nn.Mod
         cost.answer.imgsz,
         precision=cost.answer.precision,
         threads=cost.answer.threads,
-        measured=cost.answer.spreads,
+        measured=cost.spreads,
         predicted=predicted,
     )
     return answer_of(bundle, args)

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -171,6 +172,7 @@ def on_cluster(args: argparse.Namespace) -> dict[str, Any]:
     temporary = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the paths of its sockets must be short
     place = ["--head", "--port", str(args.port), "--temp-dir", temporary, "--include-dashboard", "false"]
     with ExitStack() as nodes:
+        nodes.callback(shutil.rmtree, temporary, ignore_errors=True)
         nodes.callback(Node(args.out, *place).stop)
         second = Node(args.out, "--address", f"127.0.0.1:{args.port}")
         nodes.callback(second.stop)

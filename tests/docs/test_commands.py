@@ -69,6 +69,8 @@ def shrink(arguments):
     small.update((key, value) for key, value in HERE.items() if key in arguments)
     if not str(small["model"]).endswith(".yaml"):
         small["model"] = "best.pt"
+    if isinstance(small.get("speed_up"), list):
+        small["speed_up"] = small["speed_up"][:2]
     if "target" in small:
         del small["target"]
         small["speed_up"] = 1.1

@@ -15,7 +15,7 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
-from ultralytics.engine.pruning.latency.bundle import HALF, KITS, write_bundle
+from ultralytics.engine.pruning.latency.bundle import HALVES, KITS, write_bundle
 from ultralytics.engine.pruning.latency.runtimes import distribution
 from ultralytics.engine.pruning.latency.shapes import conv_shapes, widths_of
 from ultralytics.engine.pruning.latency.table import variants
@@ -97,11 +97,11 @@ def make_bundle(
     layers = conv_shapes(to_stock(prunable_copy(dense)), size)
     shapes = [variants(shape) for shape in sorted({shape for calls in layers.values() for shape in calls})]
     folder = increment_path(place)
-    half = halved(dense)
-    networks, widths = {"dense": dense}, {}
-    if half is not None:
-        networks[HALF], widths[HALF] = half, widths_of(conv_shapes(half, size))
-    write_bundle(folder, runtime, networks, shapes, size, precision=precision, threads=threads, widths=widths)
+    halves = {name: half for name, together in HALVES.items() if (half := halved(dense, together)) is not None}
+    widths = {name: widths_of(conv_shapes(half, size)) for name, half in halves.items()}
+    write_bundle(
+        folder, runtime, {"dense": dense, **halves}, shapes, size, precision=precision, threads=threads, widths=widths
+    )
     LOGGER.info(
         f"Bundle saved to {colorstr('bold', folder)}. Copy it to the device, run 'python3 measure.py' in it, and bring "
         "answer.json back: yolo compress ... budget=answer.json"
@@ -109,11 +109,12 @@ def make_bundle(
     return folder
 
 
-def halved(dense: nn.Module, round_to: int = 16) -> nn.Module | None:
+def halved(dense: nn.Module, together: bool, round_to: int = 16) -> nn.Module | None:
     """Return a network of half the FLOPs, whose time shows how the dense one's shrinks with its channels.
 
     Args:
         dense (nn.Module): Stock model.
+        together (bool): Rank the channels of all layers together, which takes most weights, or each layer alone.
         round_to (int): Multiples of channels that most devices like; small networks may bear a half of it alone.
 
     Returns:
@@ -121,9 +122,9 @@ def halved(dense: nn.Module, round_to: int = 16) -> nn.Module | None:
     """
     try:
         with warnings_only():  # the cut of a measurement is none of the user's
-            return prune_model(dense, Budget(2.0, round_to=round_to), prune_method="lamp")[0]
+            return prune_model(dense, Budget(2.0, round_to=round_to, global_pruning=together), prune_method="lamp")[0]
     except OutOfReachError:
         if round_to > LEAST_ROUND_TO:
-            return halved(dense, round_to // 2)
-    LOGGER.info("No network of half the FLOPs goes with the bundle: the first cut is predicted by the dense one alone.")
+            return halved(dense, together, round_to // 2)
+    LOGGER.info("A network of half the FLOPs cannot be cut: the bundle goes without, and its predictions are worse.")
     return None

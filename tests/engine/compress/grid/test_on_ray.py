@@ -4,6 +4,7 @@
 import functools
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def cluster():
     ray.init(num_cpus=2, **small, runtime_env=workers)
     yield
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)  # its processes are still ending
 
 
 def figures(result: dict) -> list[dict]:
@@ -76,3 +78,13 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_resumed(cluster, settings, t
     assert complete.stat().st_mtime_ns == written
     trials = list((tmp_path / "f-sweep" / "ray").glob("*/*/result.json"))
     assert sorted(trial.parent.name for trial in trials) == ["1.5x", "2x"]  # restored, not begun beside the first ones
+
+
+def test_early_stopping_lets_equals_end(cluster, settings, tmp_path):
+    """Of models that detect nothing none is behind; Ultralytics' own callback tells the epochs."""
+    keys = {**settings, "epochs": 2, "prune_method": ["lamp", "l1"], "name": "e", "use_ray": True, "grace_period": 1}
+    result = YOLO(settings["model"]).compress(**keys)
+    assert [row["model"] for row in result["rows"]] == ["dense", "lamp", "l1"]
+    (told,) = (tmp_path / "e-sweep" / "ray").glob("*/lamp/result.json")
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "metrics/mAP50-95(B)" in line][:2] == [1, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from ultralytics.engine.pruning.budget.counted import FlopsCost
@@ -12,10 +13,10 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.answer import Answer, read_answer
-from ultralytics.engine.pruning.latency.bundle import HALF, write_bundle
-from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole
+from ultralytics.engine.pruning.latency.bundle import HALVES, write_bundle
+from ultralytics.engine.pruning.latency.formula import LatencyFormula, convolutions_time, fit_whole, time_of_weights
 from ultralytics.engine.pruning.latency.shapes import ConvShape, conv_shapes, with_widths
-from ultralytics.engine.pruning.latency.table import Times
+from ultralytics.engine.pruning.latency.table import Times, variants
 from ultralytics.engine.pruning.latency.turns import latency_ratio
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
@@ -32,7 +33,8 @@ class AnswerCost(FlopsCost):
     Attributes:
         answer (Answer): What the device has measured.
         shapes (dict[str, list[ConvShape]]): Stock layer name to its shapes before pruning.
-        table (Times): Milliseconds of convolutions.
+        table (Times): Milliseconds of convolutions, with what their weights cost in a network.
+        spreads (dict[str, list[float]]): The same of the fastest and the median run, by the key of a `ConvShape`.
         whole (float): Milliseconds of the dense model.
         step (int): Output channels of which the device likes multiples.
     """
@@ -63,6 +65,8 @@ class AnswerCost(FlopsCost):
             )
         self.unit = f"milliseconds of {self.answer.place}"
         self.whole = self.answer.networks["dense"].low
+        self._halves = self._read_halves()
+        self.table, self.spreads = self._with_weights()
         self.step = self.table.step(shape for calls in self.shapes.values() for shape in calls)
         self._convolutions = convolutions_time(self.shapes, self.shapes, self.table)
         self._whole_time = fit_whole((self._convolutions, self.whole), self._pruned())
@@ -121,29 +125,60 @@ class AnswerCost(FlopsCost):
             self.answer.imgsz,
             precision=self.answer.precision,
             threads=self.answer.threads,
-            measured=self.answer.spreads,
+            measured=self.spreads,
             predicted=predicted,
         )
 
     def _pruned(self) -> tuple[float, float] | None:
         """Return the convolutions, by the table, and the whole of a pruned network that the device has measured.
 
-        The first bundle has one as well, of half the FLOPs: what does not shrink with the channels, and what large
-        weights cost in caches, is known before there is a cut.
+        A first bundle has some of half the FLOPs: what does not shrink with the channels is known before there is a
+        cut.
         """
-        networks, predicted, widths = self.answer.networks, self.answer.predicted, self.answer.widths
+        networks, predicted = self.answer.networks, self.answer.predicted
         if "pruned" in networks and "pruned" in predicted:
             return predicted["pruned"], networks["pruned"].low
-        if HALF not in networks or HALF not in widths:
-            return None
+        times = [
+            (convolutions_time(self.shapes, left, self.table), networks[name].low)
+            for name, left in self._halves.items()
+        ]
+        return tuple(np.mean(times, axis=0).tolist()) if times else None
+
+    def _read_halves(self) -> dict[str, dict[str, list[ConvShape]]]:
+        """Return the convolutions of the networks of half the FLOPs that the device has measured.
+
+        Raises:
+            ValueError: If they are of another model.
+        """
+        answer = self.answer
         try:
-            half = with_widths(self.shapes, widths[HALF])
-            return convolutions_time(self.shapes, half, self.table), networks[HALF].low
-        except (IndexError, ValueError) as error:
+            found = {n: with_widths(self.shapes, answer.widths[n]) for n in HALVES if n in answer.networks}
+            for left in found.values():
+                convolutions_time(self.shapes, left, self.table)
+        except (IndexError, KeyError, ValueError) as error:
             raise ValueError(
-                f"'budget={self.answer.source}' is damaged: its network of half the FLOPs is not of this model. Make a "
+                f"'budget={answer.source}' is damaged: its networks of half the FLOPs are not of this model. Make a "
                 "bundle of this one with 'yolo latency' and measure it."
             ) from error
+        return found
+
+    def _with_weights(self) -> tuple[Times, dict[str, list[float]]]:
+        """Return the table and its spreads with what weights cost in a network, as far as halves show it."""
+        networks = {"dense": self.shapes, **self._halves}
+        each = time_of_weights(
+            [
+                (
+                    convolutions_time(self.shapes, left, self.table),
+                    sum(shape.weights for calls in left.values() for shape in calls),
+                    self.answer.networks[name].low,
+                )
+                for name, left in networks.items()
+            ]
+        )
+        measured = {narrower for calls in self.shapes.values() for shape in calls for narrower in variants(shape)}
+        added = {shape.key: each * shape.weights for shape in measured}
+        spreads = {key: [ms + added.get(key, 0.0) for ms in pair] for key, pair in self.answer.spreads.items()}
+        return Times({key: low for key, (low, _) in spreads.items()}), spreads
 
 
 def check_image_size(answer: Answer, imgsz: int) -> None:

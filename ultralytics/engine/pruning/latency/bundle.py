@@ -20,7 +20,7 @@ from ultralytics.engine.pruning.latency.shapes import ConvShape, Widths
 
 BOARD = Path(__file__).with_name("board")
 SCHEMA = 1  # of bundle.json
-HALF = "half"  # name of the network of half the FLOPs in a first bundle
+HALVES = {"half": True, "even": False}  # networks of half the FLOPs in a first bundle: globally pruned, or every layer
 ALWAYS = ("measure.py", "device.py", "runs.py")  # scripts of every bundle
 
 

@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.graph.widths import Widths
 from ultralytics.engine.pruning.latency.shapes import ConvShape
 from ultralytics.engine.pruning.latency.table import Times
 
+TERMS = ([0, 1, 2], [1, 2], [0, 1])  # rest, convolutions and weights of which a network's time may consist
 MOST_POWER = 1.5  # of a network that got faster than its convolutions did, which noise exaggerates
 
 
@@ -139,6 +140,32 @@ def fit_whole(dense: tuple[float, float], pruned: tuple[float, float] | None = N
         return WholeTime(scale, rest)
     power = min(float(np.log(whole / pruned[1]) / np.log(convolutions / pruned[0])), MOST_POWER)
     return WholeTime(whole / convolutions**power, power=power)
+
+
+def time_of_weights(networks: Sequence[tuple[float, float, float]]) -> float:
+    """Return what a weight costs a network beside the time of its convolutions measured by themselves.
+
+    By itself a convolution finds its weights in the cache from one run to the next; in a network they have left it. So
+    networks of equally slow convolutions differ by their weights: whole = rest + scale · (convolutions + it · weights).
+
+    Args:
+        networks (Sequence[tuple[float, float, float]]): Milliseconds of the convolutions by the table, number of their
+            weights, and milliseconds of the whole network.
+
+    Returns:
+        (float): Milliseconds per weight, in the table's; 0 if three networks do not tell, or speak against it.
+    """
+    if len(networks) < len(TERMS):
+        return 0.0
+    values = np.array(networks)
+    most = values[:, 1].max()
+    terms = np.column_stack([np.ones(len(values)), values[:, 0], values[:, 1] / most]) / values[:, 2:]
+    for chosen in TERMS:
+        found, *_ = np.linalg.lstsq(terms[:, chosen], np.ones(len(values)), rcond=None)
+        if (found > 0).all():
+            factors = dict(zip(chosen, found.tolist()))
+            return factors.get(2, 0.0) / factors[1] / most
+    return 0.0
 
 
 def convolutions_time(dense: dict[str, list[ConvShape]], left: dict[str, list[ConvShape]], table: Times) -> float:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -51,6 +52,11 @@ class ConvShape(NamedTuple):
     def input_size(self) -> tuple[int, int, int]:
         """Return channels, height and width of the input."""
         return self.outputs if self.depthwise else self.inputs, self.height, self.width
+
+    @property
+    def weights(self) -> int:
+        """Return the number of weights."""
+        return math.prod(self.kernel) * self.outputs * (1 if self.depthwise else self.inputs)
 
     @property
     def key(self) -> str:
