@@ -59,9 +59,9 @@ def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
     """Return how much more a training would have gained by going on, as far as its curve says.
 
     A curve is rising if its best epoch is in its last quarter and Kendall's S over its last third, the number of pairs
-    of epochs that rise less those that fall, is significant (Mann 1945, https://doi.org/10.2307/1907187). What it gains is
-    the median slope of these pairs (Sen 1968, https://doi.org/10.1080/01621459.1968.10480934) times `epochs`, at most
-    as many as the slope was taken from: curves flatten.
+    of epochs that rise less those that fall, is significant (Mann 1945, https://doi.org/10.2307/1907187). What it gains
+    is the median slope of these pairs (Sen 1968, https://doi.org/10.1080/01621459.1968.10480934) times `epochs`, at
+    most as many as the slope was taken from: curves flatten.
 
     Args:
         curve (Sequence[float]): Metric by epoch.
