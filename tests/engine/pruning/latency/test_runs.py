@@ -51,8 +51,8 @@ def test_convolutions_one_by_one_or_all_at_once(runs):
 
 @pytest.mark.skipif(not find_spec("openvino"), reason="needs OpenVINO")
 def test_what_openvino_copies_for_the_caller_is_no_convolution(tmp_path):
-    """A result of 6.5 MB goes back to the caller's layout, which takes longer than to compute it."""
-    shape = ConvShape(1, 64, (1, 1), (1, 1), (0, 0), (1, 1), False, False, "", 160, 160)
+    """The result of a first layer goes back to the caller's layout, which takes longer than to compute it."""
+    shape = ConvShape(3, 16, (3, 3), (2, 2), (1, 1), (1, 1), False, False, "SiLU", 320, 320)
     bundle = write_bundle(tmp_path / "bundle", "openvino", {}, [[shape]], 0)
     (ms,) = run_bundle(bundle, "").times.values()
     source = (bundle / "runtime_openvino.py").read_text()
