@@ -57,6 +57,13 @@ def test_a_rise_is_found_under_noise():
     assert sum(gain > RISING for gain in found) >= 150
 
 
+def test_a_short_noisy_training_whose_best_epoch_was_not_the_last_is_rising():
+    """Shapes, a yolov8n after 20 epochs, of which 80 make half as much again."""
+    curve = [0.006, 0.001, 0.047, 0.252, 0.273, 0.296, 0.35, 0.203, 0.35, 0.315]
+    curve += [0.327, 0.299, 0.4, 0.41, 0.464, 0.499, 0.443, 0.47, 0.483, 0.472]
+    assert expected_gain(curve, 20) > RISING
+
+
 def test_a_short_curve_says_nothing():
     assert expected_gain([], 10) is None
     assert expected_gain([0.1, 0.2, 0.3, 0.4], 10) is None

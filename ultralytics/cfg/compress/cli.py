@@ -12,6 +12,7 @@ from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.compat.files import READER, YAML, load_mapping
 from ultralytics.cfg.compress.compat.keys import FOLDER
 from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, REFUSALS, is_refusal, load_cfg, refusing
+from ultralytics.cfg.compress.pages import explain
 from ultralytics.utils import LOGGER, checks
 
 EXAMPLE = """
@@ -79,7 +80,7 @@ def run(cfg: ModuleType, entrypoint: Callable, debug: str) -> None:
     except REFUSALS as error:
         if debug or not is_refusal(error):
             raise
-        raise SystemExit(f"yolo compress: {error}") from None  # the sentence alone, and exit status 1
+        raise SystemExit(f"yolo compress: {explain(error)}") from None  # no traceback, and exit status 1
 
 
 def write_bundle(cfg: ModuleType, words: list[str], debug: str) -> None:
@@ -108,7 +109,7 @@ def write_bundle(cfg: ModuleType, words: list[str], debug: str) -> None:
     except REFUSALS as error:
         if debug or not is_refusal(error):
             raise
-        raise SystemExit(f"yolo latency: {error}") from None
+        raise SystemExit(f"yolo latency: {explain(error)}") from None
 
 
 def parsed(cfg: ModuleType, entrypoint: Callable, debug: str) -> Parsed | None:

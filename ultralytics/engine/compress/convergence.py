@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 
 LEAST = 5  # measured epochs: a steady rise of fewer may be chance
+WINDOW = 8  # epochs of a slope, where a third has fewer
 RISING = 0.02  # gain of the main metric from which a teacher holds its student back, see benchmarks/README.md
 SIGNIFICANT = 1.645  # standard deviations of Kendall's S, 5% of curves without a trend
 
@@ -57,10 +58,10 @@ def _mosaic_closed(args: Any) -> float:
 def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
     """Return how much more a training would have gained by going on, as far as its curve says.
 
-    A curve is rising if its best epoch is in its last tenth and Kendall's S over its last third, the number of pairs of
-    epochs that rise less those that fall, is significant (Mann 1945, https://doi.org/10.2307/1907187). What it gains is
-    the median slope of these pairs (Sen 1968, https://doi.org/10.1080/01621459.1968.10480934) times `epochs`, at most
-    as many as the slope was taken from: curves flatten.
+    A curve is rising if its best epoch is in its last quarter and Kendall's S over its last third, the number of pairs
+    of epochs that rise less those that fall, is significant (Mann 1945, https://doi.org/10.2307/1907187). What it gains
+    is the median slope of these pairs (Sen 1968, https://doi.org/10.1080/01621459.1968.10480934) times `epochs`, at
+    most as many as the slope was taken from: curves flatten.
 
     Args:
         curve (Sequence[float]): Metric by epoch.
@@ -71,9 +72,9 @@ def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
     """
     if len(curve) < LEAST:
         return None
-    last = curve[-max(len(curve) // 3, LEAST) :]
+    last = curve[-max(len(curve) // 3, WINDOW) :]
     best = max(range(len(curve)), key=lambda epoch: curve[epoch])
-    if best < len(curve) - math.ceil(len(curve) / 10):
+    if best < len(curve) - math.ceil(len(curve) / 4):
         return 0.0
     n = len(last)
     rises = [(last[j] - last[i]) / (j - i) for i, j in combinations(range(n), 2)]
