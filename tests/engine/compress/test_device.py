@@ -13,7 +13,10 @@ from conftest import FAST
 from ultralytics.cfg import entrypoint
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.device import make_bundle
+from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.latency.answer import read_answer
+from ultralytics.engine.pruning.latency.formula import convolutions_time
+from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.report.table import no_gain
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 
@@ -37,7 +40,8 @@ def test_the_round_trip_by_hand(shallow_pt, tiny_data, tmp_path):
         "prune_method": "lamp",
     }
     run = DetectionCompressor(overrides={**keys, "budget": str(answer), "speed_up": 1.3, "plots": False})
-    record = load_checkpoint(run.compress())[0].pruning
+    pruned = load_checkpoint(run.compress())[0].float()
+    record = pruned.pruning
     assert record["budget"] == str(answer) and record["reached"] >= 1.3 * 0.999
     report = json.loads((run.save_dir / "report.json").read_text())
     assert report["target"]["budget"] == str(answer)
@@ -46,8 +50,12 @@ def test_the_round_trip_by_hand(shallow_pt, tiny_data, tmp_path):
     assert done.returncode == 0
     again = read_answer(following / "answer.json")
     assert again.networks.keys() == again.predicted.keys() == {"dense", "pruned"}
-    assert again.times == read_answer(answer).times
-    assert again.predicted["dense"] / again.predicted["pruned"] == pytest.approx(record["reached"], rel=1e-3)
+    cost = AnswerCost(load_checkpoint(shallow_pt)[0].float(), 32, str(answer))
+    assert again.times == cost.table.times  # with what weights cost; nothing anew
+    assert cost.speed_up(pruned) == pytest.approx(record["reached"], rel=1e-3)
+    layers = [(name, conv_shapes(model, 32)) for name, model in (("dense", cost.dense), ("pruned", pruned))]
+    found = {name: convolutions_time(cost.shapes, shapes, cost.table) for name, shapes in layers}
+    assert again.predicted == pytest.approx(found, rel=1e-6)
 
 
 @pytest.mark.slow
