@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -68,9 +69,10 @@ class ConvShape(NamedTuple):
 
 
 def conv_shapes(model: nn.Module, imgsz: int) -> dict[str, list[ConvShape]]:
-    """Return the shape of every convolution at each of its calls in one forward pass.
+    """Return the shape of every convolution at each of its calls in one forward pass of the deployed model.
 
-    Grouped convolutions other than depthwise ones are left out, as are linear layers.
+    Grouped convolutions other than depthwise ones are left out, as are linear layers and the branch of an end-to-end
+    head that is there for training: it runs in evaluation mode as well, until the model is fused.
 
     Args:
         model (nn.Module): Stock model in evaluation mode.
@@ -100,7 +102,8 @@ def conv_shapes(model: nn.Module, imgsz: int) -> dict[str, list[ConvShape]]:
         shapes.setdefault(names[conv], []).append(shape)
 
     convs = (m for m in names if type(m) in (nn.Conv2d, nn.ConvTranspose2d) and (m.groups == 1 or is_depthwise(m)))
-    hooks = [m.register_forward_hook(record) for m in convs]
+    dropped = dropped_by_fusing(model)
+    hooks = [m.register_forward_hook(record) for m in convs if names[m] not in dropped]
     first = next(m for m in names if isinstance(m, nn.Conv2d))
     try:
         with torch.no_grad():
@@ -109,6 +112,21 @@ def conv_shapes(model: nn.Module, imgsz: int) -> dict[str, list[ConvShape]]:
         for hook in hooks:
             hook.remove()
     return shapes
+
+
+def dropped_by_fusing(model: nn.Module) -> set[str]:
+    """Return the names of the modules of an end-to-end head that fusing, as every export does, takes away.
+
+    Args:
+        model (nn.Module): Stock model.
+    """
+    head = model.model[-1]
+    if not hasattr(head, "one2one_cv2"):
+        return set()
+    deployed = deepcopy(head)
+    deployed.fuse()
+    left = {name for name, _ in deployed.named_modules()}
+    return {f"model.{len(model.model) - 1}.{name}" for name, _ in head.named_modules() if name not in left}
 
 
 def widths_of(shapes: dict[str, list[ConvShape]]) -> Widths:
