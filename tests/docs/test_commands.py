@@ -23,6 +23,8 @@ from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.cfg.compress.keys import check_names, is_file
 from ultralytics.engine.compress.grid.cells import read_cells
 from ultralytics.engine.pruning import Budget, prune_model, save_pruned
+from ultralytics.engine.pruning.graph.layers import RULES
+from ultralytics.nn.extra_modules.prunable import PRUNABLE_FORMS
 from ultralytics.utils.checks import parse_version
 
 pytestmark = pytest.mark.skipif(
@@ -122,8 +124,11 @@ def test_options_of_scripts_exist():
 
 
 @pytest.fixture
-def folder(best_pt, tiny_data, tmp_path, monkeypatch):
-    """A folder with the files that the documents name."""
+def folder(best_pt, tiny_data, tmp_path, monkeypatch, request):
+    """A folder with the files that the documents name; blocks of one's own that they register are forgotten again."""
+    for table in (PRUNABLE_FORMS, RULES):
+        known = dict(table)
+        request.addfinalizer(lambda table=table, known=known: (table.clear(), table.update(known)))
     shutil.copy(best_pt, tmp_path / "best.pt")
     shutil.copy(tiny_data, tmp_path / "data.yaml")
     model = YOLO(best_pt)
