@@ -103,8 +103,7 @@ def prune_model(
     score = functools.partial(score_groups, method=method, losses=losses, seed=seed)
     pruner = _Pruner(model, cost, score, method.needs_norms)
     pruned, history, reached = pruner.meet(budget, steps)
-    amounts = _amounts(cost, budget, reached)
-    models, in_flops = {"dense": model, "pruned": pruned}, cost.symbol == FlopsCost.symbol
+    dense_gflops = cost.dense_amount if cost.symbol == FlopsCost.symbol else count_flops(model)
     record = Record(
         prune_method=prune_method,
         budget=budget.name,
@@ -114,8 +113,8 @@ def prune_model(
         round_to=budget.round_to,
         max_sparsity=budget.max_sparsity,
         iterative_steps=steps,
-        gflops={name: amounts[name] if in_flops else count_flops(m) for name, m in models.items()},
-        parameters={name: get_num_params(m) for name, m in models.items()},
+        gflops={"dense": dense_gflops, "pruned": count_flops(pruned)},
+        parameters={"dense": get_num_params(model), "pruned": get_num_params(pruned)},
         seconds=time.perf_counter() - begin,
         left_dense=pruner.left_dense,
         held=pruner.floor.held,
@@ -124,7 +123,7 @@ def prune_model(
         yaml=dense_yaml(model),
         source=source_of(model),
         needs_ultralytics=oldest_release(pruned),
-        cost=amounts,
+        cost=_amounts(cost, budget, reached),
     )
     LOGGER.info(
         f"Pruned by {prune_method}: {record.parameters['dense']:,} to {record.parameters['pruned']:,} parameters, "
