@@ -40,7 +40,7 @@ def test_the_table_is_that_of_a_sweep_in_turn(cluster, settings, tmp_path):
     in_turn = YOLO(settings["model"]).compress(**keys, name="turn")
     on_ray = YOLO(settings["model"]).compress(**keys, name="ray", use_ray=True)
     assert figures(on_ray) == figures(in_turn)
-    assert [row["model"] for row in on_ray["rows"]] == ["dense", "1.5x-l1", "1.5x-lamp", "2x-l1", "2x-lamp"]
+    assert [row["model"] for row in on_ray["rows"]] == ["dense", "1.5x-lamp", "1.5x-l1", "2x-lamp", "2x-l1"]
     assert on_ray == json.loads((tmp_path / "ray-sweep" / "sweep.json").read_text())
     runs = YAML.load(tmp_path / "ray-sweep" / "runs.yaml")
     assert runs == {name: str(tmp_path / f"ray-{name}-prune") for name in ("2x-lamp", "2x-l1", "1.5x-lamp", "1.5x-l1")}
