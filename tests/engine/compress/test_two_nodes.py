@@ -36,10 +36,11 @@ def torchrun(tmp_path, *words: str) -> list[tuple[int, str]]:
 @pytest.mark.skipif(not KEEPS_WORLD_SIZE, reason="needs a newer Ultralytics")
 def test_every_training_runs_on_both_nodes_and_all_else_once(settings, tmp_path):
     keys = {"model": "yolov8n.yaml", "prune_method": "slim", "sl_epochs": 1, "epochs": 1, "nbs": 4, "name": "n-prune"}
+    keys["dense_epochs"] = 1
     (tmp_path / "keys.json").write_text(json.dumps({**settings, **keys}))
     found = torchrun(tmp_path, str(HERE / "two_nodes.py"), str(tmp_path / "keys.json"))
     assert [status for status, _ in found] == [0, 0], [output[-2000:] for _, output in found]
-    for stage in ("base", "sparsify", "finetune"):
+    for stage in ("base", "dense", "sparsify", "finetune"):
         first, second = (json.loads((tmp_path / f"n-{stage}" / f"rank{rank}.json").read_text()) for rank in range(2))
         assert first == second and first["updates"] == 2  # 8 images, 4 a step
     report = json.loads((tmp_path / "n-finetune" / "report.json").read_text())

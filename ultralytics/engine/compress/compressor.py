@@ -230,7 +230,7 @@ class Compressor(PruneArguments):
         """Run the stages."""
         dense = Path(self.args.model)
         if is_yaml(dense):
-            dense = self._train("base", across_nodes(self.trainer), self._training_args("base", self.args.model))
+            dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
         dense = self._convert(dense)
         if self.prune_args.dense_epochs:
             dense = self._train_on(dense)
@@ -345,6 +345,8 @@ class Compressor(PruneArguments):
             self.stages.begin(stage, folder)
         sweep_temporaries(folder)
         last = self.stages.last(stage)
+        if stage in STOCK_STAGES:
+            trainer = across_nodes(self.trainer)
         own = {"save_dir": str(folder)}
         cfg = {**DEFAULT_CFG_DICT, **own}
         if last is None:  # not begun, or stopped before its first epoch ended

@@ -13,7 +13,7 @@ from ultralytics.engine.compress.grid.cells import read_cells
 from ultralytics.engine.compress.grid.folder import record_opened
 from ultralytics.engine.compress.grid.job import Reports, make_grid
 from ultralytics.engine.compress.grid.run import run_cells, run_on_a_worker
-from ultralytics.engine.compress.grid.table import compare_cells, save_sweep, write_table
+from ultralytics.engine.compress.grid.table import compare_cells, image_size, save_sweep, write_table
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.torch_utils import select_device
 
@@ -56,8 +56,3 @@ def sweep(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -
 def compare_on(reports: Reports, metric: str, device: Any) -> dict[str, Any]:
     """Return the table of all cells, their latencies measured on a device of the process that does this."""
     return compare_cells(reports, metric, image_size(reports), select_device(device, verbose=False))
-
-
-def image_size(reports: Reports) -> int:
-    """Return the image size in pixels of cells, in which all agree."""
-    return next(iter(reports.values()))["imgsz"]

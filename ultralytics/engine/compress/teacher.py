@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,8 +72,12 @@ def teaching_of(teacher: str | Path, pruned: nn.Module, task: str, epochs: int) 
 def is_dense_model(teacher: str | Path, pruned: nn.Module) -> bool:
     """Return True if a teacher is the checkpoint that a model was cut from, in its own place, not a copy."""
     source = Record.of(pruned).source
-    same_name = bool(source) and Path(source["path"]).name == Path(teacher).name
-    return same_name and Path(teacher).is_file() and sha256(teacher) == source["sha256"]
+    return bool(source) and Path(source["path"]).name == Path(teacher).name and is_source(Path(teacher), source)
+
+
+def is_source(file: Path, source: Mapping[str, str]) -> bool:
+    """Return True if a file is the checkpoint that a record's source describes."""
+    return file.is_file() and sha256(file) == source["sha256"]
 
 
 def find_teacher(pruned: nn.Module) -> str | None:
@@ -103,7 +108,7 @@ def find_teacher(pruned: nn.Module) -> str | None:
     file = Path(source["path"])
     if getattr(pruned, "pt_path", None):
         file = moved(file, Path(pruned.pt_path).resolve().parents[1])
-    if not file.is_file() or sha256(file) != source["sha256"]:
+    if not is_source(file, source):
         LOGGER.warning(
             f"no distillation: '{source['path']}', from which the model was pruned, is gone or has changed. "
             "Pass 'distill_model=path/to/dense.pt', or 'distill=False'."

@@ -21,6 +21,11 @@ from ultralytics.utils import LOGGER, colorstr
 SCHEMA = 2  # layout of the table; 1 had no number, medians for latencies and 'speed_up' for the ratio of FLOPs
 
 
+def image_size(reports: Mapping[str, dict]) -> int:
+    """Return the image size in pixels of the reports of cells, in which all agree."""
+    return next(iter(reports.values()))["imgsz"]
+
+
 def compare_cells(
     reports: Mapping[str, dict], metric: str, imgsz: int, device: torch.device | None = None
 ) -> dict[str, Any]:

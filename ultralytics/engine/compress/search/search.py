@@ -14,7 +14,7 @@ from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.grid.folder import record_opened
 from ultralytics.engine.compress.grid.job import Grid, Reports, make_grid
 from ultralytics.engine.compress.grid.run import run_cells
-from ultralytics.engine.compress.grid.table import compare_cells, write_table
+from ultralytics.engine.compress.grid.table import compare_cells, image_size, write_table
 from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, Try, best_target, next_try
 from ultralytics.engine.compress.search.tries import Tries
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
@@ -165,7 +165,7 @@ def describe(outcome: Outcome, args: dict[str, Any], device: Any) -> dict[str, A
         args (dict[str, Any]): Its arguments.
         device (torch.device): Where the latency is measured.
     """
-    result = compare_cells(outcome.reports, outcome.metric, next(iter(outcome.reports.values()))["imgsz"], device)
+    result = compare_cells(outcome.reports, outcome.metric, image_size(outcome.reports), device)
     cells = {cell_of(tried, args).name: (tried, cell_of(tried, args).keys["epochs"]) for tried in outcome.found}
     for row in result["rows"]:
         tried, epochs = cells.get(row["model"], (None, 0))

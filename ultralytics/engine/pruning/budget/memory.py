@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-FUSED_ATTENTION = torch.ops.aten._native_multi_head_attention.default
-
 from ultralytics.cfg.compress.compat.tensors import tree_leaves
+
+FUSED_ATTENTION = torch.ops.aten._native_multi_head_attention.default
 
 
 class Sizes(TorchDispatchMode):
