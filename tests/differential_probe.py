@@ -32,6 +32,13 @@ COMMANDS = (
 )
 
 
+def sentence_of(error):
+    """Return what an error says, without the help on the command line, which names this package's mode as well."""
+    from ultralytics.cfg import CLI_HELP_MSG
+
+    return f"{type(error).__name__}: {str(error).replace(CLI_HELP_MSG, '')}"
+
+
 def keys():
     """Tables of keys and modes."""
     from ultralytics import cfg
@@ -51,7 +58,7 @@ def values():
         try:
             return repr(function())
         except (AttributeError, KeyError, OverflowError, SyntaxError, TypeError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"
+            return sentence_of(error)
 
     def in_place(key, value, hard):
         given = {key: value}
@@ -98,7 +105,7 @@ def commands():
             cfg.entrypoint(f"yolo {command}")
             found[command] = "ended"
         except (Arrived, Exception) as error:  # noqa: BLE001 what stock raises is the result
-            found[command] = f"{type(error).__name__}: {error}"
+            found[command] = sentence_of(error)
         finally:
             sys.setprofile(None)
     return found
