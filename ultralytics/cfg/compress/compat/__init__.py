@@ -11,6 +11,7 @@ by a class that nothing is an instance of.
 | unset_deterministic            | 8.3.74  | the same from torch                                   |
 | AAttn                          | 8.3.78  | no such layer                                         |
 | YOLOEDetect                    | 8.3.99  | no such layer                                         |
+| v10Detect.fuse                 | 8.3.111 | both branches of that head are timed                  |
 | YAML                           | 8.3.125 | yaml_load, yaml_save, yaml_print                      |
 | get_dataset returns the data   | 8.3.132 | it returns two splits, and the trainer keeps the data |
 | override_configs               | 8.3.156 | our own in all releases: older arguments lack keys    |
