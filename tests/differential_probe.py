@@ -7,6 +7,7 @@ Usage: python differential_probe.py FUNCTION ARGUMENT... FILE
 import contextlib
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -33,10 +34,10 @@ COMMANDS = (
 
 
 def sentence_of(error):
-    """Return what an error says, without the help on the command line, which names this package's mode as well."""
+    """Return what an error says, without addresses and the help on the command line, which names our mode as well."""
     from ultralytics.cfg import CLI_HELP_MSG
 
-    return f"{type(error).__name__}: {str(error).replace(CLI_HELP_MSG, '')}"
+    return f"{type(error).__name__}: {re.sub(' at 0x[0-9a-f]+', '', str(error).replace(CLI_HELP_MSG, ''))}"
 
 
 def keys():
