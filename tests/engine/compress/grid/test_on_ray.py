@@ -47,6 +47,15 @@ def test_the_table_is_that_of_a_sweep_in_turn(cluster, settings, tmp_path):
     assert (tmp_path / "ray-sweep" / "sweep.png").exists() and not list(tmp_path.glob("*/progress.*"))
 
 
+def test_models_and_seeds_have_the_table_of_a_sweep_in_turn(cluster, settings, other_pt, tmp_path):
+    """Each model's first run makes what its others take over, on a worker of its own."""
+    keys = {**settings, "epochs": 1, "model": [settings["model"], other_pt], "prune_method": "lamp", "seed": [0, 1]}
+    in_turn = YOLO(settings["model"]).compress(**keys, name="turn")
+    on_ray = YOLO(settings["model"]).compress(**keys, name="ray", use_ray=True)
+    assert figures(on_ray) == figures(in_turn) and len(on_ray["rows"]) == 6
+    assert {*YAML.load(tmp_path / "ray-sweep" / "runs.yaml")} == {*YAML.load(tmp_path / "turn-sweep" / "runs.yaml")}
+
+
 def break_down(folder, trainer):
     """Lose the worker of one run, then make it fail, then leave it alone: a callback."""
     if trainer.save_dir.name != "f-2x-finetune":

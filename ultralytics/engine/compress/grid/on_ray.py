@@ -20,7 +20,8 @@ from ultralytics.engine.compress.grid.job import Grid, Reports, job_of, read_tun
 from ultralytics.engine.compress.grid.worker import BEST, cut, fine_tune
 from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
 
-TARGET = ("speed_up", "target", "budget")  # keys in which cells agree that compete with each other
+# keys in which cells agree that compete with each other
+TARGET = ("model", "data", "seed", "speed_up", "target", "budget", "precision")
 
 
 class Listener(tune.Callback):
@@ -86,9 +87,10 @@ def call_on_ray(grid: Grid, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def lead(grid: Grid, cells: Sequence[Cell]) -> None:
-    """Cut the cells that make what others take over; the first one makes the dense model, which all need."""
-    first, *others = grid.shared.leaders(cells)
-    for leaders in ([first], others):
+    """Cut the cells that make what others take over; the first one of each dense model makes it, which they need."""
+    firsts = grid.shared.firsts(cells)
+    others = [cell for cell in grid.shared.leaders(cells) if cell not in firsts]
+    for leaders in (firsts, others):
         jobs = [on_device(grid, job_of(grid, cell)) for cell in leaders]
         collect([task(grid, cut).remote(job) for job in jobs])
         for cell, job in zip(leaders, jobs):
@@ -132,7 +134,7 @@ def early_stopping(grid: Grid, cells: Sequence[Cell]) -> PerTarget | None:
         return None
     task_name = grid.args["task"]
     values = {cell.name: {**DEFAULTS, **grid.args, **cell.keys} for cell in cells}
-    targets = {name: tuple(value[key] for key in TARGET) for name, value in values.items()}
+    targets = {name: tuple(value.get(key) for key in TARGET) for name, value in values.items()}
     epochs = grid.args.get("epochs") or DEFAULT_CFG.epochs
     metric = TASK_METRICS[task_name][MAIN_METRIC[task_name]]
     return PerTarget(targets, metric, epochs, grid.cluster.grace_period)

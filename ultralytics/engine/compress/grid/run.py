@@ -19,7 +19,7 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
 
     Args:
         grid (Grid): What the cells have in common.
-        cells (Sequence[Cell]): Cells, which agree in what a validation reads ('data', 'imgsz', ...).
+        cells (Sequence[Cell]): Cells; those of one data set agree in what a validation reads ('imgsz', ...).
         on_report (Callable, optional): Is told the reports so far whenever a cell has ended.
 
     Returns:
@@ -46,7 +46,7 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
         LOGGER.info(f"{colorstr('sweep:')} fine-tuning {describe(cell)}")
         grid.shared.known(cell).give(runs[cell.name])
         reports[cell.name] = read_tuned(runs[cell.name].finetune(), grid.record.folder)
-        grid.shared.learn_files(reports[cell.name])
+        grid.shared.learn_files(cell, reports[cell.name])
         if on_report:
             on_report(reports)
     return reports

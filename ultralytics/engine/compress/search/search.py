@@ -98,7 +98,7 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
         max_drop = get_prune_cfg(own).max_drop
     args = {key: value for key, value in args.items() if key not in {"max_drop", "speed_up", "target"}}
     with record_opened(args, "search") as record:
-        grid = make_grid(compressor, args, callbacks, record)
+        grid = make_grid({str(args["model"]): compressor}, args, callbacks, record)
         outcome = try_targets(grid, max_drop, Tries(record.folder, resumed=bool(record.runs)))
         device = select_device(args.get("device"), verbose=False)
         result = describe(outcome, args, device)
