@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.files import YAML
 
@@ -87,6 +86,43 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_resumed(cluster, settings, t
     assert complete.stat().st_mtime_ns == written
     trials = list((tmp_path / "f-sweep" / "ray").glob("*/*/result.json"))
     assert sorted(trial.parent.name for trial in trials) == ["1.5x", "2x"]  # restored, not begun beside the first ones
+
+
+def lose_twice(folder, trainer):
+    """Lose the worker of one run after each of its first epochs, and note every epoch that is trained: a callback."""
+    with open(folder / "epochs.log", "a", encoding="utf-8") as log:
+        log.write(f"{trainer.save_dir.name} {trainer.epoch + 1}\n")
+    mark = folder / f"lost{trainer.epoch}"
+    if trainer.save_dir.name == "o-2x-finetune" and trainer.epoch < 2 and trainer.epoch and not mark.exists():
+        mark.touch()
+        os._exit(1)
+
+
+def test_an_object_store_carries_runs_between_nodes_that_share_nothing(cluster, settings, tmp_path):
+    """Every trial works in a temporary folder: a lost one, and those that need its dense model, have but the store."""
+    runs, store = tmp_path / "runs", tmp_path / "store"
+    runs.mkdir()
+    keys = {**settings, "model": "yolov8n.yaml", "project": str(runs), "name": "o", "speed_up": [1.5, 2]}
+    keys |= {"use_ray": True, "storage_path": f"file://{store}", "max_failures": 1}
+    model = YOLO("yolov8n.yaml")
+    model.add_callback("on_train_epoch_end", functools.partial(lose_twice, tmp_path))
+    result = model.compress(**keys)
+    assert [row["model"] for row in result["rows"]] == ["dense", "1.5x", "2x"]
+    assert all(Path(row["weights"]).is_relative_to(runs) and Path(row["weights"]).exists() for row in result["rows"])
+    assert {folder.name for folder in runs.iterdir()} == {
+        *("o-sweep", "o-2x-base", "o-2x-prune", "o-1.5x-prune", "o-2x-finetune", "o-1.5x-finetune")
+    }
+    epochs = (tmp_path / "epochs.log").read_text().splitlines()
+    assert (tmp_path / "lost1").exists() and sorted({*epochs}) == sorted(
+        f"o-{run} {epoch}" for run in ("2x-base", "2x-finetune", "1.5x-finetune") for epoch in (1, 2)
+    )
+    assert [line for line in {*epochs} if epochs.count(line) > 1] == ["o-2x-finetune 2"]  # the one that was lost
+
+    for folder in runs.glob("*-finetune"):
+        shutil.rmtree(folder)
+    before = len(epochs)
+    assert figures(YOLO("yolov8n.yaml").compress(**keys, resume=True)) == figures(result)
+    assert len((tmp_path / "epochs.log").read_text().splitlines()) == before  # they came from the store
 
 
 def test_early_stopping_lets_equals_end(cluster, settings, tmp_path):

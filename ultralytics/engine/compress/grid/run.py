@@ -54,7 +54,7 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
 
 def run_on_a_worker(grid: Grid, function: Callable[..., Any], *args: Any) -> Any:
     """Return what a function returns where a cell would run: here, or on a worker of the Ray cluster."""
-    if grid.cluster:
+    if grid.cluster and not grid.cluster.is_stored:  # else the runs' folders are here alone
         from ultralytics.engine.compress.grid.on_ray import call_on_ray  # an extra
 
         return call_on_ray(grid, function, *args)
