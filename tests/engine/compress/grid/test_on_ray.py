@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.files import YAML
 
