@@ -115,7 +115,8 @@ def compress(
         use_ray (bool): Run the cells of a sweep on a Ray cluster.
         gpu_per_trial (float, optional): GPUs of each run on Ray, or its share of one.
         max_failures (int): How often a run on Ray is taken up again that was lost or has failed.
-        storage_path (str | Path, optional): Where Ray Tune keeps the state of the sweep.
+        storage_path (str | Path, optional): Where Ray Tune keeps the state of the sweep, in an object store also the
+            folders of its runs.
         grace_period (int, optional): Epochs after which runs on Ray may be stopped that others of the same target leave
             behind.
         **training (Any): Ultralytics' training keys, i.e. epochs, imgsz, batch, device, project, name, resume.
