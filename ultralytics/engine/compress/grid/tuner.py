@@ -21,6 +21,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
 
 # keys in which cells agree that compete with each other
 TARGET = ("model", "data", "seed", "speed_up", "target", "budget", "precision")
+KEPT_CHECKPOINTS = 3  # of each trial: Ray Tune notes the newest one every few seconds, and restores what it has noted
 
 
 class Ended(NamedTuple):
@@ -111,7 +112,7 @@ def make_tuner(
             name=experiment,
             storage_path=storage,
             failure_config=tune.FailureConfig(max_failures=grid.cluster.max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             callbacks=[Listener()],
         ),
     )
