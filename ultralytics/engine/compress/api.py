@@ -112,7 +112,7 @@ def compress(
         reg_decay_type (str): Schedule of the strength.
         reg_decay_step (int): Epochs between two decays of a step schedule.
         delta_reg (float): Growth of the strength per optimizer step with growing_reg.
-        use_ray (bool): Run the cells of a sweep on a Ray cluster.
+        use_ray (bool): Run the cells of a sweep, or the tries of `max_drop`, on a Ray cluster.
         gpu_per_trial (float, optional): GPUs of each run on Ray, or its share of one.
         max_failures (int): How often a run on Ray is taken up again that was lost or has failed.
         storage_path (str | Path, optional): Where Ray Tune keeps the state of the sweep, in an object store also the

@@ -12,6 +12,9 @@ import pytest
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.keys import is_refusal
+from ultralytics.engine.compress.search import search
+from ultralytics.engine.pruning.budget.solver import OutOfReachError
 
 ray = pytest.importorskip("ray", reason="needs the extra 'ray'")
 pytestmark = pytest.mark.slow
@@ -124,6 +127,25 @@ def test_an_object_store_carries_runs_between_nodes_that_share_nothing(cluster, 
     before = len(epochs)
     assert figures(YOLO("yolov8n.yaml").compress(**keys, resume=True)) == figures(result)
     assert len((tmp_path / "epochs.log").read_text().splitlines()) == before  # they came from the store
+
+
+def test_a_search_finds_on_ray_what_it_finds_in_turn(cluster, settings, tmp_path, monkeypatch):
+    """Of models as these nothing is lost up to the largest target; the first two tries are made at the same time."""
+    monkeypatch.setattr(search, "CEILING", 3.0)
+    del settings["speed_up"]
+    keys = {**settings, "prune_method": "lamp", "distill": False, "max_drop": 0.5}
+    in_turn = YOLO(settings["model"]).compress(**keys, name="turn")
+    on_ray = YOLO(settings["model"]).compress(**keys, name="ray", use_ray=True)
+    assert figures(on_ray) == figures(in_turn) and on_ray["met"]
+    experiments = [len(list(folder.glob("*/result.json"))) for folder in (tmp_path / "ray-search" / "ray").iterdir()]
+    assert 2 in experiments and sum(experiments) >= len(in_turn["rows"]) - 1
+
+
+def test_a_target_out_of_reach_is_refused_as_in_turn(cluster, settings, tmp_path):
+    keys = {**settings, "speed_up": [1.5, 5000], "prune_method": "lamp", "name": "u", "use_ray": True}
+    with pytest.raises(OutOfReachError, match="'speed_up=5000.0' cannot be reached") as refused:
+        YOLO(settings["model"]).compress(**keys)
+    assert is_refusal(refused.value) and not list(tmp_path.glob("*-finetune"))
 
 
 def test_early_stopping_lets_equals_end(cluster, settings, tmp_path):

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ultralytics.engine.compress.grid.cells import Cell
@@ -50,6 +51,18 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
         if on_report:
             on_report(reports)
     return reports
+
+
+@contextmanager
+def workers(grid: Grid) -> Iterator[int]:
+    """Keep what runs cells until the block ends, and yield how many run at the same time."""
+    if grid.cluster is None:
+        yield 1
+        return
+    from ultralytics.engine.compress.grid.connection import connected, places  # an extra
+
+    with connected():
+        yield places(grid)
 
 
 def run_on_a_worker(grid: Grid, function: Callable[..., Any], *args: Any) -> Any:
