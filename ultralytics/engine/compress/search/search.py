@@ -68,9 +68,9 @@ class Outcome(NamedTuple):
 def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
     """Find the fastest model that loses at most 'max_drop' points of the main metric.
 
-    Every try is an ordinary run with folders of its own. On Ray, those that may come next are made at the same time, with
-    the table of a search in turn. A search that is resumed takes up all that it has begun, also for another accuracy,
-    and goes on from there.
+    Every try is an ordinary run with folders of its own. On Ray, those that may come next are made at the same time;
+    the table is that of a search in turn. A search that is resumed takes up all that it has begun, also for another
+    accuracy, and goes on from there.
 
     Args:
         compressor (type): Compressor class of the task.
