@@ -26,6 +26,8 @@ def cluster():
     """A local cluster of two CPUs, with a small object store and its files in a folder of its own."""
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets take 107 bytes
     workers = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # which import this module's callback
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # of the S3 server of a test, which takes any
+        os.environ.setdefault(name, "test")
     small = {"object_store_memory": 100 * 2**20, "include_dashboard": False, "_temp_dir": folder}
     ray.init(num_cpus=2, **small, runtime_env=workers)
     yield
@@ -102,12 +104,28 @@ def lose_twice(folder, trainer):
         os._exit(1)
 
 
-def test_an_object_store_carries_runs_between_nodes_that_share_nothing(cluster, settings, tmp_path):
+@pytest.fixture(params=["file", "s3"])
+def store(request, tmp_path):
+    """The URI of an object store: a folder, or a bucket of a server in this process."""
+    if request.param == "file":
+        yield f"file://{tmp_path / 'store'}"
+        return
+    moto, boto3 = pytest.importorskip("moto.server"), pytest.importorskip("boto3")
+    server = moto.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    keys = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
+    boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", **keys).create_bucket(Bucket="bucket")
+    yield f"s3://bucket/sweeps?scheme=http&endpoint_override=127.0.0.1%3A{port}&region=us-east-1"
+    server.stop()
+
+
+def test_an_object_store_carries_runs_between_nodes_that_share_nothing(cluster, settings, tmp_path, store):
     """Every trial works in a temporary folder: a lost one, and those that need its dense model, have but the store."""
-    runs, store = tmp_path / "runs", tmp_path / "store"
+    runs = tmp_path / "runs"
     runs.mkdir()
     keys = {**settings, "model": "yolov8n.yaml", "project": str(runs), "name": "o", "speed_up": [1.5, 2]}
-    keys |= {"use_ray": True, "storage_path": f"file://{store}", "max_failures": 1}
+    keys |= {"use_ray": True, "storage_path": store, "max_failures": 1}
     model = YOLO("yolov8n.yaml")
     model.add_callback("on_train_epoch_end", functools.partial(lose_twice, tmp_path))
     result = model.compress(**keys)
