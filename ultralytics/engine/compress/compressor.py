@@ -328,7 +328,8 @@ class Compressor(PruneArguments):
             run.before = before
             return run
 
-        own = {"epochs": self.prune_args.qat_epochs, "time": None, "quantize": QAT}
+        epochs = self.prune_args.qat_epochs
+        own = {"epochs": epochs, "qat_epochs": epochs, "time": None, "quantize": QAT}
         best = self._train("qat", trainer, {**self._training_args("qat", str(tuned)), **own})
         if not (best.parents[1] / REPORT_FILE).exists():
             report_on_finetuning(best, self.args, self.device, self.on_plot, before)

@@ -17,7 +17,7 @@ from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
-from ultralytics.engine.compress.checks.quantization import check_quantization
+from ultralytics.engine.compress.checks.quantization import QAT, check_quantization
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
@@ -32,6 +32,7 @@ from ultralytics.engine.pruning.report.deployed import QUANTISED, TUNED
 from ultralytics.engine.pruning.report.read import read_report
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, colorstr
 
+QAT_LR = 0.01  # of the learning rate, in a quantization-aware training after the fine-tuning (arXiv 2004.09602)
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
 
@@ -67,7 +68,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
         args = {**DEFAULT_CFG_DICT, **cfg, **overrides, "task": self.task}
         check_resume_value(args["resume"], "a last.pt")
         check_distillation(args.get("distill_model"), self.prune_args.distill)
-        if self.prune_args.qat_epochs:
+        if self.prune_args.qat_epochs and args.get("quantize") != QAT and not args["resume"]:
             raise ValueError(
                 f"'qat_epochs={self.prune_args.qat_epochs}' is a stage of 'yolo compress' and YOLO(...).compress. Give "
                 "'quantize=8' to a fine-tuning by itself."
@@ -127,6 +128,17 @@ class Finetuner(PruneArguments, LoggedTrainer):
         super()._model_train()
         if self.teaching:
             unwrap_model(self.model).dis = self.args.dis * self.teaching.share(self.epoch / self.epochs)
+
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build the stock optimizer; for quantization-aware training after the fine-tuning, with a lower learning rate.
+
+        The one of a fine-tuning takes the model away from where that one has ended.
+        """
+        optimizer = super().build_optimizer(*args, **kwargs)
+        if self.prune_args.qat_epochs:
+            for group in optimizer.param_groups:
+                group["lr"] *= QAT_LR
+        return optimizer
 
     def step_often(self) -> None:
         """Let a short training, whose 'nbs' is the default, step the optimizer with every batch.

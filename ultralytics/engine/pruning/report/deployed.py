@@ -22,7 +22,6 @@ KINDS = {  # model, where its INT8 ranges come from: how the reader knows it
 }
 MOST_PICTURES = 10  # rows of the table of differing pictures
 UNRESOLVED = "not resolved"
-BEFORE_QAT = "pruned + INT8"  # kind of a file whose accuracy a quantization-aware training may raise
 
 
 def kind_of(row: dict[str, Any]) -> str:
@@ -132,11 +131,8 @@ def deployed_remarks(report: dict[str, Any]) -> list[str]:
                 f"{twin['p10_ms']:.2f} ms."
             )
         if (drop := twin[metric] - row[metric]) > found["int8_drop"]:
-            remedy = (
-                " A quantization-aware training may get it back: 'qat_epochs'."
-                if kind_of(row).startswith(BEFORE_QAT)
-                else ""
-            )
+            untrained = (row["model"], row["quantised"]) == (TUNED, "calibrated")
+            remedy = " A quantization-aware training may get it back: 'qat_epochs'." if untrained else ""
             remarks.append(
                 f"{name} loses {drop:.4f} {metric} against the same model in float, more than "
                 f"'int8_drop={found['int8_drop']:g}': it is not proposed.{remedy}"

@@ -115,7 +115,7 @@ def contradictions(report: dict[str, Any]) -> list[str]:
 
 @plt_settings()
 def draw_curve(report: dict[str, Any], file: Path) -> None:
-    """Draw the accuracy against the epochs of the last training, from the model before it on, with the dense model's as a line."""
+    """Draw the accuracy against the epochs of the last training, with the dense model's as a line."""
     from matplotlib.ticker import MaxNLocator
 
     metric, epochs, values = (report["curve"][key] for key in ("metric", "epochs", "values"))
