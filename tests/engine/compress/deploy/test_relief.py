@@ -87,7 +87,8 @@ def float_layers_of_litert(file):
     from ai_edge_quantizer.utils.tfl_flatbuffer_utils import get_op_scope, read_model
 
     graph = read_model(str(file)).subgraphs[0]
-    return [get_op_scope(op, graph.tensors) for op in graph.operators if graph.tensors[op.outputs[0]].type == 0]
+    in_float = [op for op in graph.operators if graph.tensors[op.outputs[0]].type == 0]  # FLOAT32
+    return [scope for op in in_float if not (scope := get_op_scope(op, graph.tensors)).endswith("dequant;")]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def export_openvino(exporter: Exporter, model: nn.Module, relief: Relief) -> Pat
             return real(model=model.clone(), ignored_scope=scope, **{**settings, **own})
 
         def write(in_float: Sequence[str], folder: Path) -> Path:
+            folder = folder / "model_openvino_model"  # by this name, Ultralytics' back end knows it
             ov.save_model(quantised(in_float, subset_size=FEW), folder / "model.xml", compress_to_fp16=False)
             YAML.save(folder / "metadata.yaml", exporter.metadata)
             return folder
