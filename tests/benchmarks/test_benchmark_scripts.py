@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -202,6 +203,21 @@ def test_on_device(benchmark, tmp_path):
     benchmark("on_device", *arguments)  # which goes on with what is missing
     benchmark("on_device", *arguments, 96, "--minutes", 1e-9)
     assert table.read_text().splitlines() == [heading, row] and time.monotonic() - begin < 60
+
+
+@pytest.mark.slow
+def test_deploy(benchmark, best_pt, tiny_data, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
+    arguments = ["--out", tmp_path, "--models", best_pt, "--data", tiny_data, "--imgsz", 32, "--batch", 4]
+    arguments += ["--epochs", 1, "--qat-epochs", 1, "--formats", "onnx-int8"]
+    benchmark("deploy", *arguments)
+    accuracy, milliseconds = (tmp_path / "results.md").read_text().split("\n\n")
+    row = Path(best_pt).stem
+    for text in (accuracy, milliseconds):
+        assert [cell == "-" for cell in cells(text, row)] == [False] * 7 + [True]  # ranges that were trained are taken
+    monkeypatch.setattr(YOLO, "compress", None)
+    benchmark("deploy", *arguments)  # everything is complete
 
 
 @pytest.mark.slow
