@@ -212,10 +212,14 @@ def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, mo
 @pytest.mark.slow
 @needs_format("onnx", int8=True)
 def test_ranges_of_a_quantization_aware_training_are_taken_over(compressed):
+    onnx = pytest.importorskip("onnx")
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
     rows = compressed("onnx-int8", quantize=8)["deploy"]["rows"]
     assert [row["error"] for row in rows] == [None] * 4
     assert [row["quantised"] for row in rows] == ["", "", "calibrated", "trained"]
+    assert rows[3]["size_mb"] < rows[1]["size_mb"] / 2
+    assert rows[3]["agreement"] is not None
+    assert {opset.domain for opset in onnx.load(rows[3]["file"]).opset_import} == {""}
 
 
 @needs_format("onnx", int8=True)

@@ -14,6 +14,7 @@ from torch import nn
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.quantization import FRACTION_COUNTS, is_qat
 from ultralytics.engine.compress.deploy.formats import device_of, known_formats
+from ultralytics.engine.compress.deploy.onnx_int8 import store_weights_quantised
 from ultralytics.engine.compress.deploy.quantisers import QUANTISERS
 from ultralytics.engine.compress.deploy.relief import Relief
 from ultralytics.engine.compress.deploy.targets import INT8, Target
@@ -79,6 +80,9 @@ def _settings(target: Target, args: SimpleNamespace, device: torch.device) -> di
 def _export(model: nn.Module, target: Target, settings: dict[str, Any], trained: bool, relief: Relief) -> Path:
     """Run the exporter, in the hands of what knows the format's quantiser, if it is to quantise."""
     exporter = Exporter(overrides=settings)
-    if target.quantize != INT8 or trained or target.format not in QUANTISERS:
-        return Path(exporter(model=model))
-    return QUANTISERS[target.format](exporter, model, relief)
+    if target.quantize == INT8 and not trained and target.format in QUANTISERS:
+        return QUANTISERS[target.format](exporter, model, relief)
+    file = Path(exporter(model=model))
+    if trained and target.format == "onnx":
+        store_weights_quantised(file)
+    return file
