@@ -57,11 +57,11 @@ if __name__ == "__main__":
         "recalibrate": True,  # measure the batch norm statistics anew after the cut
         "distill": False,  # 25 epochs make no good teacher; leave it out with a best.pt of your own
         # sparsity training, for slim, group_slim, group_sl and growing_reg (lamp needs none) -------------------------
-        "reg": 0.0005,  # strength of the regulariser
+        "reg": None,  # strength of the regulariser; None for what the training's steps need
         "reg_decay": 0.01,  # what is left of it at the end (linear), or after each step (step)
         "reg_decay_type": "linear",  # constant, linear, step
         "reg_decay_step": 10,  # epochs
-        "delta_reg": 1e-4,  # growth per optimizer step, growing_reg alone
+        "delta_reg": None,  # growth per optimizer step, growing_reg alone
         "sl_epochs": 0,
         "sl_hyp": None,  # None for ultralytics/cfg/hyp.scratch.sl.yaml, which holds in the sparsity training alone
         "sl_model": None,  # a .pt of an earlier sparsity training, to skip it

@@ -15,7 +15,7 @@ from any_network_cases import build
 from torch import nn
 
 from ultralytics.engine.pruning.budget.floor import find_floor
-from ultralytics.engine.pruning.budget.flops import FlopsFormula
+from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
 from ultralytics.engine.pruning.budget.selection import couple_groups
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget

@@ -10,10 +10,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tree_crowns import build_data
+import blood_cells
+import tree_crowns
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import split
 from ultralytics.engine.compress.checks.training import find_data
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
@@ -25,13 +27,31 @@ AS_CUT = {"recalibrate": False, "distill": False}  # without what keeps the accu
 SHARED = {"optimizer": "AdamW", "cache": True, "plots": False, "workers": 0, "exist_ok": True}
 SETTINGS = {  # data: training arguments of experiments on it
     "trees": {**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001},
+    "cells": {**SHARED, "imgsz": 320, "epochs": 40, "batch": 16, "lr0": 0.001},
     "shapes": {**SHARED, "imgsz": 128, "epochs": 25, "batch": 8, "nbs": 8, "lr0": 0.002, "mosaic": 0.0},
 }
 
 
-def settings_of(data: str, out: Path, device: str = "cpu") -> dict[str, Any]:
-    """Return the training arguments of experiments on a data set, which is built, with runs below a folder."""
-    file = str(build_data(out)) if data == "trees" else find_data("shapes.yaml")
+def settings_of(data: str, out: Path, device: str = "cpu", bccd: Path | None = None) -> dict[str, Any]:
+    """Return the training arguments of experiments on a data set, which is built, with runs below a folder.
+
+    Args:
+        data (str): A key of SETTINGS.
+        out (Path): Where the data set and the runs go.
+        device (str): Where trainings run.
+        bccd (Path, optional): Clone of Shenggan/BCCD_Dataset, which the blood cells need.
+
+    Raises:
+        ValueError: If the blood cells have none.
+    """
+    if data == "trees":
+        file = str(tree_crowns.build_data(out))
+    elif data == "cells":
+        if bccd is None:
+            raise ValueError("'data=cells' needs 'bccd', the folder of a clone of Shenggan/BCCD_Dataset")
+        file = str(blood_cells.build_data(out, bccd.resolve()))
+    else:
+        file = find_data("shapes.yaml")
     return {**SETTINGS[data], "device": device, "project": str(out / "runs"), "data": file}
 
 
@@ -81,9 +101,10 @@ class Experiment:
         return {"weights": str(trainer.best), **self.validate(trainer.best)}
 
     def validate(self, weights: Path | str) -> dict[str, float]:
-        """Return the metrics of a checkpoint."""
+        """Return the metrics of a checkpoint, on pictures that have chosen no epoch where the data set has such."""
         keys = ("data", "imgsz", "batch", "device", "plots")
-        box = YOLO(weights).val(**{k: self.settings[k] for k in keys}, workers=0).box
+        split = "test" if YAML.load(self.settings["data"]).get("test") else "val"
+        box = YOLO(weights).val(**{k: self.settings[k] for k in keys}, split=split, workers=0).box
         return dict(zip(METRICS, (float(box.map50), float(box.map))))
 
     def prune(self, name: str, dense: str, seed: int, **keys: Any) -> dict[str, Any]:

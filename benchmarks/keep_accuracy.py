@@ -41,16 +41,16 @@ def main() -> None:
     parser.add_argument("--speed-ups", type=float, nargs="+", default=[1.5, 2.0, 3.0, 4.0])
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--bccd", type=Path, help="folder of a clone of Shenggan/BCCD_Dataset, for the blood cells")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    trees = args.data == "trees"
-    settings = settings_of(args.data, out, args.device)
+    settings = settings_of(args.data, out, args.device, args.bccd)
     settings["epochs"] = args.epochs or settings["epochs"]
     dense_epochs = args.dense_epochs or [settings["epochs"]]
     experiment = Experiment(out, settings, {**machine(), "settings": settings, "dense_epochs": dense_epochs})
-    start = str(fetch_railway(out)) if trees else "yolov8n.yaml"
+    start = "yolov8n.yaml" if args.data == "shapes" else str(fetch_railway(out))
 
     figures: dict[tuple[str, ...], list[float]] = {}
     for seed in args.seeds:

@@ -3,6 +3,7 @@
 
     python benchmarks/peers.py --data trees --model yolov8n --out runs/peers_trees
     python benchmarks/peers.py --data trees --model yolo11n --out runs/peers_trees11
+    python benchmarks/peers.py --data cells --bccd BCCD_Dataset --model yolov8n --out runs/peers_cells
     python benchmarks/peers.py --data shapes --model yolov8n --out runs/peers_shapes8
     python benchmarks/peers.py --data shapes --model yolo11n --out runs/peers_shapes11
     python benchmarks/peers.py --data trees --model yolov8n --out runs/peers_trees --arms time --speed-ups 1.7
@@ -22,6 +23,7 @@ from typing import Any
 from article_loop import prune_by_loop, record_of_loop
 from experiment import AS_CUT, SETTINGS, Experiment, settings_of, spread
 from fetch import fetch_railway, fetch_yolo11n, machine, markdown
+from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
@@ -32,6 +34,7 @@ from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.models.yolo.detect.compress import DetectionFinetune
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
 OURS = {
@@ -50,12 +53,14 @@ LABELS = {
     "time": "ours: `group_taylor` with `budget=onnx`, recalibrated, distilled",
     "lamp": "ours: `lamp`, recalibrated, distilled",
     "loop": "torch-pruning's loop (LAMP, 200 steps), fine-tuned",
+    "taught": "the loop, distilled as ours",
     "l1": "L1, each layer alone, fine-tuned",
     "random": "random, each layer alone, fine-tuned",
     "narrow": "narrower dense model, as many epochs in all",
+    "pupil": "the same narrower model, taught by the dense one",
 }
-TRAINED = {"yolov8n": fetch_railway, "yolo11n": fetch_yolo11n}  # starts for the trees: too few to learn from scratch
-DENSE_EPOCHS = {"trees": 40, "shapes": 75}
+TRAINED = {"yolov8n": fetch_railway, "yolo11n": fetch_yolo11n}  # starts for photographs: too few to learn from scratch
+DENSE_EPOCHS = {"trees": 40, "cells": 80, "shapes": 75}
 MACS_IMGSZ = 320  # pixels at which torch-pruning's loop counts
 
 
@@ -84,9 +89,9 @@ class Peers(Experiment):
         name, weights = f"longer-seed{seed}", self.dense(seed)["weights"]
         return self.once(name, lambda: self.train(name, weights, seed, nbs=self.settings["batch"]))
 
-    def train_dense(self, name: str, model: str, seed: int, more: int = 0) -> dict[str, Any]:
+    def train_dense(self, name: str, model: str, seed: int, more: int = 0, **keys: Any) -> dict[str, Any]:
         """Train a dense model from scratch or from a checkpoint, for the dense epochs and some more."""
-        return self.train(name, model, seed, epochs=self.dense_epochs + more)
+        return self.train(name, model, seed, epochs=self.dense_epochs + more, **keys)
 
     def arm(self, arm: str, speed_up: float, seed: int) -> dict[str, Any]:
         """Return what one arm made of the dense model."""
@@ -95,41 +100,51 @@ class Peers(Experiment):
             dense = self.dense(seed)["weights"]
             keys = {**OURS[arm], "speed_up": speed_up}
             return self.once(name, lambda: self._ours(name, dense, seed, keys))
-        return self.once(name, lambda: {"loop": self._loop, "narrow": self._narrow}[arm](name, speed_up, seed))
+        make = {"loop": self._loop, "taught": self._loop, "narrow": self._narrow, "pupil": self._narrow}[arm]
+        return self.once(name, lambda: make(name, speed_up, seed, arm in {"taught", "pupil"}))
 
     def _ours(self, name: str, dense: str, seed: int, keys: dict[str, Any]) -> dict[str, Any]:
         """Run this package's pipeline."""
         run = self.prune_and_finetune(name, dense, seed, **keys)
         ratios = {key: run[key] for key in ("flops_ratio", "onnx_latency_ratio") if key in run}
-        return {"weights": run["weights"], **ratios, **run["fine-tuned"]}
+        return {"weights": run["weights"], **ratios, **run["fine-tuned"], **self.validate(run["weights"])}
 
-    def _loop(self, name: str, speed_up: float, seed: int) -> dict[str, Any]:
-        """Run torch-pruning's loop and fine-tune."""
+    def _loop(self, name: str, speed_up: float, seed: int, taught: bool) -> dict[str, Any]:
+        """Run torch-pruning's loop and fine-tune, with the dense model as the teacher or without."""
         source = self.dense(seed)["weights"]
         dense, _ = load_checkpoint(source)
         pruned, steps = prune_by_loop(dense, speed_up, MACS_IMGSZ)
         record = record_of_loop(dense, pruned, speed_up)
-        return {**self._finetune(name, pruned, record, seed), "steps": steps}
+        return {**self._finetune(name, pruned, record, seed, distill=taught), "steps": steps}
 
-    def _narrow(self, name: str, speed_up: float, seed: int) -> dict[str, Any]:
-        """Train a narrower model for as many epochs as the others have had in all."""
+    def _narrow(self, name: str, speed_up: float, seed: int, taught: bool) -> dict[str, Any]:
+        """Train a narrower model for as many epochs as the others have had in all, taught by the dense one or not."""
+        teacher = {"distill_model": self.dense(seed)["weights"]} if taught else {}
         if not self.start.endswith(".yaml"):  # a start with weights: random channels of it, the same share everywhere
-            dense, _ = load_checkpoint(self.start)
+            dense = self._with_classes(load_checkpoint(self.start)[0])
             narrow, record = prune_model(
                 dense, Budget(speed_up, global_pruning=False), seed=seed, prune_method="random"
             )
             epochs = self.dense_epochs + self.settings["epochs"]
-            return self._finetune(name, narrow, record, seed, epochs=epochs)
+            return self._finetune(name, narrow, record, seed, epochs=epochs, distill=taught, **teacher)
         dense = count_flops(YOLO(self.start).model)
         file, flops = narrower(self.start, dense / speed_up, self.out / f"{name}.yaml")
-        run = self.train_dense(name, str(file), seed, more=self.settings["epochs"])
+        run = self.train_dense(name, str(file), seed, more=self.settings["epochs"], **teacher)
         return {**run, "flops_ratio": dense / flops}
+
+    def _with_classes(self, start: nn.Module) -> nn.Module:
+        """Return a start with the data set's classes, since a teacher and its student have to predict the same."""
+        names = YAML.load(self.settings["data"])["names"]
+        model = DetectionModel(start.yaml, nc=len(names), verbose=False)
+        model.load(start)
+        model.names, model.args = names, start.args
+        return model
 
     def _finetune(self, name: str, model: Any, record: Record, seed: int, **settings: Any) -> dict[str, Any]:
         """Fine-tune a pruned model as the stock trainer does."""
         file = self.out / f"{name}.pt"
         save_pruned(file, model, record, {})
-        own = {"model": str(file), "name": name, "seed": seed, "distill": False}
+        own = {"model": str(file), "name": name, "seed": seed}
         trainer = DetectionFinetune(overrides={**self.settings, **settings, **own})
         trainer.train()
         return {"weights": str(trainer.best), "flops_ratio": record.reached, **self.validate(trainer.best)}
@@ -179,21 +194,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for data, runs and results")
     parser.add_argument("--data", choices=tuple(SETTINGS), default="trees")
-    parser.add_argument("--model", default="yolov8n", help="trained from scratch on shapes, from a checkpoint on trees")
+    parser.add_argument("--model", default="yolov8n", help="trained from scratch on shapes, from a checkpoint else")
+    parser.add_argument("--bccd", type=Path, help="folder of a clone of Shenggan/BCCD_Dataset, for the blood cells")
     parser.add_argument("--arms", nargs="*", choices=tuple(LABELS), default=[a for a in LABELS if a != "time"])
     parser.add_argument("--speed-ups", type=float, nargs="+", default=[2.0, 3.0, 4.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--longer", action="store_true", help="also train the dense models on, as a control")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    if args.data == "trees" and args.model not in TRAINED:
-        parser.error(f"--model {args.model}: the tree crowns have trained starts for {' and '.join(TRAINED)}")
+    from_scratch = args.data == "shapes"
+    if not from_scratch and args.model not in TRAINED:
+        parser.error(f"--model {args.model}: photographs have trained starts for {' and '.join(TRAINED)}")
+    if args.data == "cells" and not args.bccd:
+        parser.error("--data cells needs --bccd, the folder of a clone of Shenggan/BCCD_Dataset")
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    trees = args.data == "trees"
     dense_epochs = DENSE_EPOCHS[args.data]
-    settings = settings_of(args.data, out, args.device)
-    start = str(TRAINED[args.model](out)) if trees else f"{args.model}.yaml"
+    settings = settings_of(args.data, out, args.device, args.bccd)
+    start = f"{args.model}.yaml" if from_scratch else str(TRAINED[args.model](out))
     about = {**machine(), "settings": settings, "dense_epochs": dense_epochs, "start": start}
     peers = Peers(out, settings, about, start, dense_epochs)
     for seed in args.seeds:

@@ -37,11 +37,12 @@ def main() -> None:
     parser.add_argument("--speed-ups", type=float, nargs="+", default=[2.0])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--bccd", type=Path, help="folder of a clone of Shenggan/BCCD_Dataset, for the blood cells")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    settings = {**settings_of(args.data, out, args.device), "imgsz": args.imgsz, "epochs": args.epochs}
+    settings = {**settings_of(args.data, out, args.device, args.bccd), "imgsz": args.imgsz, "epochs": args.epochs}
     experiment = Experiment(out, settings, {**machine(), "settings": settings, "dense_epochs": args.dense_epochs})
     figures: dict[tuple[Any, ...], list[float]] = {}
     for seed in args.seeds:

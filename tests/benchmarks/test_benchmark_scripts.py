@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 BENCHMARKS = ROOT / "benchmarks"
 SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
 SHARED = {"any_network_cases", "any_network_proof", "article_loop", "experiment", "fetch"}  # what the scripts share
-SHARED |= {"stock_check", "tree_crowns"}
+SHARED |= {"blood_cells", "stock_check", "tree_crowns"}
 
 
 @pytest.fixture
@@ -75,6 +75,33 @@ def tiny_shapes(benchmark, monkeypatch, tiny_data):
     for key, value in SMALL.items():
         monkeypatch.setitem(experiment.SETTINGS["shapes"], key, value)
     return tiny_data
+
+
+@pytest.fixture
+def bccd(monkeypatch, tmp_path):
+    """Return a folder like a clone of the blood cells' repository, of four photographs to train on and two more."""
+    root = tmp_path / "clone/BCCD"
+    splits = {"train": range(4), "val": [4], "test": [5]}
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (root / name).mkdir(parents=True)
+    for split, numbers in splits.items():
+        (root / "ImageSets/Main" / f"{split}.txt").write_text("".join(f"cell_{i}\n" for i in numbers))
+        for i in numbers:
+            cv2.imwrite(
+                str(root / "JPEGImages" / f"cell_{i}.jpg"),
+                np.random.default_rng(i).integers(0, 256, (64, 64, 3), np.uint8),
+            )
+            (root / "Annotations" / f"cell_{i}.xml").write_text(ANNOTATION)
+    for key, value in SMALL.items():
+        monkeypatch.setitem(importlib.import_module("experiment").SETTINGS["cells"], key, value)
+    return root.parent
+
+
+BOX = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>8</ymin><xmax>{}</xmax><ymax>24</ymax></bndbox></object>"
+ANNOTATION = (
+    "<annotation><size><width>64</width><height>64</height></size>"
+    f"{BOX.format('RBC', 8, 24)}{BOX.format('RBC', 8, 24)}{BOX.format('Platelets', 30, 30)}</annotation>"
+)
 
 
 def checkpoint(file, name, nc):
@@ -239,6 +266,18 @@ def test_peers_from_scratch(benchmark, tiny_shapes, tmp_path):
     benchmark("peers", "--out", tmp_path, *arguments, DENSE_EPOCHS={"shapes": 1})
     run = json.loads((tmp_path / "results.json").read_text())["runs"]["narrow-2-seed0"]
     assert run["flops_ratio"] >= 2
+
+
+@pytest.mark.slow
+def test_peers_on_blood_cells(benchmark, wheels, bccd, tmp_path):
+    arguments = ["--data", "cells", "--bccd", bccd, "--arms", "ours", "taught", "pupil", "--seeds", 0]
+    benchmark("peers", "--out", tmp_path, *arguments, "--speed-ups", 1.05, DENSE_EPOCHS={"cells": 1}, MACS_IMGSZ=64)
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert runs.keys() == {"dense-seed0", *(f"{arm}-1.05-seed0" for arm in ("ours", "taught", "pupil"))}
+    label = "1 0.250000 0.250000 0.250000 0.250000\n"  # one box: given twice, the other without an area
+    assert (tmp_path / "cells/labels/test/cell_5.txt").read_text() == label
+    for run in ("ours-1.05-seed0-finetune", "taught-1.05-seed0", "pupil-1.05-seed0"):
+        assert "train/dis_loss" in (tmp_path / "runs" / run / "results.csv").read_text()
 
 
 @pytest.mark.slow

@@ -135,6 +135,30 @@ def test_training_that_makes_nothing_small_names_the_strength_that_would(setting
     assert f"after {len(moved)} optimizer steps" in log.text and f"set reg={needed:.2g} instead of 0.001" in log.text
 
 
+@pytest.mark.parametrize(("method", "enough"), [("slim", 1.3), ("group_slim", 1.3), ("group_sl", 0.5)])
+def test_strength_is_what_the_steps_need_unless_it_is_given(settings, log, method, enough):
+    plain = {"optimizer": "SGD", "momentum": 0.9, "lr0": 0.01, "nbs": 8, "warmup_epochs": 1.0, "epochs": 4}
+    trainer = DetectionSparsifier(overrides={**settings, **plain, "prune_method": method, "name": "auto"})
+    moved = []
+
+    def add(optimizer, *_):
+        norm = trainer.model.model[0].bn.weight
+        group = next(group for group in optimizer.param_groups if any(p is norm for p in group["params"]))
+        moved.append(group["lr"] * trainer.strength / (1 - 0.9))
+
+    trainer.add_callback("on_train_start", lambda t: t.optimizer.register_step_pre_hook(add))
+    trainer.train()
+    assert sum(moved) == pytest.approx(enough, rel=0.01)
+    assert f"reg={rows_of(trainer.save_dir)[0]['sparsity/reg']:.2g} for some" in log.text
+
+
+def test_growth_is_what_the_steps_need_unless_it_is_given(settings):
+    keys = {"prune_method": "growing_reg", "nbs": 4, "epochs": 3, "name": "auto"}
+    trainer = DetectionSparsifier(overrides={**settings, **keys})
+    trainer.train()
+    assert trainer.ema.updates == 6 and trainer.strength == pytest.approx(0.6)
+
+
 def test_training_that_makes_nothing_small_names_what_else_there_is(settings, log):
     cases = {
         "growing_reg": ({"delta_reg": 1e-4}, "set delta_reg=0.05 instead of 0.0001"),

@@ -57,11 +57,11 @@ def compress(
     sl_epochs: Several[int] = 0,
     sl_hyp: str | Path | None = None,
     sl_model: str | Path | None = None,
-    reg: Several[float] = 0.0005,
+    reg: Several[float] | None = None,
     reg_decay: Several[float] = 0.01,
     reg_decay_type: Several[RegDecay] = "linear",
     reg_decay_step: Several[int] = 10,
-    delta_reg: Several[float] = 0.0001,
+    delta_reg: Several[float] | None = None,
     use_ray: bool = False,
     gpu_per_trial: float | None = None,
     max_failures: int = 2,
@@ -107,11 +107,12 @@ def compress(
         sl_epochs (int): Epochs of sparsity training, for methods that need one.
         sl_hyp (str | Path, optional): YAML of training keys that hold in the sparsity training alone.
         sl_model (str | Path, optional): Checkpoint of an earlier sparsity training, which replaces it.
-        reg (float): Strength of the regulariser, once per optimizer step.
+        reg (float, optional): Strength of the regulariser, once per optimizer step; by default what its steps need.
         reg_decay (float): Share of `reg` left in the last epoch (linear), or factor of each step (step).
         reg_decay_type (str): Schedule of the strength.
         reg_decay_step (int): Epochs between two decays of a step schedule.
-        delta_reg (float): Growth of the strength per optimizer step with growing_reg.
+        delta_reg (float, optional): Growth of the strength per optimizer step with growing_reg; by default what its
+            steps need.
         use_ray (bool): Run the cells of a sweep on a Ray cluster.
         gpu_per_trial (float, optional): GPUs of each run on Ray, or its share of one.
         max_failures (int): How often a run on Ray is taken up again that was lost or has failed.

@@ -22,6 +22,7 @@ from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.files import read_csv
 from ultralytics.engine.pruning.report.build import build_report
+from ultralytics.engine.pruning.report.course import seconds_by_epoch
 from ultralytics.utils import LOGGER, colorstr
 
 TASK_METRICS = {  # task: name in the report: name in a validation's results
@@ -112,7 +113,8 @@ def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] |
         every (bool): Every epoch was validated, not the last alone, before which Ultralytics writes zeros.
 
     Returns:
-        (dict[str, Any] | None): Name of the 'metric', 'epochs' and 'values'; None if there was no training.
+        (dict[str, Any] | None): Name of the 'metric', 'epochs', 'values', and where Ultralytics notes it 'seconds' of
+            training until the end of each epoch; None if there was no training.
     """
     if not results.exists():
         return None
@@ -120,7 +122,10 @@ def read_curve(results: Path, task: str, every: bool = True) -> dict[str, Any] |
     rows = read_csv(results)
     measured = rows if every else rows[-1:]
     values = [float(row[TASK_METRICS[task][metric]]) for row in measured]
-    return {"metric": metric, "epochs": [int(row["epoch"]) for row in measured], "values": values}
+    curve = {"metric": metric, "epochs": [int(row["epoch"]) for row in measured], "values": values}
+    if "time" in rows[-1]:  # older releases do not write it
+        curve["seconds"] = seconds_by_epoch([float(row["time"]) for row in rows])[-len(measured) :]
+    return curve
 
 
 def device_name(device: torch.device) -> str:

@@ -21,7 +21,14 @@ from ultralytics.engine.compress.checks.sparsity import shapes
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed
-from ultralytics.engine.compress.sparsity_strength import advice, reg_at
+from ultralytics.engine.compress.sparsity_strength import (
+    Strength,
+    advice,
+    decay_at,
+    needed_strength,
+    plan,
+    strength_for,
+)
 from ultralytics.engine.pruning.budget.costs import COUNTED
 from ultralytics.engine.pruning.budget.selection import check_target, select_units
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
@@ -54,6 +61,8 @@ class Sparsifier(PruneArguments, LoggedTrainer):
     """
 
     best_fitness: float | None
+    _planned: int | None = None  # epochs for which a strength was found
+    _needed: Strength
 
     def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         """Check what 'resume' names.
@@ -124,9 +133,12 @@ class Sparsifier(PruneArguments, LoggedTrainer):
     @property
     def strength(self) -> float:
         """Return the regulariser's strength at this moment."""
+        if self.epochs != self._planned:  # 'time' sets them anew after each epoch
+            self._planned, self._needed = self.epochs, needed_strength(self)
+        reg, delta_reg = strength_for(self.prune_args, self._needed)
         if self.regulariser.GROWS:
-            return self.prune_args.reg + self.prune_args.delta_reg * self.ema.updates
-        return reg_at(self.epoch, self.epochs, self.prune_args)
+            return reg + delta_reg * self.ema.updates
+        return reg * decay_at(self.epoch, self.epochs, self.prune_args)
 
     def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
@@ -142,6 +154,15 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             f"{colorstr('sparsity:')} {type(self.regulariser).__name__} on {len(self.regulariser.units):,} units for "
             f"prune_method={self.prune_args.prune_method}"
         )
+        self._log_strength()
+
+    def _log_strength(self) -> None:
+        """Say what the strength is that no key has set."""
+        key = "delta_reg" if self.regulariser.GROWS else "reg"
+        if vars(self.prune_args)[key] is None:
+            value = needed_strength(self)._asdict()[key]
+            steps = plan(self, self.epochs).updates
+            LOGGER.info(f"{colorstr('sparsity:')} {key}={value:.2g} for some {steps:,.0f} optimizer steps")
 
     def _build_regulariser(self, file: Path) -> Regulariser:
         """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""

@@ -6,7 +6,9 @@ import re
 import pytest
 
 from ultralytics.engine.pruning.budget.floor import find_floor
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops, layer_flops
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
+from ultralytics.engine.pruning.budget.layer_flops import layer_flops
 from ultralytics.engine.pruning.budget.selection import couple_groups
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget

@@ -8,8 +8,10 @@ from conftest import build_model, needs
 from torch import nn
 
 from ultralytics.engine.pruning.budget import flops as flops_module
+from ultralytics.engine.pruning.budget import flops_formula
 from ultralytics.engine.pruning.budget.costs import TOLERANCE
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
 from ultralytics.engine.pruning.budget.products import product_flops
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
@@ -91,7 +93,7 @@ def test_estimates_that_exceed_the_whole_are_brought_down_to_it(yolov8n, monkeyp
     graph = Graph(prunable_copy(yolov8n))
     least = [1] * len(graph.groups)
     exact = FlopsFormula(graph)
-    monkeypatch.setattr(flops_module, "count_flops", lambda model: 0.5 * count_flops(model))
+    monkeypatch.setattr(flops_formula, "count_flops", lambda model: 0.5 * count_flops(model))
     formula = FlopsFormula(graph)
     assert formula.rest == 0 and formula.dense == pytest.approx(exact.dense / 2)
     assert formula(least) == pytest.approx(exact(least) / 2, rel=1e-6) and formula(least) > 0

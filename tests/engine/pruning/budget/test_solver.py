@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import YOLOV8, also_slow, build_model
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
 from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget
 from ultralytics.engine.pruning.budget.steps import without_steps
 from ultralytics.engine.pruning.budget.target import Budget

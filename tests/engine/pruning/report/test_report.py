@@ -2,6 +2,7 @@
 """The report: what it says, in JSON, as a table, in pictures and on a page."""
 
 import base64
+import html
 import json
 import re
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from ultralytics.engine.pruning.latency.turns import Timing, take_turns
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report import build as report_module
 from ultralytics.engine.pruning.report.build import save_report
+from ultralytics.engine.pruning.report.course import course_of, passed_dense, seconds_by_epoch
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
 from ultralytics.engine.pruning.report.plots import contradictions, draw_blocks
@@ -95,6 +97,32 @@ def test_curve_is_the_results_csv(run, report):
     assert read_curve(run / "nothing.csv", "detect") is None
     last = read_curve(run / "results.csv", "detect", every=False)  # val=False
     assert last["epochs"] == [2] and last["values"] == report["curve"]["values"][-1:]
+
+
+def test_first_epoch_as_good_as_the_dense_model_is_named(run, report):
+    curve, dense = report["curve"], report["rows"]["dense"]["mAP50-95"]
+    assert len(curve["seconds"]) == 2 and 0 < curve["seconds"][0] < curve["seconds"][1]
+    first = next((epoch for epoch, value in zip(curve["epochs"], curve["values"]) if value >= dense), None)
+    assert (report["passed_dense"] or {"epoch": None})["epoch"] == first
+    (line,) = course_of(report)
+    assert line in format_report(report) and line in html.unescape((run / "report.html").read_text())
+    assert course_of(json.loads((run.with_name("p-prune") / "report.json").read_text())) == []  # no training
+
+
+def test_course_of_a_training():
+    seconds = seconds_by_epoch([10, 21, 8, 17])  # resumed after the second epoch
+    assert seconds == [10, 21, 29, 38]
+    curve = {"metric": "mIoU", "epochs": [1, 2, 3, 4], "values": [0.1, 0.3, 0.5, 0.4], "seconds": seconds}
+    report = {"curve": curve, "rows": {"dense": {"mIoU": 0.3}}}
+    assert passed_dense(curve, 0.3) == {"epoch": 2, "seconds": 21}
+    assert course_of(report) == [
+        "Fine-tuning was as good as the dense model from epoch 2 of 4 on, after 0.3 minutes."  # 21 s
+    ]
+    report["rows"]["dense"]["mIoU"] = 0.6
+    assert passed_dense(curve, 0.6) is None
+    assert course_of(report) == [
+        "No epoch of fine-tuning was as good as the dense model: the best, 3 of 4, has 0.5000."
+    ]
 
 
 def test_curve_has_the_main_metric_of_every_epoch(tmp_path):

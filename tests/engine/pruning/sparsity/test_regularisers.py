@@ -9,7 +9,7 @@ from conftest import build_model
 from torch import nn
 
 from ultralytics.engine.compress.sparsifier import build_regulariser
-from ultralytics.engine.compress.sparsity_strength import reg_at
+from ultralytics.engine.compress.sparsity_strength import decay_at
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group, Slice
 from ultralytics.engine.pruning.prune import prune_model
@@ -156,8 +156,8 @@ def test_growing_l2_dooms_what_the_budget_removes(yolov8n):
     [("constant", [0.1] * 5), ("linear", [0.1, 0.08, 0.06, 0.04, 0.02]), ("step", [0.1, 0.1, 0.02, 0.02, 0.004])],
 )
 def test_reg_schedules(kind, expected):
-    args = SimpleNamespace(reg=0.1, reg_decay=0.2, reg_decay_type=kind, reg_decay_step=2)
-    assert [reg_at(epoch, 5, args) for epoch in range(5)] == pytest.approx(expected)
+    args = SimpleNamespace(reg_decay=0.2, reg_decay_type=kind, reg_decay_step=2)
+    assert [0.1 * decay_at(epoch, 5, args) for epoch in range(5)] == pytest.approx(expected)
 
 
 def test_four_methods_have_a_regulariser():

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula, count_flops
+from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
 from ultralytics.engine.pruning.budget.formula import ChannelFormula
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.weights import (

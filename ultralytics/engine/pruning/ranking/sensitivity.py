@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import FlopsFormula
+from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
 from ultralytics.engine.pruning.budget.selection import best_units, couple_groups
 from ultralytics.engine.pruning.budget.solver import CoupledGroups
 from ultralytics.engine.pruning.budget.target import Budget

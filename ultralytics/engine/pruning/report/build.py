@@ -17,6 +17,7 @@ from ultralytics.engine.pruning.files import write_json, written_whole
 from ultralytics.engine.pruning.latency.blocks import block_latency
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, Runtime, measure_latency
 from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
+from ultralytics.engine.pruning.report.course import passed_dense
 from ultralytics.engine.pruning.report.deployed import deployed_remarks, deployed_summary
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
@@ -49,7 +50,7 @@ def build_report(
         device (torch.device): Where the latency is measured.
         data (str): What the metrics were measured on, for the reader.
         metric (str): The main one of them.
-        curve (dict, optional): Accuracy while fine-tuning: name of the 'metric', 'epochs' and 'values'.
+        curve (dict, optional): Accuracy while fine-tuning: see `read_curve`.
 
     Returns:
         (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models
@@ -60,7 +61,8 @@ def build_report(
             (name to version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
             'left_dense' (layers whose outputs stay whole, and why), 'kept_whole' (those and others that a bound keeps
             whole, by block and reason, with their 'share' of the dense cost, see `kept_whole`), 'needs_ultralytics'
-            (the oldest release that loads the checkpoints, empty if not known) and 'curve'.
+            (the oldest release that loads the checkpoints, empty if not known), 'curve' and 'passed_dense' (the first
+            epoch of it that was as good as the dense model, see `passed_dense`; None if none was).
     """
     twins = _twins(models)
     timed = {name: models[name] for name in twins.values()}
@@ -97,6 +99,7 @@ def build_report(
         "needs_ultralytics": record.needs_ultralytics,
         "kept_whole": [entry._asdict() for entry in kept_whole({**record.left_dense, **record.held}, record.shares)],
         "curve": curve,
+        "passed_dense": passed_dense(curve, metrics["dense"][metric]) if curve else None,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.engine.pruning.budget.flops import layer_flops
+from ultralytics.engine.pruning.budget.layer_flops import layer_flops
 from ultralytics.engine.pruning.checkpoint.record import dense_yaml
 from ultralytics.engine.pruning.graph.places import MAKERS, outputs
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined  # torch requires jinja2 as well
 
+from ultralytics.engine.pruning.report.course import course_of
 from ultralytics.engine.pruning.report.deployed import (
     deployed_details,
     deployed_remarks,
@@ -54,7 +55,7 @@ def report_page(report: dict[str, Any], pictures: dict[str, Path]) -> str:
         deployed=deployed_table(report) if report.get("deploy") else [],
         command=export_command(deployed(report), report["imgsz"]),
         models=table_of(report),
-        notes=[conditions_of(report), *spreads_of(report), *releases_of(report)],
+        notes=[*course_of(report), conditions_of(report), *spreads_of(report), *releases_of(report)],
         pictures={title: b64encode(file.read_bytes()).decode() for title, file in pictures.items()},
         details={
             **(deployed_details(report) if report.get("deploy") else {}),

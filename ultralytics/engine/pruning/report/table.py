@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+from ultralytics.engine.pruning.report.course import course_of
 from ultralytics.engine.pruning.report.deployed import deployed_table
 
 PLACES = {name: runtime.label + " on the CPU" * runtime.on_cpu for name, runtime in RUNTIMES.items()}
@@ -176,7 +177,15 @@ def format_report(report: dict[str, Any]) -> str:
             *("".join(f"{cell:>15}" for cell in cells[:-1]) + f"  {cells[-1]}" for cells in deployed_table(report)),
         ]
     return "\n".join(
-        [*lines, summary_of(report), conditions_of(report), *spreads_of(report), *releases_of(report), *files]
+        [
+            *lines,
+            summary_of(report),
+            *course_of(report),
+            conditions_of(report),
+            *spreads_of(report),
+            *releases_of(report),
+            *files,
+        ]
     )
 
 

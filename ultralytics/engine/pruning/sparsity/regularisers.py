@@ -19,6 +19,8 @@ class Regulariser:
         SMALL (float): A unit whose scale is below this counts as sparse.
         ENOUGH (float): What makes units small: the sum of lr · strength / (1 - momentum) over all optimizer steps; the
             strength's growth over all of them if it `GROWS`.
+        WORKED (float): That sum in the trainings of benchmarks/README.md, section "The ten methods", which the default
+            strength aims at.
         GROWS (bool): The strength grows with every optimizer step instead of following a schedule.
         NEEDS_TARGET (bool): Only units that the budget removes are pulled.
     """
@@ -26,6 +28,7 @@ class Regulariser:
     NAME: str
     SMALL: float
     ENOUGH: float
+    WORKED: float
     GROWS = False
     NEEDS_TARGET = False
 
@@ -69,6 +72,7 @@ class ScaleL1(Regulariser):
     NAME = "BatchNorm scale |γ|, mean of the unit"
     SMALL = 0.01
     ENOUGH = 1.0  # scales begin near 1
+    WORKED = 1.3
 
     @torch.no_grad()
     def add_gradients(self, model: nn.Module, strength: float) -> None:
@@ -147,6 +151,7 @@ class GroupShrinkage(UnitNorm):
 
     ALPHA = 4
     ENOUGH = math.log(1 / UnitNorm.SMALL) / (2**ALPHA - 1)  # the rate at which the smallest unit leaves the largest
+    WORKED = 0.5
 
     def pull(self, model: nn.Module, strength: float) -> torch.Tensor:
         """Return strength · g_k."""
@@ -168,6 +173,7 @@ class GrowingL2(UnitNorm):
     NEEDS_TARGET = True
     CEILING = 1.0
     ENOUGH = 0.2  # measured
+    WORKED = 0.6
 
     def pull(self, model: nn.Module, strength: float) -> torch.Tensor:
         """Return λ for the units to be removed, 0 for the others."""
