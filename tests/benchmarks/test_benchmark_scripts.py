@@ -233,6 +233,21 @@ def test_on_device(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_deploy(benchmark, best_pt, tiny_data, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
+    arguments = ["--out", tmp_path, "--models", best_pt, "--data", tiny_data, "--imgsz", 32, "--batch", 4]
+    arguments += ["--epochs", 1, "--qat-epochs", 1, "--formats", "onnx-int8"]
+    benchmark("deploy", *arguments)
+    accuracy, milliseconds = (tmp_path / "results.md").read_text().split("\n\n")
+    row = Path(best_pt).stem
+    for text in (accuracy, milliseconds):
+        assert [cell == "-" for cell in cells(text, row)] == [False] * 7 + [True]  # ranges that were trained are taken
+    monkeypatch.setattr(YOLO, "compress", None)
+    benchmark("deploy", *arguments)  # everything is complete
+
+
+@pytest.mark.slow
 def test_peers_and_peers_latency(benchmark, wheels, tmp_path):
     arguments = ["--out", tmp_path, "--arms", "ours", "loop", "narrow", "--speed-ups", 1.05, "--seeds", 0, "--longer"]
     benchmark("peers", *arguments, DENSE_EPOCHS={"trees": 1}, MACS_IMGSZ=64)

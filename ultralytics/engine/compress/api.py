@@ -52,6 +52,7 @@ def compress(
     recalibrate: Several[bool] = True,
     distill: Several[bool] = True,
     dense_epochs: Several[int] = 0,
+    qat_epochs: int = 0,
     deploy: str | Sequence[str] | None = None,
     int8_drop: float = 0.01,
     sl_epochs: Several[int] = 0,
@@ -100,6 +101,7 @@ def compress(
         distill (bool): Fine-tune with the dense model as the teacher; throughout, or less and less if its own training
             had ended while it was still rising.
         dense_epochs (int): Epochs for which the dense model is trained on before it is pruned.
+        qat_epochs (int): Epochs of a quantization-aware training after the fine-tuning, which stays float beside it.
         deploy (str | Sequence[str], optional): Formats to export to after the fine-tuning, validate and time, i.e.
             'onnx', 'openvino-int8'.
         int8_drop (float): Largest drop of the main metric that quantisation after training may cause in a file that is

@@ -175,7 +175,7 @@ def largest_first(cells: list[Cell]) -> list[Cell]:
 
 
 def cell_of(tried: Try, args: dict[str, Any]) -> Cell:
-    """Return the run of a try; short ones neither draw nor export anything.
+    """Return the run of a try; short ones neither draw, quantise nor export anything.
 
     Args:
         tried (Try): The try.
@@ -184,7 +184,13 @@ def cell_of(tried: Try, args: dict[str, Any]) -> Cell:
     target, epochs = float(tried.speed_up), args.get("epochs", DEFAULT_CFG_DICT["epochs"])
     if tried.whole:
         return Cell(f"{target:g}x", {"speed_up": target, "epochs": epochs})
-    keys = {"speed_up": target, "epochs": max(round(epochs / SHORT), 1), "plots": False, "deploy": None}
+    keys = {
+        "speed_up": target,
+        "epochs": max(round(epochs / SHORT), 1),
+        "plots": False,
+        "qat_epochs": 0,
+        "deploy": None,
+    }
     if args.get("time"):  # hours, which hold instead of the epochs
         keys["time"] = args["time"] / SHORT
     return Cell(f"{target:g}x-short", keys)
