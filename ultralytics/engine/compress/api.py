@@ -151,8 +151,10 @@ def compress(
     if isinstance(model, (str, Path)):
         model = YOLO(model)
     elif isinstance(model, Sequence):
-        training["model"] = models = list(model)
-        model = YOLO(models[0])
+        if not model:
+            raise ValueError("'model=[]' is an invalid value. Name one model or more.")
+        training["model"] = list(model)
+        model = YOLO(model[0])
     return compress_model(model, **keys, **training)
 
 

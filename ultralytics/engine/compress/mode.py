@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ultralytics import YOLO
-from ultralytics.cfg.compress.keys import check_names, load_cfg, read_list, read_sweep, refusing
+from ultralytics.cfg.compress.keys import check_names, check_sweep, load_cfg, read_list, read_sweep, refusing
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
@@ -105,8 +105,9 @@ def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:
     args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **{k: given[k] for k in given if k != "cfg"}}
     check_training({key: args.get(key) for key in ("name", "project")})
     several = read_list("model", args["model"])
-    models = [named_model(model) for model in ([args["model"]] if several is None else several)]
-    args["model"] = models[0] if several is None else models
+    if several is not None:
+        check_sweep({"model": several})
+    args["model"] = named_model(args["model"]) if several is None else [str(named_model(model)) for model in several]
     return args | {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
 
 
@@ -176,7 +177,7 @@ def check_object(yolo: Model, args: dict[str, Any]) -> None:
     Raises:
         ValueError: If it does not.
     """
-    own = named_model(yolo.overrides["model"])
+    own = str(named_model(yolo.overrides["model"]))
     if own not in args["model"]:
         raise ValueError(
             f"'model={args['model']}' leaves out 'model={own}', which the object holds. Begin with YOLO('"

@@ -66,6 +66,7 @@ def test_dense_models_are_shared_by_those_that_agree_in_what_they_depend_on(args
     ("keys", "message"),
     [
         ({"model": "{a} {a}"}, "'model=.*one value or more, all different"),
+        ({"model": []}, r"'model=\[\]' is an invalid value"),
         ({"model": "{a} b.onnx"}, "'model=b.onnx' is invalid"),
         ({"model": "{a} {other}.gone.pt"}, "'model=.*gone.pt' .*does not exist"),
         (
@@ -86,6 +87,16 @@ def test_what_cannot_be_is_refused_before_any_folder(settings, other_pt, tmp_pat
     settings = {k: v for k, v in settings.items() if k != "speed_up" or "max_drop" not in keys}
     with pytest.raises((ValueError, FileNotFoundError), match=message.format(**names)):
         YOLO(settings["model"]).compress(**{**settings, **filled})
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_are_models_too_and_every_model_is_checked_before_any_folder(settings, other_pt, tmp_path):
+    keys = {**settings, "speed_up": [1.5, 5000], "prune_method": "lamp"}
+    del keys["model"]
+    with pytest.raises(ValueError, match="'speed_up=5000.0' cannot be reached"):
+        compress([Path(settings["model"]), Path(other_pt)], **keys)
+    with pytest.raises(ValueError, match=r"'model=\[\]' is an invalid value"):
+        compress([], **keys)
     assert not list(tmp_path.iterdir())
 
 

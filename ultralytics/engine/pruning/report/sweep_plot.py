@@ -107,18 +107,19 @@ def draw_sweep(result: dict[str, Any], file: Path) -> None:
     with picture(file, len(sets), len(labels), figsize=size, sharey="row", squeeze=False) as (figure, axes):
         for (data, own), line in zip(sets.items(), axes):
             for axis, (key, label) in zip(line, labels.items()):
-                draw_panel(axis, points_of(own, key, metric))
+                draw_panel(axis, points_of(own, key, metric), Path(data).stem)
                 axis.set_xlabel(label)
             line[0].set_ylabel(f"{metric} on {Path(data).stem}" if data else metric)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, **LEGEND)
 
 
-def draw_panel(axis: Any, points: Sequence[Point]) -> None:
+def draw_panel(axis: Any, points: Sequence[Point], data: str) -> None:
     """Draw the points of a panel, a colour for each dense model and what was made of it.
 
     Args:
         axis (matplotlib.axes.Axes): Where.
         points (Sequence[Point]): The points.
+        data (str): Name of the data set, if there are several.
     """
     from matplotlib.patheffects import withStroke
 
@@ -134,7 +135,7 @@ def draw_panel(axis: Any, points: Sequence[Point]) -> None:
         cost, accuracy = [point.cost for point in own], [point.accuracy for point in own]
         alone = len(families) == 1
         color = PRUNED if alone else f"C{number}"
-        label = "dense and fine-tuned" if alone else family.removesuffix("-dense")
+        label = "dense and fine-tuned" if alone else family.removesuffix("-dense").removesuffix(f"-{data}")
         axis.scatter(cost, accuracy, color=color, zorder=3, label=label)
         if any(sum(point.spread) for point in own):
             spread = list(zip(*(point.spread for point in own)))
@@ -143,6 +144,11 @@ def draw_panel(axis: Any, points: Sequence[Point]) -> None:
             axis.axhline(accuracy[0], color=BASELINE, linestyle="--", linewidth=1)
     for point in points:
         place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-        axis.annotate(point.label, (point.cost, point.accuracy), **place, path_effects=halo)
+        axis.annotate(
+            point.label.removeprefix(point.dense.removesuffix("dense")),
+            (point.cost, point.accuracy),
+            **place,
+            path_effects=halo,
+        )
     axis.margins(x=0.1, y=0.15)
     axis.set_xlim(left=0)
