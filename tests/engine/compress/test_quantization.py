@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """'quantize=8': the fine-tuning is quantization-aware, and nothing else of a run."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from conftest import FAST, Interrupted, interrupt, needs
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.quantization import is_qat, strip_qat
 from ultralytics.engine.compress.checks import quantization
+from ultralytics.engine.pruning.files import read_csv
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.utils.patches import torch_load
 
@@ -108,6 +110,79 @@ def test_stock_training_of_a_pruned_model_can_be_quantization_aware(settings):
 def test_a_sweep_of_quantised_fine_tunings(settings):
     result = YOLO(settings["model"]).compress(**{**settings, "epochs": 1, "speed_up": [1.5, 2.0], "quantize": 8})
     assert [is_quantised(row["weights"]) for row in result["rows"]] == [False, True, True]
+
+
+@needs_modelopt
+def test_a_quantization_aware_training_follows_the_fine_tuning(settings, log):
+    keys = {**settings, "epochs": 1, "name": "run", "plots": True}
+    model = YOLO(settings["model"])
+    report = model.compress(**keys, qat_epochs=2)
+    tuned, qat = (Path(settings["project"], f"run-{stage}", "weights", "best.pt") for stage in ("finetune", "qat"))
+    assert [is_quantised(file) for file in (tuned, qat)] == [False, True]
+    assert is_qat(model.model)
+    assert [*report["rows"]] == ["dense", "pruned", "fine-tuned", "quantised"]
+    assert {name: Path(row["weights"]) for name, row in report["rows"].items()} == {
+        "dense": Path(settings["model"]),
+        "pruned": Path(settings["project"], "run-prune", "weights", "prune.pt"),
+        "fine-tuned": tuned,
+        "quantised": qat,
+    }
+    assert report["quantised"] == ["quantised"]
+    assert len(report["curve"]["epochs"]) == 2
+    before = json.loads((tuned.parents[1] / "report.json").read_text())
+    assert report["rows"]["fine-tuned"]["mAP50-95"] == before["rows"]["fine-tuned"]["mAP50-95"]
+    rates = [float(read_csv(file.parents[1] / "results.csv")[0]["lr/pg0"]) for file in (tuned, qat)]
+    assert rates[1] < rates[0] / 20
+
+
+@needs_modelopt
+def test_a_run_resumes_inside_the_quantization_aware_training(settings):
+    keys = {**settings, "epochs": 1, "name": "run", "qat_epochs": 3}
+
+    def stop(trainer):
+        if trainer.args.quantize and trainer.epoch == 1:
+            interrupt()
+
+    model = YOLO(settings["model"])
+    model.add_callback("on_fit_epoch_end", stop)
+    with pytest.raises(Interrupted):
+        model.compress(**keys)
+    qat = Path(settings["project"], "run-qat")
+    tuned = qat.with_name("run-finetune") / "weights" / "best.pt"
+    modified = tuned.stat().st_mtime_ns
+    report = YOLO(settings["model"]).compress(**keys, resume=True)
+    assert [*report["rows"]] == ["dense", "pruned", "fine-tuned", "quantised"]
+    assert [int(row["epoch"]) for row in read_csv(qat / "results.csv")] == [1, 2, 3]
+    assert max(float(row["lr/pg0"]) for row in read_csv(qat / "results.csv")) < 1e-4
+    assert tuned.stat().st_mtime_ns == modified
+    (qat / "report.json").unlink()  # stopped before the report
+    again = YOLO(settings["model"]).compress(**keys, resume=True)
+    assert again["rows"]["quantised"]["mAP50-95"] == report["rows"]["quantised"]["mAP50-95"]
+
+
+@needs_modelopt
+def test_one_quantization_aware_training_is_enough(settings, tmp_path):
+    settings = {**settings, "project": str(tmp_path / "runs"), "qat_epochs": 2}
+    with pytest.raises(
+        ValueError, match="'qat_epochs=2' is invalid with 'quantize=8', with which the whole fine-tuning"
+    ):
+        YOLO(settings["model"]).compress(**settings, quantize=8)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_fine_tuning_by_itself_has_no_stage_after_it(settings):
+    with pytest.raises(ValueError, match="'qat_epochs=2' is a stage of 'yolo compress'"):
+        DetectionFinetune(overrides={**settings, "qat_epochs": 2})
+
+
+def test_the_packages_of_the_training_after_the_fine_tuning_are_checked_before_any_work(
+    settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(quantization, "QAT_PACKAGES", ["no-such-package>=1.0"])
+    settings = {**settings, "project": str(tmp_path / "runs"), "qat_epochs": 2}
+    with pytest.raises(ModuleNotFoundError, match="'qat_epochs=2' needs no-such-package"):
+        YOLO(settings["model"]).compress(**settings)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_without_its_packages_it_is_refused_before_any_work(settings, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from ultralytics.engine.compress.checks.models import (
     load_named,
     warn_of_image_size,
 )
-from ultralytics.engine.compress.checks.quantization import check_quantization
+from ultralytics.engine.compress.checks.quantization import QAT, check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, shapes, sl_hyperparameters
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.device import write_next_bundle
@@ -75,6 +75,7 @@ class Compressor(PruneArguments):
         known_files (list[dict[str, Any]]): Rows of files of the dense model that another run has deployed.
         changed (dict[str, Any]): Arguments that a resumed run has been given anew.
         is_new (bool): There was no run folder before.
+        image_size (int): Pixels of a side of the images of a run that is new.
     """
 
     task: str
@@ -170,7 +171,7 @@ class Compressor(PruneArguments):
             FileNotFoundError: If a file is missing.
         """
         super().check_run()
-        check_quantization(vars(self.args))
+        check_quantization(vars(self.args), self.prune_args.qat_epochs)
         check_deployment(self.prune_args.deploy, self.device)
         name, dense = check_model(self.args.model, self.task, self.gives_texts)
         if dense is not None:
@@ -186,6 +187,7 @@ class Compressor(PruneArguments):
             model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
             check_freeze(self.args.freeze, len(model.model))
             self._check_target(model)
+            self.image_size = fit_image_size(model, self.args.imgsz)
         self.is_new = not get_save_dir(self.args).exists()
 
     def compress(self) -> str:
@@ -303,18 +305,36 @@ class Compressor(PruneArguments):
         """Fine-tune the pruned weights in a folder beside this run's, and make the files that 'deploy' asks for.
 
         Returns:
-            (Path): The fine-tuned weights.
+            (Path): The fine-tuned weights; those of the quantization-aware training, if there is one after it.
         """
         with self.folder_held(), determinism_ends():
             best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
             if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
+            if self.prune_args.qat_epochs:
+                best = self._quantise(best)
             if self.prune_args.deploy and not self.stages.result("deploy"):
                 from ultralytics.engine.compress.deploy.stage import deploy  # which older releases cannot import
 
                 self.stages.begin("deploy", best.parents[1])
                 if report := deploy(self, best, self.known_files):
                     self.stages.complete("deploy", report)
+        return best
+
+    def _quantise(self, tuned: Path) -> Path:
+        """Return the weights that a quantization-aware training of the fine-tuned ones leaves, in its own folder."""
+        before = tuned.parents[1]
+
+        def trainer(*args: Any) -> Any:
+            run = self.finetuner(*args)
+            run.before = before
+            return run
+
+        epochs = self.prune_args.qat_epochs
+        own = {"epochs": epochs, "qat_epochs": epochs, "time": None, "quantize": QAT}
+        best = self._train("qat", trainer, {**self._training_args("qat", str(tuned)), **own})
+        if not (best.parents[1] / REPORT_FILE).exists():
+            report_on_finetuning(best, self.args, self.device, self.on_plot, before)
         return best
 
     def _sparse(self, dense: Path) -> Path:
@@ -364,7 +384,7 @@ class Compressor(PruneArguments):
         name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
         own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
         if stage not in STOCK_STAGES:
-            own |= {**vars(self.prune_args), "deploy": None}  # a stage of this run
+            own |= {**vars(self.prune_args), "deploy": None, "qat_epochs": 0}  # stages of this run
         if stage != "base":
             own["pretrained"] = True  # the weights that the stage before it has left
         if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut

@@ -17,7 +17,7 @@ from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
-from ultralytics.engine.compress.checks.quantization import check_quantization
+from ultralytics.engine.compress.checks.quantization import QAT, check_quantization
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
 from ultralytics.engine.compress.loggers import LoggedTrainer
@@ -28,9 +28,11 @@ from ultralytics.engine.compress.teacher import Teaching, find_teacher, teaching
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.log import lines_counted
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
+from ultralytics.engine.pruning.report.deployed import QUANTISED, TUNED
 from ultralytics.engine.pruning.report.read import read_report
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, colorstr
 
+QAT_LR = 0.01  # of the learning rate, in a quantization-aware training after the fine-tuning (arXiv 2004.09602)
 SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
 
@@ -40,11 +42,13 @@ class Finetuner(PruneArguments, LoggedTrainer):
     Attributes:
         task (str): Task of the stock trainer.
         teaching (Teaching, optional): How the teacher teaches, if there is one.
+        before (Path, optional): Folder of the fine-tuning that this one, a quantization-aware one, goes on from.
     """
 
     task: str
     accumulate: int
     teaching: Teaching | None = None
+    before: Path | None = None
 
     def prepare(self, cfg: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         """Check that the model is a pruned one, and find its teacher or the run to resume.
@@ -64,6 +68,11 @@ class Finetuner(PruneArguments, LoggedTrainer):
         args = {**DEFAULT_CFG_DICT, **cfg, **overrides, "task": self.task}
         check_resume_value(args["resume"], "a last.pt")
         check_distillation(args.get("distill_model"), self.prune_args.distill)
+        if self.prune_args.qat_epochs and args.get("quantize") != QAT and not args["resume"]:
+            raise ValueError(
+                f"'qat_epochs={self.prune_args.qat_epochs}' is a stage of 'yolo compress' and YOLO(...).compress. Give "
+                "'quantize=8' to a fine-tuning by itself."
+            )
         if isinstance(args["resume"], (str, Path)):
             check_resumed(args["resume"])
         if args["resume"] is True:
@@ -120,6 +129,17 @@ class Finetuner(PruneArguments, LoggedTrainer):
         if self.teaching:
             unwrap_model(self.model).dis = self.args.dis * self.teaching.share(self.epoch / self.epochs)
 
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build the stock optimizer; for quantization-aware training after the fine-tuning, with a lower learning rate.
+
+        The one of a fine-tuning takes the model away from where that one has ended.
+        """
+        optimizer = super().build_optimizer(*args, **kwargs)
+        if self.prune_args.qat_epochs:
+            for group in optimizer.param_groups:
+                group["lr"] *= QAT_LR
+        return optimizer
+
     def step_often(self) -> None:
         """Let a short training, whose 'nbs' is the default, step the optimizer with every batch.
 
@@ -152,7 +172,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
     def report(self) -> None:
         """Compare the fine-tuned model with the dense and the pruned one of the compress run that it comes from."""
         best = self.best if self.best.exists() else self.last
-        report_on_finetuning(best, self.args, self.device, self.on_plot)
+        report_on_finetuning(best, self.args, self.device, self.on_plot, self.before)
 
 
 def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +202,11 @@ def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def report_on_finetuning(
-    weights: Path, args: SimpleNamespace, device: torch.device, on_plot: Callable[[Path], None]
+    weights: Path,
+    args: SimpleNamespace,
+    device: torch.device,
+    on_plot: Callable[[Path], None],
+    before: Path | None = None,
 ) -> None:
     """Write the report of a fine-tuning, unless what it would compare with is gone, which is logged.
 
@@ -191,14 +215,16 @@ def report_on_finetuning(
         args (SimpleNamespace): Arguments of the run.
         device (torch.device): Where to validate and to measure latency.
         on_plot (Callable): Is told the path of each picture.
+        before (Path, optional): Folder of the run that it goes on from; by default the one that has pruned it.
     """
     folder = weights.parents[1]
-    before = moved(Path(Record.of(load_checkpoint(weights)[0]).run) / REPORT_FILE, folder)
-    if not before.is_file():
-        LOGGER.warning(f"no report: what it would compare with is gone: {before}")
+    file = (before or Path(Record.of(load_checkpoint(weights)[0]).run)) / REPORT_FILE
+    file = moved(file, folder)
+    if not file.is_file():
+        LOGGER.warning(f"no report: what it would compare with is gone: {file}")
         return
     try:
-        earlier = read_report(before, [*TASK_METRICS[args.task]])
+        earlier = read_report(file, [*TASK_METRICS[args.task]])
     except ValueError as error:  # the training has ended well, and the record may name any folder
         LOGGER.warning(f"no report: {error}")
         return
@@ -209,5 +235,5 @@ def report_on_finetuning(
         return
     args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs
     metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
-    files["fine-tuned"] = weights
+    files[QUANTISED if before else TUNED] = weights
     save_report(report_on(files, metrics, args, device, folder), folder, args.plots, on_plot)

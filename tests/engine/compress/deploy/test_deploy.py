@@ -15,9 +15,10 @@ from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS
 if not HAS_PRECISIONS:
     pytest.skip("this Ultralytics exports without 'quantize'", allow_module_level=True)
 
-from ultralytics.engine.compress.deploy import export, stage
+from ultralytics.engine.compress.deploy import relief, stage
 from ultralytics.engine.compress.deploy import rows as deployed_rows
 from ultralytics.engine.compress.deploy.formats import missing_packages
+from ultralytics.engine.compress.deploy.quantisers import QUANTISERS
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 
 
@@ -155,12 +156,13 @@ def test_onnx_is_quantised_unsigned_from_training_pictures(deployed, tiny_data, 
 
     seen = []
 
-    def record(file, exporter, *args):
+    def record(exporter, *args):
+        file = real(exporter, *args)
         seen.append(exporter.get_int8_calibration_dataloader().dataset.im_files)
-        return real(file, exporter, *args)
+        return file
 
-    real = export.quantise_onnx
-    monkeypatch.setattr(export, "quantise_onnx", record)
+    real = QUANTISERS["onnx"]
+    monkeypatch.setitem(QUANTISERS, "onnx", record)
     rows = deployed("onnx-int8")["deploy"]["rows"]
     assert [(row["model"], row["target"], row["quantised"]) for row in rows] == [
         ("dense", "onnx", ""),
@@ -186,12 +188,15 @@ def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, mo
     def measured(file, *args):
         if file.stem.startswith("dense"):
             return {"mAP50": 0.5, "mAP50-95": 0.5}, {}
+        if "deploy" not in file.parts:  # made to be measured
+            return {"mAP50": 0.4, "mAP50-95": 0.4}, {}
         layers = [node for node in onnx.load(file).graph.node if node.op_type == "DequantizeLinear"]
         counts.append(len(layers))
         accuracy = {0: 0.5, 1: 0.4, 2: 0.45, 3: 0.495}[len(counts) - 1]
         return {"mAP50": accuracy, "mAP50-95": accuracy}, {}
 
     counts = []
+    monkeypatch.setattr(relief, "PIECES", 8)
     monkeypatch.setattr(deployed_rows, "validate_file", measured)
     rows = deployed("onnx-int8")["deploy"]["rows"]
     assert [(row["target"], row["in_float"]) for row in rows] == [
@@ -207,10 +212,46 @@ def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, mo
 @pytest.mark.slow
 @needs_format("onnx", int8=True)
 def test_ranges_of_a_quantization_aware_training_are_taken_over(compressed):
+    onnx = pytest.importorskip("onnx")
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
     rows = compressed("onnx-int8", quantize=8)["deploy"]["rows"]
     assert [row["error"] for row in rows] == [None] * 4
     assert [row["quantised"] for row in rows] == ["", "", "calibrated", "trained"]
+    assert rows[3]["size_mb"] < rows[1]["size_mb"] / 2
+    assert rows[3]["agreement"] is not None
+    assert {opset.domain for opset in onnx.load(rows[3]["file"]).opset_import} == {""}
+
+
+@needs_format("onnx", int8=True)
+def test_int8_throughout_is_kept_if_no_layer_in_float_helps(deployed, monkeypatch, log):
+    def measured(file, *args):
+        accuracy = 0.4 if file.stem == "fine-tuned_int8" else 0.5
+        return {"mAP50": accuracy, "mAP50-95": accuracy}, {}
+
+    monkeypatch.setattr(relief, "PIECES", 2)
+    monkeypatch.setattr(deployed_rows, "validate_file", measured)
+    row = deployed("onnx-int8")["deploy"]["rows"][-1]
+    assert (row["in_float"], row["mAP50-95"]) == (0.0, 0.4)
+    assert "INT8 costs 0.1000 mAP50-95: all layers are INT8 again" in log.text
+    assert "it is not proposed. A quantization-aware training may get it back: 'qat_epochs'." in log.text
+
+
+@pytest.mark.slow
+@needs_format("onnx", int8=True)
+def test_one_run_has_the_pruned_model_calibrated_and_trained(compressed, settings):
+    pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
+    report = compressed("onnx-int8", qat_epochs=1)
+    rows = report["deploy"]["rows"]
+    assert [row["error"] for row in rows] == [None] * 5
+    assert [(row["model"], row["target"], row["quantised"]) for row in rows] == [
+        ("dense", "onnx", ""),
+        ("fine-tuned", "onnx", ""),
+        ("dense", "onnx-int8", "calibrated"),
+        ("fine-tuned", "onnx-int8", "calibrated"),
+        ("quantised", "onnx-int8", "trained"),
+    ]
+    assert [*report["rows"]] == ["dense", "pruned", "fine-tuned", "quantised"]
+    assert Path(settings["project"], "run-qat", "report.json").exists()
 
 
 @pytest.mark.slow

@@ -97,6 +97,25 @@ def test_a_file_with_trained_ranges_is_named_so(report):
     assert deployed_table(report)[-1][0] == "pruned + QAT"
 
 
+def test_a_trained_file_beside_the_calibrated_one_is_judged_by_the_same_float_file(report):
+    rows = report["deploy"]["rows"]
+    rows.append(row("quantised", "onnx-int8", 2.4, 0.500, 4.2, quantised="trained"))
+    assert [line[0] for line in deployed_table(report)[-2:]] == ["pruned + INT8", "pruned + QAT"]
+    assert file_to_deploy(rows, METRIC, 0.006) is rows[4]
+    rows[4] |= {"quantised": "recalibrated", METRIC: 0.400}
+    assert deployed_table(report)[-1][0] == "pruned + QAT, calibrated"
+    assert file_to_deploy(rows, METRIC, 0.01) is rows[3]
+    assert deployed_remarks(report)[-1].startswith("pruned + QAT, calibrated in ONNX loses 0.1050 mAP50-95")
+
+
+def test_a_quantization_aware_training_is_advised_to_who_has_none(report):
+    rows = report["deploy"]["rows"]
+    rows[3] |= {METRIC: 0.400}
+    dense, pruned = deployed_remarks(report)
+    assert dense.endswith("it is not proposed.")
+    assert pruned.endswith("it is not proposed. A quantization-aware training may get it back: 'qat_epochs'.")
+
+
 def test_layers_that_stayed_in_float_are_told(report):
     report["deploy"]["rows"][3]["in_float"] = 0.25
     assert deployed_table(report)[-1][0] == "pruned + INT8 (25% of its layers float)"

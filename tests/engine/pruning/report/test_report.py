@@ -123,6 +123,9 @@ def test_course_of_a_training():
     assert course_of(report) == [
         "No epoch of fine-tuning was as good as the dense model: the best, 3 of 4, has 0.5000."
     ]
+    report["rows"] |= {"quantised": {}}
+    (line,) = course_of(report)
+    assert line.startswith("No epoch of quantization-aware training was as good")
 
 
 def test_curve_has_the_main_metric_of_every_epoch(tmp_path):

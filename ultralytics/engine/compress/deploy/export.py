@@ -14,7 +14,9 @@ from torch import nn
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.quantization import FRACTION_COUNTS, is_qat
 from ultralytics.engine.compress.deploy.formats import device_of, known_formats
-from ultralytics.engine.compress.deploy.onnx_int8 import quantise_onnx
+from ultralytics.engine.compress.deploy.onnx_int8 import store_weights_quantised
+from ultralytics.engine.compress.deploy.quantisers import QUANTISERS
+from ultralytics.engine.compress.deploy.relief import Relief
 from ultralytics.engine.compress.deploy.targets import INT8, Target
 from ultralytics.engine.compress.evaluation import device_name
 from ultralytics.engine.exporter import Exporter
@@ -31,7 +33,7 @@ def export(
     args: SimpleNamespace,
     device: torch.device,
     folder: Path,
-    in_float: float = 0.0,
+    relief: Relief,
 ) -> tuple[Path, str]:
     """Export a checkpoint.
 
@@ -42,25 +44,27 @@ def export(
         args (SimpleNamespace): Arguments of the run; 'data' and 'imgsz' are read.
         device (torch.device): Device of the run.
         folder (Path): Where the file goes; what is in it is removed.
-        in_float (float): Share of the layers that stay float in an INT8 file for ONNX Runtime.
+        relief (Relief): Says which layers of an INT8 file stay float, if the format is one of `QUANTISERS`.
 
     Returns:
         file (Path): The file, or the folder, of the export.
-        quantised (str): Where the INT8 ranges come from: 'calibrated', 'trained', or empty for a file in float.
+        quantised (str): Where the INT8 ranges come from: 'calibrated', 'trained', 'recalibrated' after a training
+            whose ranges the format does not take over, or empty for a file in float.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     model = load_checkpoint(weights)[0]
-    trained = is_qat(model) and target.quantize == INT8 and target.format in TRAINED_RANGES
+    qat = is_qat(model)
+    trained = qat and target.quantize == INT8 and target.format in TRAINED_RANGES
     if not trained:
         model = float_copy(model)
     model.task, model.pt_path = args.task, str(folder / f"{name}.pt")  # beside which the exporter puts its file
     threads = torch.get_num_threads()
     try:
-        file = _export(model, target, _settings(target, args, device), trained, in_float)
+        file = _export(model, target, _settings(target, args, device), trained, relief)
     finally:
         torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
-    return file, "trained" if trained else "calibrated" if target.is_int8 else ""
+    return file, "" if not target.is_int8 else "trained" if trained else "recalibrated" if qat else "calibrated"
 
 
 def _settings(target: Target, args: SimpleNamespace, device: torch.device) -> dict[str, Any]:
@@ -73,11 +77,12 @@ def _settings(target: Target, args: SimpleNamespace, device: torch.device) -> di
     return {"format": target.format, "quantize": target.quantize, **own, **target.arguments}
 
 
-def _export(model: nn.Module, target: Target, settings: dict[str, Any], trained: bool, in_float: float) -> Path:
-    """Run the exporter, and ONNX Runtime's own quantiser for its files."""
-    by_onnx_runtime = target.format == "onnx" and target.quantize == INT8 and not trained
-    if by_onnx_runtime:
-        settings["quantize"] = None
+def _export(model: nn.Module, target: Target, settings: dict[str, Any], trained: bool, relief: Relief) -> Path:
+    """Run the exporter, in the hands of what knows the format's quantiser, if it is to quantise."""
     exporter = Exporter(overrides=settings)
+    if target.quantize == INT8 and not trained and target.format in QUANTISERS:
+        return QUANTISERS[target.format](exporter, model, relief)
     file = Path(exporter(model=model))
-    return quantise_onnx(file, exporter, in_float) if by_onnx_runtime else file
+    if trained and target.format == "onnx":
+        store_weights_quantised(file)
+    return file

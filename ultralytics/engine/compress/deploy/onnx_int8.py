@@ -3,88 +3,90 @@
 
 from __future__ import annotations
 
-import math
 import platform
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from torch import nn
+
+from ultralytics.engine.compress.deploy.relief import FEW, Relief
 from ultralytics.engine.exporter import Exporter
 from ultralytics.utils.export.onnx import onnx_calibration_reader
 
 QUANTISED = ("Conv", "Gemm", "MatMul")  # operators that are worth INT8: the others stay float
-SENSITIVITY_PICTURES = 4  # whose activations are all in memory at once
 
 
-def quantise_onnx(file: Path, exporter: Exporter, share: float = 0.0) -> Path:
-    """Quantise an ONNX file, but for the layers that lose most by it.
+def export_onnx(exporter: Exporter, model: nn.Module, relief: Relief) -> Path:
+    """Export to ONNX and quantise the file.
 
     Ultralytics leaves ONNX Runtime's default, signed activations, for which its kernels for x86 are slower than those
     for float: unsigned ones, with a scale per channel of the weights, are faster.
 
     Args:
-        file (Path): Export in FP32, which is removed.
-        exporter (Exporter): What has made it, with the data set for the calibration.
-        share (float): Share of the layers that stay float, in [0, 1): those that lose most, see `rank_layers`.
+        exporter (Exporter): Has the data set for the calibration.
+        model (nn.Module): What it exports.
+        relief (Relief): Says which layers stay float.
 
     Returns:
         (Path): The quantised file.
     """
-    quantised = file.with_name(f"{file.stem}_int8.onnx")
-    _quantise(file, quantised, exporter, ())
-    if share:
-        ranked = rank_layers(file, quantised, exporter)
-        _quantise(file, quantised, exporter, ranked[: math.ceil(share * len(ranked))])
+    import onnx
+
+    exporter.args.quantize = None  # it exports in float
+    file = Path(exporter(model=model))
+    nodes = onnx.load(file, load_external_data=False).graph.node
+    layers = [node.name for node in nodes if node.op_type in QUANTISED]
+    others = [node.name for node in nodes if node.op_type not in QUANTISED]
+
+    def quantise(in_float: Sequence[str], folder: Path, most: int | None = FEW) -> Path:
+        pictures = islice(exporter.get_int8_calibration_dataloader(), most)
+        return _quantise(file, folder / f"{file.stem}_int8.onnx", pictures, exporter, [*others, *in_float])
+
+    quantised = quantise(relief.choose(layers, quantise), file.parent, None)
     file.unlink()
     return quantised
 
 
-def rank_layers(file: Path, quantised: Path, exporter: Exporter) -> list[str]:
-    """Rank the layers of a quantised file by what each loses, measured by ONNX Runtime's debugging tools.
+def store_weights_quantised(file: Path) -> None:
+    """Store the weights of a quantization-aware training in 8 bits, which its export leaves in float.
+
+    ONNX Runtime folds them as it does whenever it opens such a file; here the result is kept.
 
     Args:
-        file (Path): The file in FP32.
-        quantised (Path): The same, quantised.
-        exporter (Exporter): For the pictures.
-
-    Returns:
-        (list[str]): Names of the quantised nodes, the one whose input has the lowest ratio of signal to quantisation
-            noise first.
+        file (Path): Export, which is replaced.
     """
     import onnx
-    from onnxruntime.quantization import qdq_loss_debug as debug
+    import onnxruntime as ort
 
-    activations = []
-    with tempfile.TemporaryDirectory() as folder:
-        for model in (quantised, file):
-            augmented = Path(folder) / model.name
-            debug.modify_model_output_intermediate_tensors(str(model), str(augmented))
-            pictures = islice(exporter.get_int8_calibration_dataloader(), SENSITIVITY_PICTURES)
-            reader = onnx_calibration_reader(pictures, exporter._transform_fn)
-            activations.append(debug.collect_activations(str(augmented), reader))
-    inputs = debug.compute_activation_error(debug.create_activation_matching(*activations))
-    signal_to_noise = {}
-    for node in onnx.load(file, load_external_data=False).graph.node:
-        if node.op_type in QUANTISED:
-            ratios = [inputs[name]["qdq_err"] for name in node.input if name in inputs]
-            signal_to_noise[node.name] = min(ratios, default=math.inf)
-    return sorted(signal_to_noise, key=lambda name: signal_to_noise[name])
+    folded = file.with_suffix(".folded.onnx")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC  # what holds on every machine
+    options.optimized_model_filepath = str(folded)
+    ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(folded)
+    domains = {node.domain for node in model.graph.node} | {""}
+    opsets = [opset for opset in model.opset_import if opset.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)  # without those of operators that only ONNX Runtime has
+    onnx.save(model, folded)
+    folded.replace(file)
 
 
-def _quantise(file: Path, quantised: Path, exporter: Exporter, in_float: Sequence[str]) -> None:
-    """Write a quantised file, in which the named nodes, and all operators that are not worth it, stay float."""
-    import onnx
+def _quantise(
+    file: Path, quantised: Path, pictures: Iterable[dict], exporter: Exporter, in_float: Sequence[str]
+) -> Path:
+    """Write a quantised file, in which the named nodes stay float."""
     from onnxruntime.quantization import QuantType, quantize_static
 
-    nodes = onnx.load(file, load_external_data=False).graph.node
     x86 = platform.machine().lower() in {"amd64", "x86_64"}
     quantize_static(
         str(file),
         str(quantised),
-        onnx_calibration_reader(exporter.get_int8_calibration_dataloader(), exporter._transform_fn),
-        nodes_to_exclude=[node.name for node in nodes if node.op_type not in QUANTISED or node.name in in_float],
+        onnx_calibration_reader(pictures, exporter._transform_fn),
+        nodes_to_exclude=list(in_float),
         activation_type=QuantType.QUInt8 if x86 else QuantType.QInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
     )
+    return quantised

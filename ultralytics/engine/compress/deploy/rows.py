@@ -12,16 +12,19 @@ from typing import Any
 from ultralytics.engine.compress.deploy.accuracy import agreement, predictions, validate_file, validation_pictures
 from ultralytics.engine.compress.deploy.export import export
 from ultralytics.engine.compress.deploy.formats import known_formats
+from ultralytics.engine.compress.deploy.quantisers import QUANTISERS
+from ultralytics.engine.compress.deploy.relief import Relief
 from ultralytics.engine.compress.deploy.targets import Target
 from ultralytics.engine.compress.evaluation import TASK_METRICS
 from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.files import sha256, write_json
+from ultralytics.engine.pruning.log import warnings_only
+from ultralytics.engine.pruning.report.deployed import IN_FLOAT
 from ultralytics.utils import LOGGER, colorstr
 
 KEY = ("model", "target", "weights_sha256")  # of a row
 ROWS_FILE = "rows.json"  # for a run that is resumed
-RELIEVED = ("onnx",)  # formats whose quantiser can leave layers in float by their measured sensitivity
-IN_FLOAT = (0.1, 0.25, 0.5)  # shares of the layers that INT8 is taken off, one after the other, if it costs too much
+SHARES = (0.1, 0.25, 0.5)  # shares of the layers that INT8 is taken off, one after the other, if it costs too much
 AGREEMENT_PICTURES = 50
 
 
@@ -52,6 +55,8 @@ def make_rows(
     rows: list[dict[str, Any]] = []
     for target in targets:
         for name, weights in models.items():
+            if name in IN_FLOAT and not target.is_int8:
+                continue  # its float file is that of the other model
             key = dict(zip(KEY, (name, target.name, digests[name])))
             row = next((r for r in known if key.items() <= r.items() and _is_whole(r)), None)
             if row is None:
@@ -71,25 +76,35 @@ def _relieved(
     run: StockTrainer, weights: Path, row: dict[str, Any], target: Target, rows: list[dict[str, Any]], metric: str
 ) -> dict[str, Any]:
     """Return a row, made anew with more and more layers in float as long as INT8 costs more than 'int8_drop'."""
-    if row["quantised"] != "calibrated" or target.format not in RELIEVED:
+    if row["quantised"] not in {"calibrated", "recalibrated"} or target.format not in QUANTISERS:
         return row
     key = {name: row[name] for name in KEY}
-    twin = next((r for r in rows if (r["model"], r["target"]) == (row["model"], row["float_target"])), None)
-    for share in IN_FLOAT:
-        if twin is None or twin["error"] or row["error"] or twin[metric] - row[metric] <= run.prune_args.int8_drop:
+    model = IN_FLOAT.get(row["model"], row["model"])
+    twin = next((r for r in rows if (r["model"], r["target"]) == (model, row["float_target"])), None)
+    if twin is None or twin["error"]:
+        return row
+    relief = Relief(lambda file: _metrics(run, file, target)[metric])
+    for share in (*SHARES, 0.0):  # if none of them helps, the file that is INT8 throughout is the faster one
+        if row["error"] or (drop := twin[metric] - row[metric]) <= run.prune_args.int8_drop:
             break
-        LOGGER.info(
-            f"{colorstr('deploy:')} INT8 costs {twin[metric] - row[metric]:.4f} {metric}: the {share:.0%} of the "
-            "layers that lose most stay in float"
-        )
-        row = _make(run, weights, key, target, Path(row["file"]).parent, share)
+        what = f"the {share:.0%} of the layers that lose most stay in float" if share else "all layers are INT8 again"
+        LOGGER.info(f"{colorstr('deploy:')} INT8 costs {drop:.4f} {metric}: {what}")
+        relief.share = share
+        row = _make(run, weights, key, target, Path(row["file"]).parent, relief)
     return row
 
 
+def _metrics(run: StockTrainer, file: Path, target: Target) -> dict[str, float]:
+    """Return the metrics of a file that is thrown away."""
+    with warnings_only():
+        return validate_file(file, target.format, run.args, run.device, file if file.is_dir() else file.parent)[0]
+
+
 def _make(
-    run: StockTrainer, weights: Path, key: dict[str, str], target: Target, folder: Path, in_float: float = 0.0
+    run: StockTrainer, weights: Path, key: dict[str, str], target: Target, folder: Path, relief: Relief | None = None
 ) -> dict[str, Any]:
     """Export, validate and compare with PyTorch; whatever a converter or runtime raises goes into the row."""
+    relief = relief or Relief()
     LOGGER.info(f"{colorstr('deploy:')} {key['model']} model to {target.name}")
     row: dict[str, Any] = {
         **key,
@@ -98,7 +113,7 @@ def _make(
         "quantize": target.quantize,
         "float_target": target.in_float().name,
         "quantised": "",
-        "in_float": in_float,
+        "in_float": relief.share,
         "file": None,
         "size_mb": None,
         **dict.fromkeys(TASK_METRICS[run.args.task]),
@@ -107,7 +122,7 @@ def _make(
         "classes": {},
     }
     with noted(row):
-        file, row["quantised"] = export(weights, key["model"], target, run.args, run.device, folder, in_float)
+        file, row["quantised"] = export(weights, key["model"], target, run.args, run.device, folder, relief)
         row["file"], row["size_mb"] = str(file), size_of(file) / 1e6
         metrics, row["classes"] = validate_file(file, target.format, run.args, run.device, folder)
         row |= metrics

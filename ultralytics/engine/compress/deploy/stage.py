@@ -47,7 +47,8 @@ def deploy(run: StockTrainer, weights: Path, elsewhere: Sequence[dict[str, Any]]
         LOGGER.warning(f"{colorstr('deploy:')} nothing is exported: the fine-tuning has no report: {file}")
         return None
     report = read_report(file, [*TASK_METRICS[run.args.task]])
-    models = {name: moved(report["rows"][name]["weights"], file.parent) for name in FILES}
+    made = [name for name in FILES if name in report["rows"]]
+    models = {name: moved(report["rows"][name]["weights"], file.parent) for name in made}
     folder = file.parent / FOLDER
     targets = with_float(read_targets(run.prune_args.deploy))
     rows = make_rows(run, models, targets, folder, report["metric"], elsewhere)

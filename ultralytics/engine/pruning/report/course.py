@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
+from ultralytics.engine.pruning.report.deployed import QUANTISED
+
 
 def seconds_by_epoch(clock: Sequence[float]) -> list[float]:
     """Return the seconds of training until the end of each epoch.
@@ -36,14 +38,17 @@ def passed_dense(curve: dict[str, Any], dense: float) -> dict[str, float] | None
 
 
 def course_of(report: dict[str, Any]) -> list[str]:
-    """Return the line that tells when a fine-tuning has passed the dense model, none where no training is reported."""
+    """Return the line that tells when the last training has passed the dense model; none if there is no training."""
     curve = report["curve"]
     if not curve or not curve["values"]:
         return []
+    training = "quantization-aware training" if QUANTISED in report["rows"] else "fine-tuning"
     dense, last = report["rows"]["dense"][curve["metric"]], curve["epochs"][-1]
     if found := passed_dense(curve, dense):
         after = f", after {found['seconds'] / 60:.1f} minutes" if "seconds" in found else ""
-        return [f"Fine-tuning was as good as the dense model from epoch {found['epoch']} of {last} on{after}."]
+        return [
+            f"{training.capitalize()} was as good as the dense model from epoch {found['epoch']} of {last} on{after}."
+        ]
     best = max(curve["values"])
     epoch = curve["epochs"][curve["values"].index(best)]
-    return [f"No epoch of fine-tuning was as good as the dense model: the best, {epoch} of {last}, has {best:.4f}."]
+    return [f"No epoch of {training} was as good as the dense model: the best, {epoch} of {last}, has {best:.4f}."]

@@ -12,7 +12,8 @@ from ultralytics.engine.pruning.report.sweep_plot import pareto_front
 from ultralytics.utils import plt_settings
 
 AXES = {"p10_ms": "ms, batch 1 (10th percentile)", "size_mb": "size of the file (MB)"}
-COLOURS = dict(zip(KINDS.values(), ("#b8bfca", "#0b6bcb", "#d9a441", "#2e8b57", "#8e44ad")))
+SHADES = ("#b8bfca", "#0b6bcb", "#d9a441", "#2e8b57", "#8e44ad", "#c06c84")
+COLOURS = dict(zip(dict.fromkeys(KINDS.values()), SHADES))  # with layers in float, a kind keeps its colour
 
 
 @plt_settings()
@@ -30,8 +31,9 @@ def draw_deployed(report: dict[str, Any], file: Path) -> None:
             front = [points[i] for i in pareto_front(points)]
             axis.plot(*zip(*front), color=PRUNED, lw=1, label="Pareto front")
             for kind in dict.fromkeys(map(kind_of, rows)):
-                own = [point for point, row in zip(points, rows) if kind_of(row) == kind]
-                axis.scatter(*zip(*own), color=COLOURS.get(kind, "#555555"), label=kind, zorder=3)
+                own = [(point, row) for point, row in zip(points, rows) if kind_of(row) == kind]
+                colour = COLOURS[KINDS[own[0][1]["model"], own[0][1]["quantised"]]]
+                axis.scatter(*zip(*(point for point, _ in own)), color=colour, label=kind, zorder=3)
             for point, row in zip(points, rows):
                 axis.annotate(row["label"], point, xytext=(4, 4), textcoords="offset points", fontsize=7)
             axis.set_xlabel(label)

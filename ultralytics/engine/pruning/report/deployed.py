@@ -9,13 +9,16 @@ from typing import Any
 
 from ultralytics.engine.pruning.report.sweep_plot import pareto_front
 
-FILES = ("dense", "fine-tuned")  # rows of the report that are deployed
+TUNED, QUANTISED = "fine-tuned", "quantised"  # rows of the report: the latter after a quantization-aware training
+FILES = ("dense", TUNED, QUANTISED)  # rows that are deployed, if they are there
+IN_FLOAT = {QUANTISED: TUNED}  # model: the one whose float files its own, INT8 all of them, are judged by
 KINDS = {  # model, where its INT8 ranges come from: how the reader knows it
     ("dense", ""): "dense",
-    ("fine-tuned", ""): "pruned",
+    (TUNED, ""): "pruned",
     ("dense", "calibrated"): "INT8",
-    ("fine-tuned", "calibrated"): "pruned + INT8",
-    ("fine-tuned", "trained"): "pruned + QAT",
+    (TUNED, "calibrated"): "pruned + INT8",
+    **dict.fromkeys(((TUNED, "trained"), (QUANTISED, "trained")), "pruned + QAT"),
+    **dict.fromkeys(((TUNED, "recalibrated"), (QUANTISED, "recalibrated")), "pruned + QAT, calibrated"),
 }
 MOST_PICTURES = 10  # rows of the table of differing pictures
 UNRESOLVED = "not resolved"
@@ -35,8 +38,8 @@ def measured(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def float_twin(row: dict[str, Any], rows: Sequence[dict[str, Any]], model: str | None = None) -> dict[str, Any] | None:
-    """Return the row of the same model, or of another one, in floating point and in the same runtime, if measured."""
-    key = {"model": model or row["model"], "target": row["float_target"]}
+    """Return the row of the same cut, or of another model, in floating point and in the same runtime, if measured."""
+    key = {"model": model or IN_FLOAT.get(row["model"], row["model"]), "target": row["float_target"]}
     return next((other for other in measured(rows) if key.items() <= other.items()), None)
 
 
@@ -128,9 +131,11 @@ def deployed_remarks(report: dict[str, Any]) -> list[str]:
                 f"{twin['p10_ms']:.2f} ms."
             )
         if (drop := twin[metric] - row[metric]) > found["int8_drop"]:
+            untrained = (row["model"], row["quantised"]) == (TUNED, "calibrated")
+            remedy = " A quantization-aware training may get it back: 'qat_epochs'." if untrained else ""
             remarks.append(
                 f"{name} loses {drop:.4f} {metric} against the same model in float, more than "
-                f"'int8_drop={found['int8_drop']:g}': it is not proposed. Fine-tune with 'quantize=8' to get it back."
+                f"'int8_drop={found['int8_drop']:g}': it is not proposed.{remedy}"
             )
     return remarks + [
         f"{kind_of(row)} to {row['target']} failed: {row['error']}" for row in found["rows"] if row["error"] is not None

@@ -115,16 +115,17 @@ def contradictions(report: dict[str, Any]) -> list[str]:
 
 @plt_settings()
 def draw_curve(report: dict[str, Any], file: Path) -> None:
-    """Draw the accuracy against the epochs of fine-tuning, from the cut on, with the dense model's as a line."""
+    """Draw the accuracy against the epochs of the last training, with the dense model's as a line."""
     from matplotlib.ticker import MaxNLocator
 
     metric, epochs, values = (report["curve"][key] for key in ("metric", "epochs", "values"))
     reached = {name: f"{name}, {row[metric]:.3f}" for name, row in report["rows"].items()}
-    course = [report["rows"]["pruned"][metric], *values]
+    before, last = list(report["rows"])[-2:]
+    course = [report["rows"][before][metric], *values]
     with picture(file, figsize=(9, 4.5)) as (_, axis):
         axis.axhline(report["rows"]["dense"][metric], color=BASELINE, ls="--", lw=1, label=reached["dense"])
-        axis.plot([0, *epochs], course, color=PRUNED, marker=".", label=reached["fine-tuned"])
-        axis.set(xlabel="epoch of fine-tuning (0: after the cut)", ylabel=metric)
+        axis.plot([0, *epochs], course, color=PRUNED, marker=".", label=reached[last])
+        axis.set(xlabel=f"epoch of training (0: {before})", ylabel=metric)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylim(bottom=0)
         axis.legend(loc="lower right", **LEGEND)
