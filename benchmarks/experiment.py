@@ -87,7 +87,7 @@ class Experiment:
         if name not in self.results["runs"]:
             begin = time.time()
             result = run()
-            self.results["runs"][name] = {**result, "minutes": round((time.time() - begin) / 60, 2)}
+            self.results["runs"][name] = {"minutes": round((time.time() - begin) / 60, 2), **result}
             self.file.write_text(json.dumps(self.results, indent=2), encoding="utf-8")
             LOGGER.info(f"{name}: {self.results['runs'][name]}")
         return self.results["runs"][name]
@@ -122,6 +122,35 @@ class Experiment:
         finetune.train()
         seconds = load_checkpoint(pruned)[0].pruning["seconds"]
         return {"weights": str(finetune.best), "prune_seconds": seconds, **self._figures(finetune.save_dir)}
+
+    def grid(
+        self, name: str, dense: str, seed: int, speed_ups: list[float], **keys: Any
+    ) -> dict[float, dict[str, Any]]:
+        """Prune the dense model to several targets and fine-tune each, as one sweep, on Ray if the keys say so.
+
+        Args:
+            name (str): Name of the sweep; one that was stopped goes on.
+            dense (str): Checkpoint of the dense model.
+            seed (int): Seed.
+            speed_ups (list[float]): Targets.
+            **keys (Any): What differs from the settings.
+
+        Returns:
+            (dict[float, dict]): Target to what `prune_and_finetune` returns, and 'minutes', the mean of all.
+        """
+        overrides = {**self.settings, "seed": seed, **keys, "speed_up": speed_ups, "name": name}
+        begun, begin = Path(self.settings["project"]) / f"{name}-sweep" / "runs.yaml", time.time()
+        rows = YOLO(dense).compress(**overrides, resume=begun.exists())["rows"]
+        weights = {row["model"]: Path(row["weights"]) for row in rows}
+        found = {}
+        minutes = round((time.time() - begin) / 60 / len(speed_ups), 2)
+        for speed_up in speed_ups:
+            best = weights[f"{speed_up:g}x"]
+            pruned = json.loads((best.parents[1] / "report.json").read_text("utf-8"))["rows"]["pruned"]["weights"]
+            seconds = load_checkpoint(pruned)[0].pruning["seconds"]
+            run = {"weights": str(best), "minutes": minutes, "prune_seconds": seconds}
+            found[speed_up] = {**run, **self._figures(best.parents[1])}
+        return found
 
     @staticmethod
     def _figures(folder: Path) -> dict[str, Any]:

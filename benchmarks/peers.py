@@ -8,9 +8,10 @@
     python benchmarks/peers.py --data shapes --model yolo11n --out runs/peers_shapes11
     python benchmarks/peers.py --data trees --model yolov8n --out runs/peers_trees --arms time --speed-ups 1.7
 
-A seed is that of the dense training and of everything made from that dense model. Results are written after each
-training, and a second run of the command goes on behind the trainings that are complete. `--arms` and
-`--seeds` choose a part of the table. The arm `time` asks for milliseconds in ONNX Runtime, so it wants a quiet machine.
+A seed is that of the dense training and of everything made from that dense model. This package's arms are a sweep over
+the targets each, with `--ray` on a Ray cluster. Results are written after each training or sweep, and a second run of
+the command goes on behind the trainings that are complete. `--arms` and `--seeds` choose a part of the table. The arm
+`time` asks for milliseconds in ONNX Runtime, so it wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -94,20 +95,23 @@ class Peers(Experiment):
         return self.train(name, model, seed, epochs=self.dense_epochs + more, **keys)
 
     def arm(self, arm: str, speed_up: float, seed: int) -> dict[str, Any]:
-        """Return what one arm made of the dense model."""
+        """Return what one arm that is not this package's made of the dense model."""
         name = f"{arm}-{speed_up:g}-seed{seed}"
-        if arm in OURS:
-            dense = self.dense(seed)["weights"]
-            keys = {**OURS[arm], "speed_up": speed_up}
-            return self.once(name, lambda: self._ours(name, dense, seed, keys))
         make = {"loop": self._loop, "taught": self._loop, "narrow": self._narrow, "pupil": self._narrow}[arm]
         return self.once(name, lambda: make(name, speed_up, seed, arm in {"taught", "pupil"}))
 
-    def _ours(self, name: str, dense: str, seed: int, keys: dict[str, Any]) -> dict[str, Any]:
-        """Run this package's pipeline."""
-        run = self.prune_and_finetune(name, dense, seed, **keys)
-        ratios = {key: run[key] for key in ("flops_ratio", "onnx_latency_ratio") if key in run}
-        return {"weights": run["weights"], **ratios, **run["fine-tuned"], **self.validate(run["weights"])}
+    def ours(self, arm: str, speed_ups: list[float], seed: int, **keys: Any) -> None:
+        """Run this package's pipeline to those targets that have no result, as one sweep."""
+        missing = [s for s in speed_ups if f"{arm}-{s:g}-seed{seed}" not in self.results["runs"]]
+        if not missing:
+            return
+        dense, targets = self.dense(seed)["weights"], "-".join(f"{s:g}" for s in missing)
+        for speed_up, run in self.grid(
+            f"{arm}-seed{seed}-{targets}", dense, seed, missing, **OURS[arm], **keys
+        ).items():
+            ratios = {key: run[key] for key in ("flops_ratio", "onnx_latency_ratio") if key in run}
+            row = {"weights": run["weights"], "minutes": run["minutes"], **ratios, **run["fine-tuned"]}
+            self.once(f"{arm}-{speed_up:g}-seed{seed}", lambda: {**row, **self.validate(row["weights"])})
 
     def _loop(self, name: str, speed_up: float, seed: int, taught: bool) -> dict[str, Any]:
         """Run torch-pruning's loop and fine-tune, with the dense model as the teacher or without."""
@@ -200,6 +204,9 @@ def main() -> None:
     parser.add_argument("--speed-ups", type=float, nargs="+", default=[2.0, 3.0, 4.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--longer", action="store_true", help="also train the dense models on, as a control")
+    parser.add_argument(
+        "--ray", action="store_true", help="run this package's arms on Ray, one grid for each arm and seed"
+    )
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     from_scratch = args.data == "shapes"
@@ -218,8 +225,11 @@ def main() -> None:
         if args.longer:
             peers.longer(seed)
         for arm in args.arms:
+            if arm in OURS:
+                peers.ours(arm, args.speed_ups, seed, **({"use_ray": True} if args.ray else {}))
             for speed_up in args.speed_ups:
-                peers.arm(arm, speed_up, seed)
+                if arm not in OURS:
+                    peers.arm(arm, speed_up, seed)
                 (out / "results.md").write_text(f"{table(peers.results, args.speed_ups)}\n", encoding="utf-8")
     LOGGER.info(table(peers.results, args.speed_ups))
 

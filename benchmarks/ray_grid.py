@@ -2,11 +2,13 @@
 """A grid of 8 runs on a Ray cluster of two nodes, a node and then the driver killed, against the same grid in turn.
 
     python benchmarks/ray_grid.py --out runs/ray_grid
+    python benchmarks/ray_grid.py --out runs/ray_grid_s3 --storage 's3://bucket/sweeps?...'
 
 Both nodes are on this machine, with one CPU each. The driver is a process of its own, which is killed and begun again
 with resume=True; a callback notes every epoch that is trained anywhere. Written are results.json and results.md: which
 rows of the two tables are equal, how many epochs were trained, what Ray costs a run, and what the measured stage times
-make of 8 and 64 GPUs. Needs the extra 'ray'.
+make of 8 and 64 GPUs. With --storage the nodes share no folder: every trial works in a temporary one, and the object
+store has what goes on. Needs the extra 'ray'.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("--kill-node", type=int, default=2, help="when so many runs are complete")
     parser.add_argument("--kill-driver", type=int, default=4, help="when so many runs are complete")
     parser.add_argument("--port", type=int, default=6399, help="of the cluster's first node")
+    parser.add_argument("--storage", help="URI of an object store, which then carries the runs' folders")
     parser.add_argument("--drive", choices=("turn", "ray"), help="run this grid alone, in this process")
     parser.add_argument("--resume", action="store_true", help="go on with it")
     args = parser.parse_args()
@@ -94,27 +98,30 @@ def dense_model(args: argparse.Namespace) -> Path:
     return best
 
 
-def note_epoch(trainer: Any) -> None:
+def note_epoch(runs: Path, trainer: Any) -> None:
     """Note an epoch that was trained, in a line of its own: a callback, which travels to Ray's workers."""
-    with open(trainer.save_dir.parent / "epochs.log", "a", encoding="utf-8") as log:
+    with open(runs / "epochs.log", "a", encoding="utf-8") as log:
         log.write(f"{trainer.save_dir.name} {trainer.epoch + 1}\n")
 
 
 def drive(args: argparse.Namespace) -> None:
     """Run the grid: in turn, or on the cluster that RAY_ADDRESS names."""
     model = YOLO(dense_model(args))
-    model.add_callback("on_train_epoch_end", note_epoch)
+    runs = args.out / args.drive
+    runs.mkdir(exist_ok=True)
+    model.add_callback("on_train_epoch_end", partial(note_epoch, runs))
     grid = {"speed_up": args.speed_ups, "prune_method": args.methods}
     keys = {key: vars(args)[key] for key in ("data", "imgsz", "fraction", "epochs", "resume")}
-    place = {"project": str(args.out / args.drive), "name": "mine"}
-    model.compress(**SETTINGS, **keys, **grid, **place, use_ray=args.drive == "ray")
+    place = {"project": str(runs), "name": "mine"}
+    on_ray = {"use_ray": True, "storage_path": args.storage} if args.drive == "ray" else {}
+    model.compress(**SETTINGS, **keys, **grid, **place, **on_ray)
 
 
 def driver(args: argparse.Namespace, where: str, resume: bool = False) -> subprocess.Popen:
     """Begin a driver, with its output beside the runs."""
     command = [sys.executable, __file__, "--drive", where]
     for name, value in vars(args).items():
-        if name not in {"drive", "resume"}:
+        if name not in {"drive", "resume"} and value is not None:
             command += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     command += ["--resume"] if resume else []
     environment = {**os.environ, **({"RAY_ADDRESS": f"127.0.0.1:{args.port}"} if where == "ray" else {})}
@@ -264,7 +271,9 @@ def seconds_between(runs: Path) -> list[float]:
     Ray Tune's times of the runs that ended after the last driver began, with both nodes: whichever run ends first makes
     room for the next one, and the first ones find it.
     """
-    (experiment,) = runs.glob("mine-sweep/ray/*")
+    experiment = next(runs.glob("mine-sweep/ray/*"), None)
+    if experiment is None:  # it is in an object store
+        return []
     state = max(experiment.glob("experiment_state-*.json")).stem.removeprefix("experiment_state-")
     begun = datetime.strptime(state, "%Y-%m-%d_%H-%M-%S").timestamp()
     times = []

@@ -285,6 +285,14 @@ def shallow_pt(tmp_path) -> str:
 
 
 @pytest.fixture
+def other_pt(tmp_path_factory) -> str:
+    """A dense checkpoint of another family, in a folder of its own."""
+    other = YOLO("yolov5n.yaml")
+    other.model = build_model("yolov5n", nc=2)
+    return save_dense(other, tmp_path_factory.mktemp("other") / "other.pt")
+
+
+@pytest.fixture
 def settings(best_pt, tiny_data, tmp_path):
     """Arguments of a run in a folder of its own."""
     return {**FAST, "model": best_pt, "data": tiny_data, "project": str(tmp_path)}

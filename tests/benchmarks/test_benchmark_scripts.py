@@ -276,8 +276,9 @@ def test_peers_on_blood_cells(benchmark, wheels, bccd, tmp_path):
     assert runs.keys() == {"dense-seed0", *(f"{arm}-1.05-seed0" for arm in ("ours", "taught", "pupil"))}
     label = "1 0.250000 0.250000 0.250000 0.250000\n"  # one box: given twice, the other without an area
     assert (tmp_path / "cells/labels/test/cell_5.txt").read_text() == label
-    for run in ("ours-1.05-seed0-finetune", "taught-1.05-seed0", "pupil-1.05-seed0"):
-        assert "train/dis_loss" in (tmp_path / "runs" / run / "results.csv").read_text()
+    for arm in ("ours", "taught", "pupil"):
+        run = Path(runs[f"{arm}-1.05-seed0"]["weights"]).parents[1]
+        assert "train/dis_loss" in (run / "results.csv").read_text()
 
 
 @pytest.mark.slow
@@ -426,3 +427,23 @@ def test_ray_grid(benchmark, tiny_data, tmp_path):
     assert results["complete runs written again"] == [] and all(results["equal"].values())
     assert results["trained"]["turn"] == 3 and len(results["events"]) == 3
     assert cells((tmp_path / "results.md").read_text(), "dense")[-1] == "True"
+
+
+@pytest.mark.slow
+def test_zoo(benchmark, best_pt, other_pt, tiny_data, tmp_path):
+    keys = [f"{key}={value}" for key, value in {"imgsz": 32, "epochs": 1, "batch": 4, "workers": 0}.items()]
+    arguments = ["--data", tiny_data, "--models", best_pt, other_pt, "--speed-ups", 2, "--methods", "lamp"]
+    arguments += ["--seeds", 0, 1, "--keys", *keys, "device=cpu", "plots=False"]
+    benchmark("zoo", "--out", tmp_path, *arguments)
+    text = (tmp_path / "zoo.md").read_text()
+    assert f"yolo compress data={tiny_data} imgsz=32" in text and f"model=[{best_pt},{other_pt}]" in text
+    for model in ("best", "other"):
+        dense, pruned = cells(text, f"{model}-dense"), cells(text, f"{model}-2x-lamp")
+        assert dense[1] == "" and pruned[1] == "0, 1"
+        assert float(dense[4]) == pytest.approx(2 * float(pruned[4]), rel=0.03)
+        assert float(pruned[6]) > 0 and f"`runs/zoo-{model}-2x-lamp-seed0-finetune`" in text
+    assert "fine-tuning" in (tmp_path / "zoo.log").read_text()
+    written = json.loads((tmp_path / "zoo.json").read_text())
+    benchmark("zoo", "--out", tmp_path, *arguments)  # takes the runs that are complete
+    again = json.loads((tmp_path / "zoo.json").read_text())
+    assert [row["weights"] for row in again["rows"]] == [row["weights"] for row in written["rows"]]

@@ -69,10 +69,13 @@ def shrink(arguments):
     """Return arguments of a run on the small data; a target in figures of a full model becomes a small ratio."""
     small = {**arguments, **SMALL}
     small.update((key, value) for key, value in HERE.items() if key in arguments)
-    if not str(small["model"]).endswith(".yaml"):
+    several = str(small["model"]).startswith("[")
+    if several:
+        small |= {"model": "[best.pt,other.pt]", "seed": [0]}
+    elif not str(small["model"]).endswith(".yaml"):
         small["model"] = "best.pt"
     if isinstance(small.get("speed_up"), list):
-        small["speed_up"] = small["speed_up"][:2]
+        small["speed_up"] = small["speed_up"][: 1 if several else 2]
     if "target" in small:
         del small["target"]
         small["speed_up"] = 1.1
@@ -129,7 +132,8 @@ def folder(best_pt, tiny_data, tmp_path, monkeypatch, request):
     for table in (PRUNABLE_FORMS, RULES):
         known = dict(table)
         request.addfinalizer(lambda table=table, known=known: (table.clear(), table.update(known)))
-    shutil.copy(best_pt, tmp_path / "best.pt")
+    for name in ("best.pt", "other.pt"):
+        shutil.copy(best_pt, tmp_path / name)
     shutil.copy(tiny_data, tmp_path / "data.yaml")
     model = YOLO(best_pt)
     model.ckpt_path = str(tmp_path / "best.pt")

@@ -15,7 +15,7 @@ from ultralytics.cfg.compress import __version__, activation, cli
 from ultralytics.cfg.compress.compat.files import READER, YAML
 from ultralytics.cfg.compress.compat.keys import has_module
 from ultralytics.data import utils as data_utils
-from ultralytics.engine.compress.mode import COMPRESSORS, find_compressor
+from ultralytics.engine.compress.families import COMPRESSORS, find_compressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 
 
@@ -30,7 +30,7 @@ def test_models_that_are_not_pruned_do_not_wait_for_torch_pruning():
     code = (
         "import sys; from ultralytics import YOLO; from ultralytics.cfg.compress.keys import get_prune_cfg; "
         "model = YOLO('yolov8n.yaml'); get_prune_cfg({'prune_method': 'lamp'}); assert model._smart_load('trainer'); "
-        "assert 'torch_pruning' not in sys.modules; from ultralytics.engine.compress.mode import find_compressor; "
+        "assert 'torch_pruning' not in sys.modules; from ultralytics.engine.compress.families import find_compressor; "
         "assert find_compressor(model).__name__ == 'DetectionCompressor'"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

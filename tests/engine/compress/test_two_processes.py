@@ -2,13 +2,16 @@
 """Two real processes, started by Ultralytics' own DDP file: both end with the same weights."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
+from conftest import needs
 from gloo_trainers import TwoFinetune, TwoSparsifier, doomed_of
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.sparsifier import build_regulariser
 from ultralytics.engine.pruning import prune_model, save_pruned
+from ultralytics.utils.patches import torch_load
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +28,21 @@ def test_finetuning(settings, tmp_path):
     keys = {"model": str(tmp_path / "prune.pt"), "distill_model": settings["model"], "name": "f"}
     first, second = results(TwoFinetune(overrides={**settings, **keys}))
     assert first == second and first["updates"] == 4  # two batches an epoch, a step after each
+
+
+@needs("quantization-aware training")
+@pytest.mark.skipif(
+    not (find_spec("modelopt") and find_spec("huggingface_hub")), reason="nvidia-modelopt is not installed"
+)
+def test_quantization_aware_finetuning(settings, tmp_path):
+    """The ranges of activations are calibrated before the training; both processes quantise and train alike."""
+    dense = load_checkpoint(settings["model"])[0]
+    save_pruned(tmp_path / "prune.pt", *prune_model(dense, prune_method="lamp"))
+    keys = {"model": str(tmp_path / "prune.pt"), "quantize": 8, "distill": False, "name": "q"}
+    trainer = TwoFinetune(overrides={**settings, **keys})
+    first, second = results(trainer)
+    assert first == second and first["updates"] == 4
+    assert torch_load(trainer.last, map_location="cpu")["modelopt"]["ranges"]
 
 
 @pytest.mark.parametrize("method", ["slim", "growing_reg"])

@@ -11,7 +11,7 @@ from typing import Any
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.compat.files import READER, YAML, load_mapping
 from ultralytics.cfg.compress.compat.keys import FOLDER
-from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, REFUSALS, is_refusal, load_cfg, refusing
+from ultralytics.cfg.compress.keys import DEFAULTS, KEYS_FILE, REFUSALS, is_refusal, load_cfg, read_list, refusing
 from ultralytics.cfg.compress.pages import explain
 from ultralytics.utils import LOGGER, checks
 
@@ -38,6 +38,25 @@ AFTERWARDS: dict[str, Callable[[], None]] = {  # Ultralytics' special commands t
     "version": lambda: LOGGER.info(f"ultralytics-compress {__version__}"),
     "checks": tell_state,
 }
+
+
+class Models(str):
+    """The first of several models, which Ultralytics' parser takes for the only one.
+
+    Attributes:
+        several (list): All of them.
+    """
+
+    several: list[Any]
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """Return the first of several models, or the value as it is if it is one."""
+        if not (several := read_list("model", value)):
+            return value
+        models = cls(several[0])
+        models.several = several
+        return models
 
 
 class Parsed(Exception):
@@ -168,20 +187,28 @@ def keys_known(cfg: ModuleType) -> Iterator[None]:
     from ultralytics.engine.compress.checks.models import load_named_checkpoint, read_yaml
 
     def load_whole(file, append_filename=False):
-        return load_cfg(file)  # the args.yaml of a compress run with the file beside it
+        args = load_cfg(file)  # the args.yaml of a compress run with the file beside it
+        return {key: Models.of(value) if key == "model" else value for key, value in args.items()}
+
+    def parse(pair):
+        key, value = read_pair(pair)
+        return key, Models.of(value) if key == "model" else value
 
     reader = load_whole if READER == "yaml_load" else type("WholeYAML", (YAML,), {"load": staticmethod(load_whole)})
 
     def stop(self, **arguments):
-        raise Parsed(self, arguments)
+        model = arguments.get("model")
+        raise Parsed(self, {**arguments, **({"model": model.several} if isinstance(model, Models) else {})})
 
     def load(weight, *args, **kwargs):
         return load_named_checkpoint("model", weight)
 
+    read_pair = cfg.parse_key_value_pair
     known = {**FOLDER, **cfg.DEFAULT_CFG_DICT, **DEFAULTS}
     places: list[tuple[Any, str, Any]] = [
         (cfg, "DEFAULT_CFG_DICT", known),
         (cfg, READER, reader),
+        (cfg, "parse_key_value_pair", parse),
         (model.Model, "compress", stop),
         (cfg, "compress", "compress"),  # older parsers evaluate the word of 'mode=compress', where it is this package
     ]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,17 +112,25 @@ SWEEPABLE: dict[str, Callable[[Any], str]] = {  # keys that take several values:
     "speed_up": "{:g}x".format,
     "target": "target{:g}".format,
     "budget": lambda v: Path(v).stem,
+    "precision": str,
     "prune_method": str,
     **{key: partial(_switched, key) for key in ("global_pruning", "recalibrate", "distill")},
     **{
         key: f"{key}{{:g}}".format
         for key in (
             *("round_to", "max_sparsity", "iterative_steps", "prune_batches", "sensitivity_drop"),
-            *("sl_epochs", "reg", "reg_decay", "reg_decay_step", "delta_reg"),
+            *("dense_epochs", "sl_epochs", "reg", "reg_decay", "reg_decay_step", "delta_reg"),
         )
     },
     "reg_decay_type": str,
+    **{key: lambda v: Path(v).stem for key in ("sl_hyp", "sl_model")},
 }
+SWEEPABLE_STOCK = {  # the same for keys of training
+    **dict.fromkeys(("model", "data"), lambda v: Path(v).stem),
+    "seed": "seed{}".format,
+}
+IN_NAMES = {**SWEEPABLE_STOCK, **SWEEPABLE}  # in the order in which a folder's name has them, but for ...
+IN_NAMES["seed"] = IN_NAMES.pop("seed")  # ... the seed, which is last
 FILE_HINT = "the answer.json of a device, see 'yolo latency'"
 
 
@@ -266,40 +275,65 @@ def is_sweep(value: Any) -> bool:
     return isinstance(value, (list, tuple))
 
 
+def read_list(key: str, value: Any) -> list | None:
+    """Return the values of a key that has several, None if it has one.
+
+    Args:
+        key (str): The key.
+        value (Any): Its value; the command line leaves a list of names as one string, i.e. '[lamp,l1]'.
+    """
+    of_names = TYPES.get(key) in (str, Path) or key in ("model", "data")
+    if of_names and isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        return [name.strip(" '\"") for name in value[1:-1].split(",")]
+    return list(value) if is_sweep(value) else None
+
+
 def read_sweep(args: Mapping[str, Any]) -> dict[str, list]:
     """Return the keys to which several values are given.
 
     Args:
-        args (Mapping[str, Any]): Arguments; the command line leaves a list of names as one string, i.e. '[lamp,l1]'.
+        args (Mapping[str, Any]): Arguments.
 
     Returns:
-        (dict[str, list]): Key to its values, unchecked, in the order of `SWEEPABLE`.
+        (dict[str, list]): Key to its values, unchecked, in the order of `IN_NAMES`.
     """
-    lists: dict[str, list] = {}
-    for key in SWEEPABLE:
-        value: Any = args.get(key)
-        if TYPES[key] is str and isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-            value = [name.strip(" '\"") for name in value[1:-1].split(",")]
-        if is_sweep(value):
-            lists[key] = list(value)
-    return lists
+    lists = {key: read_list(key, args.get(key)) for key in IN_NAMES}
+    return {key: values for key, values in lists.items() if values is not None}
 
 
 def check_sweep(lists: Mapping[str, list]) -> None:
     """Check what `read_sweep` has read: whole floats become ints in place, as `check` has it.
 
     Args:
-        lists (Mapping[str, list]): Key to its values.
+        lists (Mapping[str, list]): Key to its values; those of training's keys are checked by their own rules before.
 
     Raises:
         TypeError: If a value is of the wrong type.
         ValueError: If a value is out of range, there is none, or one is there twice, or looks the same in a name.
     """
     for key, values in lists.items():
-        values[:] = [_checked(key, value) for value in values]
-        names = [SWEEPABLE[key](value) for value in values]
-        if not values or len({*names}) < len(names):
+        if key in SWEEPABLE:
+            values[:] = [_checked(key, value) for value in values]
+        if not values or len({*name_values(key, values)}) < len(values):
             raise ValueError(
                 f"'{key}={values}' is an invalid value. A sweep needs one {'target' if key == 'speed_up' else 'value'} "
                 "or more, all different."
             )
+
+
+def name_values(key: str, values: list) -> list[str]:
+    """Return how folders' names tell the values of a key apart.
+
+    Files of the same name are told apart by what differs in their paths: runs/a/weights/best.pt is 'a' beside
+    runs/b/weights/best.pt.
+
+    Args:
+        key (str): The key.
+        values (list): Checked values.
+    """
+    names = [IN_NAMES[key](value) for value in values]
+    if len({*names}) == len(names) or not all(isinstance(value, (str, Path)) for value in values):
+        return names
+    paths = [[part for part in Path(value).with_suffix("").parts if part != "/"] for value in values]
+    first, last = (len(commonprefix(parts)) for parts in (paths, [path[::-1] for path in paths]))
+    return ["-".join(path[first : max(len(path) - last, first)]) or path[-1] for path in paths]

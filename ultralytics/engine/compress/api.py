@@ -25,22 +25,23 @@ PruneMethod = Literal[
 ]
 
 Counted = Literal["flops", "onnx", "pytorch", "openvino", "ncnn", "mnn", "litert", "params", "size"]
+Precision = Literal["fp32", "fp16", "int8"]
 RegDecay = Literal["constant", "linear", "step"]
 T = TypeVar("T")
 Several = Union[T, Sequence[T]]  # what a sweep may vary: each of several values is one of its runs
 
 
 def compress(
-    model: str | Path | Model,
+    model: Several[str | Path] | Model,
     *,
-    data: str | Path,
+    data: Several[str | Path],
     prune_method: Several[PruneMethod] = "group_taylor",
     global_pruning: Several[bool] = True,
     speed_up: Several[float] = 2.0,
     target: Several[float] | None = None,
     max_drop: float | None = None,
     budget: Several[Counted | str] = "flops",
-    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    precision: Several[Precision] = "fp32",
     runner: str | None = None,
     round_to: Several[int] = 8,
     max_sparsity: Several[float] = 1.0,
@@ -50,13 +51,13 @@ def compress(
     sensitivity_drop: Several[float] | None = None,
     recalibrate: Several[bool] = True,
     distill: Several[bool] = True,
-    dense_epochs: int = 0,
+    dense_epochs: Several[int] = 0,
     qat_epochs: int = 0,
     deploy: str | Sequence[str] | None = None,
     int8_drop: float = 0.01,
     sl_epochs: Several[int] = 0,
-    sl_hyp: str | Path | None = None,
-    sl_model: str | Path | None = None,
+    sl_hyp: Several[str | Path] | None = None,
+    sl_model: Several[str | Path] | None = None,
     reg: Several[float] | None = None,
     reg_decay: Several[float] = 0.01,
     reg_decay_type: Several[RegDecay] = "linear",
@@ -71,11 +72,12 @@ def compress(
 ) -> dict[str, Any]:
     """Prune a model to `speed_up` and fine-tune it: `YOLO(model).compress(...)` with every key spelled out.
 
-    Several values of a key make a sweep: one run for every combination, from one dense model.
+    Several values of a key make a sweep: one run for every combination; so do several models, data sets and seeds.
 
     Args:
-        model (str | Path | Model): Trained .pt file, .yaml file (which is trained first), or a `YOLO` object, which
-            holds the fine-tuned model afterwards, except after a sweep; of a search the one that it has found.
+        model (str | Path | Model): Trained .pt file, .yaml file (which is trained first), several of them, or a `YOLO`
+            object, which holds the fine-tuned model afterwards, except after a sweep; of a search the one that it has
+            found.
         data (str | Path): Data set of the fine-tuning.
         prune_method (str): How channels are ranked.
         global_pruning (bool): Rank the channels of all layers together instead of each layer by itself.
@@ -113,10 +115,11 @@ def compress(
         reg_decay_step (int): Epochs between two decays of a step schedule.
         delta_reg (float, optional): Growth of the strength per optimizer step with growing_reg; by default what its
             steps need.
-        use_ray (bool): Run the cells of a sweep on a Ray cluster.
+        use_ray (bool): Run the cells of a sweep, or the tries of `max_drop`, on a Ray cluster.
         gpu_per_trial (float, optional): GPUs of each run on Ray, or its share of one.
         max_failures (int): How often a run on Ray is taken up again that was lost or has failed.
-        storage_path (str | Path, optional): Where Ray Tune keeps the state of the sweep.
+        storage_path (str | Path, optional): Where Ray Tune keeps the state of the sweep, in an object store also the
+            folders of its runs.
         grace_period (int, optional): Epochs after which runs on Ray may be stopped that others of the same target leave
             behind.
         **training (Any): Ultralytics' training keys, i.e. epochs, imgsz, batch, device, project, name, resume.
@@ -145,8 +148,14 @@ def compress(
     from ultralytics.engine.compress.mode import compress_model
 
     activate()  # a drop-in copy has no start-up hook
-    yolo = YOLO(model) if isinstance(model, (str, Path)) else model
-    return compress_model(yolo, **keys, **training)
+    if isinstance(model, (str, Path)):
+        model = YOLO(model)
+    elif isinstance(model, Sequence):
+        if not model:
+            raise ValueError("'model=[]' is an invalid value. Name one model or more.")
+        training["model"] = list(model)
+        model = YOLO(model[0])
+    return compress_model(model, **keys, **training)
 
 
 def method_signature() -> inspect.Signature:

@@ -75,6 +75,7 @@ class Compressor(PruneArguments):
         known_files (list[dict[str, Any]]): Rows of files of the dense model that another run has deployed.
         changed (dict[str, Any]): Arguments that a resumed run has been given anew.
         is_new (bool): There was no run folder before.
+        image_size (int): Pixels of a side of the images of a run that is new.
     """
 
     task: str
@@ -186,6 +187,7 @@ class Compressor(PruneArguments):
             model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
             check_freeze(self.args.freeze, len(model.model))
             self._check_target(model)
+            self.image_size = fit_image_size(model, self.args.imgsz)
         self.is_new = not get_save_dir(self.args).exists()
 
     def compress(self) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from copy import deepcopy
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 import torch
 
 from ultralytics import YOLO
-from ultralytics.cfg.compress.keys import check_names, load_cfg, read_sweep, refusing
+from ultralytics.cfg.compress.keys import check_names, check_sweep, load_cfg, read_list, read_sweep, refusing
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
 from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.families import compressors_of, find_compressor
 from ultralytics.engine.compress.reading import forget_models
 from ultralytics.engine.compress.search.search import search
 from ultralytics.engine.compress.sweep import sweep
@@ -25,31 +25,13 @@ from ultralytics.engine.pruning.report.build import REPORT_FILE
 from ultralytics.nn.conversion.stock_form import stock_form
 from ultralytics.utils import checks
 
-COMPRESSORS = {  # model class: task: module and class
-    "YOLO": {
-        "detect": ("ultralytics.models.yolo.detect.compress", "DetectionCompressor"),
-        "segment": ("ultralytics.models.yolo.segment.compress", "SegmentationCompressor"),
-        "pose": ("ultralytics.models.yolo.pose.compress", "PoseCompressor"),
-        "obb": ("ultralytics.models.yolo.obb.compress", "OBBCompressor"),
-        "classify": ("ultralytics.models.yolo.classify.compress", "ClassificationCompressor"),
-        "semantic": ("ultralytics.models.yolo.semantic.compress", "SemanticSegmentationCompressor"),
-        "depth": ("ultralytics.models.yolo.depth.compress", "DepthCompressor"),
-    },
-    "RTDETR": {"detect": ("ultralytics.models.rtdetr.compress", "RTDETRCompressor")},
-    "YOLOWorld": {"detect": ("ultralytics.models.yolo.world.compress", "WorldCompressor")},
-    "YOLOE": {  # which are YOLO detectors and segmenters once their classes are fixed
-        "detect": ("ultralytics.models.yolo.detect.compress", "DetectionCompressor"),
-        "segment": ("ultralytics.models.yolo.segment.compress", "SegmentationCompressor"),
-    },
-}
-
 
 def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kwargs: Any) -> dict:
-    """Compress the model of a `YOLO` object: what `YOLO.compress` and `yolo compress` do.
+    """Compress the model of a `YOLO` object, or several models: what `YOLO.compress` and `yolo compress` do.
 
     Args:
-        yolo (Model): Object with a .pt or .yaml model; it holds the fine-tuned model afterwards, but for a sweep, which
-            leaves it as it was; of a search the one that it has found.
+        yolo (Model): Object with a .pt or .yaml model, of several 'model' the first; it holds the fine-tuned model
+            afterwards, but for a sweep, which leaves it as it was; of a search the one that it has found.
         compressor (type, optional): Compressor class, by default the one of the model's task.
         **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
 
@@ -62,18 +44,23 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     with refusing():
         yolo._check_is_pytorch_model()
         find_ends(stock_form(yolo.model)[0])
-        compressor = compressor or find_compressor(yolo)
+        own = compressor or find_compressor(yolo)
         args = arguments_of(yolo, kwargs)
-        args |= held_weights(yolo, args)
+        if isinstance(args["model"], list):
+            check_object(yolo, args)
+            compressors = compressors_of(args["model"], kwargs, compressor)
+        else:
+            args |= held_weights(yolo, args)
+            compressors = {str(args["model"]): own}
     try:
         if args.get("max_drop") is not None:
-            found = search(compressor, args, yolo.callbacks)
+            found = search(own, args, yolo.callbacks)
             hold(yolo, Path(found["weights"]))
             return found
         if read_sweep(args):
-            return sweep(compressor, args, yolo.callbacks)
+            return sweep(compressors, args, yolo.callbacks)
         args["name"] = f"{args['name']}-prune"
-        run = compressor(overrides=args, _callbacks=yolo.callbacks)
+        run = own(overrides=args, _callbacks=yolo.callbacks)
         run.compress()
         best = run.finetune()
     finally:
@@ -117,31 +104,20 @@ def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:
     args = load_cfg(checks.check_yaml(given["cfg"])) if given.get("cfg") else yolo.overrides
     args = {**args, "model": yolo.overrides["model"], "task": yolo.task, **{k: given[k] for k in given if k != "cfg"}}
     check_training({key: args.get(key) for key in ("name", "project")})
-    stem = args["model"]  # the command line's yolov8n is yolov8n.pt
-    args["model"] = checks.check_model_file_from_stem(stem) if isinstance(stem, (str, Path)) else stem
-    check_model_name(args["model"])
-    if is_yaml(args["model"]):
-        read_yaml(args["model"])
+    several = read_list("model", args["model"])
+    if several is not None:
+        check_sweep({"model": several})
+    args["model"] = named_model(args["model"]) if several is None else [str(named_model(model)) for model in several]
     return args | {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
 
 
-def find_compressor(yolo: Model) -> type[Compressor]:
-    """Return the compressor class of a model's task, which is imported for it.
-
-    Args:
-        yolo (Model): A `YOLO` or `RTDETR` object, or one of a class derived from them.
-
-    Returns:
-        (type): Compressor class.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    for family in type(yolo).__mro__:
-        if place := COMPRESSORS.get(family.__name__, {}).get(yolo.task):
-            module, name = place
-            return getattr(importlib.import_module(module), name)
-    raise ValueError(f"{type(yolo).__name__} models of 'task={yolo.task}' are not supported by compress.")
+def named_model(model: Any) -> Any:
+    """Return a value of 'model', checked; the command line's yolov8n is yolov8n.pt."""
+    model = checks.check_model_file_from_stem(model) if isinstance(model, (str, Path)) else model
+    check_model_name(model)
+    if is_yaml(model):
+        read_yaml(model)
+    return model
 
 
 def loaded_file(yolo: Model) -> str | Path | None:
@@ -189,3 +165,26 @@ def held_weights(yolo: Model, args: dict[str, Any]) -> dict[str, Any]:
             "model.save('mine.pt') and compress YOLO('mine.pt')."
         )
     return {}
+
+
+def check_object(yolo: Model, args: dict[str, Any]) -> None:
+    """Check that a `YOLO` object holds one of the models of a sweep over several, as it is in its file.
+
+    Args:
+        yolo (Model): Object, possibly after `load`.
+        args (dict): Arguments; 'model' is a list.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    own = str(named_model(yolo.overrides["model"]))
+    if own not in args["model"]:
+        raise ValueError(
+            f"'model={args['model']}' leaves out 'model={own}', which the object holds. Begin with YOLO('"
+            f"{args['model'][0]}'), or add it."
+        )
+    if held_weights(yolo, {**args, "model": own}):
+        raise ValueError(
+            f"the object holds weights that were loaded into 'model={own}', and a sweep over models reads files. Name "
+            "the file as 'pretrained', or leave the other models out."
+        )

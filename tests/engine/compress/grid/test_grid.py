@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Which cells a grid has, what they share, and what is refused before any work."""
 
+from pathlib import Path
+
 import pytest
 from conftest import Interrupted, interrupt
 
@@ -28,7 +30,7 @@ def test_cells_are_all_combinations_with_the_largest_target_first():
 
 def test_every_key_that_may_be_a_list_names_its_values():
     assert DEFAULTS.keys() >= SWEEPABLE.keys()
-    values = {float: [0.5, 0.25], int: [1, 2], bool: [True, False], str: ["a", "b"]}
+    values = {float: [0.5, 0.25], int: [1, 2], bool: [True, False], str: ["a", "b"], Path: [Path("a.yaml"), "b.yaml"]}
     for key, name in SWEEPABLE.items():
         first, second = (name(value) for value in values[TYPES[key]])
         assert first != second and "/" not in first

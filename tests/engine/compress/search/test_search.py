@@ -13,6 +13,7 @@ from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import get_prune_cfg
+from ultralytics.engine.compress.checks import cluster
 from ultralytics.engine.compress.search import search as searching
 from ultralytics.engine.compress.search.bisection import SHORT_TRIES, WHOLE_TRIES, Try, best_target
 from ultralytics.engine.compress.search.search import cell_of, tell, try_targets
@@ -96,7 +97,12 @@ class Fake:
         self.cells = []
 
     def run(self, grid, cells):
-        (cell,) = cells
+        reports = {}
+        for cell in cells:
+            reports |= self.run_cell(cell)
+        return reports
+
+    def run_cell(self, cell):
         target = cell.keys["speed_up"]
         if target > self.reachable:
             raise OutOfReachError(f"'speed_up={target}' cannot be reached.", self.reachable)
@@ -110,10 +116,10 @@ class Fake:
 def fake(monkeypatch, tmp_path):
     """Return what makes a search on a curve and returns its outcome and the cells."""
 
-    def make(curve, max_drop, resumed=False, **keys):
+    def make(curve, max_drop, resumed=False, count=1, **keys):
         grid = Fake(curve, **keys)
         monkeypatch.setattr(searching, "run_cells", grid.run)
-        return try_targets(grid, max_drop, Tries(tmp_path, resumed)), grid.cells
+        return try_targets(grid, max_drop, Tries(tmp_path, resumed), count), grid.cells
 
     return make
 
@@ -171,3 +177,46 @@ def test_a_wish_that_cannot_be_met_names_the_nearest(fake, log, tmp_path):
 def test_a_metric_that_is_exactly_what_is_wanted_is_enough(fake):
     outcome, _ = fake(lambda s: 0.5 if s <= 2 else 0.3, max_drop=0)
     assert outcome.best == Try(2.0, True) and outcome.found[outcome.best] >= outcome.wanted
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize(("slope", "max_drop"), [(0.01, 1.9), (0.01, 0.3), (0.05, 0.5), (0.001, 1.0)])
+def test_tries_ahead_change_nothing_but_how_many_are_made_at_once(fake, monkeypatch, slope, max_drop, count):
+    def curve(target):
+        return 0.5 - slope * math.log2(target)
+
+    batches = []
+    run = Fake.run
+    monkeypatch.setattr(Fake, "run", lambda self, grid, cells: batches.append(cells) or run(self, grid, cells))
+    alone, one_by_one = fake(curve, max_drop)
+    assert len(batches) == len(one_by_one)
+    batches.clear()
+    ahead, made = fake(curve, max_drop, count=count)
+    assert ahead.found == alone.found and list(ahead.reports) == list(alone.reports) and ahead.best == alone.best
+    assert len({cell.name for cell in made}) == len(made)  # none twice
+    assert max(map(len, batches)) <= count and len(batches) < len(one_by_one)
+    for cells in batches:
+        assert [cell.keys["speed_up"] for cell in cells] == sorted(
+            (cell.keys["speed_up"] for cell in cells), reverse=True
+        )
+
+
+def test_a_try_ahead_that_is_out_of_reach_is_a_bound(fake):
+    outcome, cells = fake(lambda s: 0.5, max_drop=0, reachable=2.719, count=4)
+    assert outcome.best == Try(2.71, True) and max(cell.keys["speed_up"] for cell in cells) == 2.71
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"grace_period": 2}, "'grace_period=2' is invalid with 'max_drop=1': a search compares"),
+        ({"storage_path": "s3://bucket/x"}, "'storage_path=s3://bucket/x' is invalid with 'max_drop=1'"),
+        ({"storage_path": "ftp://x"}, "'storage_path=ftp://x' is an invalid value"),
+    ],
+)
+def test_settings_of_ray_that_a_search_cannot_use_are_refused(settings, tmp_path, monkeypatch, keys, message):
+    monkeypatch.setattr(cluster, "RAY_PACKAGES", [])
+    del settings["speed_up"]
+    with pytest.raises(ValueError, match=message):
+        YOLO(settings["model"]).compress(**settings, max_drop=1, use_ray=True, **keys)
+    assert not any(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The FLOPs formula is Ultralytics' own count, and the solver meets its target."""
 
+import pickle
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from conftest import YOLOV8, also_slow, build_model
 
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
-from ultralytics.engine.pruning.budget.solver import CoupledGroups, Row, solve_budget
+from ultralytics.engine.pruning.budget.solver import CoupledGroups, OutOfReachError, Row, solve_budget
 from ultralytics.engine.pruning.budget.steps import without_steps
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
@@ -22,6 +23,13 @@ from ultralytics.nn.extra_modules.prunable import to_prunable
 @pytest.fixture(scope="module", params=also_slow(["yolov8n", "yolov8s"], ["yolov8m"]))
 def model(request):
     return build_model(request.param)
+
+
+def test_an_error_comes_out_of_a_worker_as_it_was():
+    error = OutOfReachError("'speed_up=9' cannot be reached.", 3.5)
+    error.is_refusal = True
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.reachable, again.is_refusal) == (OutOfReachError, str(error), 3.5, True)
 
 
 @pytest.mark.parametrize("name", also_slow(YOLOV8, ["yolov8m"]))

@@ -13,6 +13,7 @@ from ultralytics.utils.checks import check_requirements
 
 RAY_KEYS = ("use_ray", "gpu_per_trial", "max_failures", "storage_path", "grace_period")
 RAY_PACKAGES = ["ray>=2.41.0", "pandas", "pyarrow", "pydantic"]  # as ray[tune] requires, which names no module
+STORES = ("s3", "gs", "abfs", "hdfs", "file")  # of pyarrow
 CPU = {"", "None", "cpu"}  # values of 'device' that leave the choice of GPUs to Ray
 
 
@@ -22,7 +23,8 @@ class Cluster(NamedTuple):
     Attributes:
         gpus (float, optional): GPUs of each cell, or its share of one; None for one if the cluster has any.
         max_failures (int): How often a cell is begun again that was lost or has failed.
-        storage (str): Where Ray Tune keeps what `Tuner.restore` needs; '' for the grid's folder.
+        storage (str): Where Ray Tune keeps what `Tuner.restore` needs, and in an object store the runs' folders; '' for
+            the grid's folder.
         grace_period (int, optional): Epochs after which cells of the same target may be stopped early.
     """
 
@@ -30,6 +32,11 @@ class Cluster(NamedTuple):
     max_failures: int
     storage: str
     grace_period: int | None
+
+    @property
+    def is_stored(self) -> bool:
+        """Return True if Ray's storage carries the folders of runs, which nodes do not share."""
+        return "://" in self.storage
 
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> Cluster | None:
@@ -49,8 +56,27 @@ class Cluster(NamedTuple):
         if not values["use_ray"]:
             return None
         storage = str(values["storage_path"] or "")
-        storage = storage if "://" in storage or not storage else os.path.abspath(storage)
+        if "://" in storage:
+            check_storage(storage)
+        elif storage:
+            storage = os.path.abspath(storage)
         return cls(values["gpu_per_trial"], values["max_failures"], storage, values["grace_period"])
+
+
+def check_storage(uri: str) -> None:
+    """Check that Ray Tune knows such an object store.
+
+    Args:
+        uri (str): Value of 'storage_path'.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if uri.partition("://")[0] not in STORES:
+        raise ValueError(
+            f"'storage_path={uri}' is an invalid value. 'storage_path' must be a folder or the URI of an object store: "
+            f"{', '.join(f'{scheme}://...' for scheme in STORES)}."
+        )
 
 
 def check_cluster(args: Mapping[str, Any]) -> None:

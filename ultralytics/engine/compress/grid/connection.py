@@ -37,6 +37,12 @@ def resources(grid: Grid) -> dict[str, float]:
     return {"cpu": min([NUM_THREADS, *(int(count) for count in cores if count >= 1)]), "gpu": gpus}
 
 
+def places(grid: Grid) -> int:
+    """Return how many cells the cluster runs at the same time, by what is there now."""
+    there, each = ray.cluster_resources(), resources(grid)
+    return max(min(int(there.get(name.upper(), 0) / count) for name, count in each.items() if count), 1)
+
+
 def on_device(grid: Grid, job: Job) -> Job:
     """Return a job with the devices that Ray gives it: one GPU is the worker's default, several are numbered anew."""
     gpus = resources(grid)["gpu"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ultralytics.cfg.compress.keys import read_sweep
 from ultralytics.engine.compress.checks.cluster import RAY_KEYS, Cluster
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.grid.cells import Cell
@@ -25,7 +26,7 @@ class Grid(NamedTuple):
     """What the cells of a grid have in common.
 
     Attributes:
-        compressor (type): Compressor class of the task.
+        compressors (Mapping[str, type]): Model to the compressor class of its family and task.
         args (dict[str, Any]): Overrides that hold in all cells; 'name' is the grid's.
         callbacks (dict): Callbacks of the training stages.
         record (Record): Which runs the grid has begun.
@@ -33,12 +34,16 @@ class Grid(NamedTuple):
         cluster (Cluster, optional): How cells run on Ray; without it they run here, in turn.
     """
 
-    compressor: type[Compressor]
+    compressors: Mapping[str, type[Compressor]]
     args: dict[str, Any]
     callbacks: dict
     record: Record
     shared: Shared
     cluster: Cluster | None = None
+
+    def compressor_of(self, cell: Cell) -> type[Compressor]:
+        """Return the compressor class of a cell's model."""
+        return self.compressors[str({**self.shared.args, **cell.keys}["model"])]
 
 
 class Job(NamedTuple):
@@ -67,17 +72,25 @@ class Job(NamedTuple):
         return run
 
 
-def make_grid(compressor: type[Compressor], args: Mapping[str, Any], callbacks: dict, record: Record) -> Grid:
+def make_grid(
+    compressors: Mapping[str, type[Compressor]], args: Mapping[str, Any], callbacks: dict, record: Record
+) -> Grid:
     """Return a grid of which nothing is known yet.
 
     Args:
-        compressor (type): Compressor class of the task.
-        args (Mapping[str, Any]): Overrides of the configuration, those of Ray among them.
+        compressors (Mapping[str, type]): Model to the compressor class of its family and task.
+        args (Mapping[str, Any]): Overrides of the configuration, those of Ray among them; keys may be lists.
         callbacks (dict): Callbacks of the training stages.
         record (Record): Which runs the grid has begun.
     """
-    own = {key: absolute(value) if key in FILES else value for key, value in args.items() if key not in RAY_KEYS}
-    return Grid(compressor, own, callbacks, record, Shared(own), Cluster.of(args))
+    lists = read_sweep(args)
+    own = {key: value for key, value in args.items() if key not in RAY_KEYS and key not in lists}
+    return Grid(compressors, located(own), callbacks, record, Shared(own), Cluster.of(args))
+
+
+def located(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments in which files and folders that exist are paths that hold in any working directory."""
+    return {key: absolute(value) if key in FILES else value for key, value in args.items()}
 
 
 def absolute(value: Any) -> Any:
@@ -89,9 +102,14 @@ def absolute(value: Any) -> Any:
 def job_of(grid: Grid, cell: Cell) -> Job:
     """Return the run of a cell, whose folder is noted in the grid's record."""
     known = grid.shared.known(cell)
+    args = arguments_of_cell(grid, cell)
+    return Job(grid.compressor_of(cell), {**args, **known.args}, grid.callbacks, known, grid.record.place(cell, args))
+
+
+def arguments_of_cell(grid: Grid, cell: Cell) -> dict[str, Any]:
+    """Return the arguments of a cell's run, without what it takes over from others."""
     own = {"name": f"{grid.args['name']}-{cell.name}-prune", "mode": "compress"}
-    args = {**grid.args, **known.args, **cell.keys, **own}
-    return Job(grid.compressor, args, grid.callbacks, known, grid.record.place(cell, args))
+    return {**grid.args, **located(cell.keys), **own}
 
 
 def read_tuned(best: Path, folder: Path) -> dict[str, Any]:

@@ -1,41 +1,36 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Run cells of a grid on Ray: tasks make what cells share, then Ray Tune runs the cells and takes up lost ones."""
+"""Run cells of a grid on Ray: the first ones make what cells share, then Ray Tune runs the cells."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 from ray import tune
 
-from ultralytics.cfg.compress.keys import DEFAULTS
-from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.grid.connection import collect, connected, on_device, resources, task
-from ultralytics.engine.compress.grid.early_stop import CELL, PerTarget
-from ultralytics.engine.compress.grid.job import Grid, Reports, job_of, read_tuned
+from ultralytics.engine.compress.grid.job import Grid, Job, Reports, job_of, read_tuned
+from ultralytics.engine.compress.grid.stored import Order, fetch, run_order
+from ultralytics.engine.compress.grid.tuner import Ended, run_trials
 from ultralytics.engine.compress.grid.worker import BEST, cut, fine_tune
-from ultralytics.utils import DEFAULT_CFG, LOGGER, colorstr
+from ultralytics.engine.pruning.report.build import REPORT_FILE
+from ultralytics.utils import LOGGER, colorstr
 
-TARGET = ("speed_up", "target", "budget")  # keys in which cells agree that compete with each other
 
+class Folders(NamedTuple):
+    """The folders of a run in Ray's storage.
 
-class Listener(tune.Callback):
-    """Tells when a cell has ended.
-
-    Ray Tune pickles its callbacks and restores them from there: what is told belongs to the class, which is this
-    process's, whatever has been restored.
+    Attributes:
+        cell (Cell): The cell whose run it is.
+        dense (tuple): What the cells agree in that take over from it.
+        checkpoint (tune.Checkpoint): The folders.
     """
 
-    tell: ClassVar[Callable[[dict[str, str]], None] | None] = None
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tell the weights of all cells that have ended, by their names."""
-        if Listener.tell:
-            Listener.tell({t.config[CELL]: t.last_result[BEST] for t in trials if BEST in (t.last_result or {})})
+    cell: Cell
+    dense: tuple
+    checkpoint: tune.Checkpoint
 
 
 def run_on_ray(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], None] | None) -> Reports:
@@ -52,28 +47,29 @@ def run_on_ray(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports],
     Raises:
         RuntimeError: If cells have failed; the others are complete.
     """
+    assert grid.cluster is not None  # `run_cells` has asked
 
-    def read(weights: Mapping[str, str]) -> Reports:
-        ended = [cell.name for cell in reversed(cells) if cell.name in weights]
-        return {name: read_tuned(Path(weights[name]), grid.record.folder) for name in ended}
+    def read(ended: Mapping[str, Ended]) -> Reports:
+        tuned = {name: end for name, end in ended.items() if BEST in end.metrics}
+        for end in tuned.values():
+            fetch(grid, end.checkpoint, Path(end.metrics[BEST]))
+        names = [cell.name for cell in reversed(cells) if cell.name in tuned]
+        return {name: read_tuned(Path(tuned[name].metrics[BEST]), grid.record.folder) for name in names}
+
+    def tell(ended: Mapping[str, Ended]) -> None:
+        reports = read(ended)
+        if on_report:
+            on_report(reports)
 
     with connected():
-        lead(grid, cells)
-        tuner = make_tuner(grid, cells)
-        Listener.tell = on_report and (lambda weights: on_report(read(weights)))
-        try:
-            found = tuner.fit()
-        finally:
-            Listener.tell = None
-    results = [found[i] for i in range(len(found))]
-    failed = [f"{Path(result.path).name}: {reason(result.error)}" for result in results if result.error]
-    if failed:
-        raise RuntimeError(
-            f"{len(failed)} of {len(cells)} runs have failed, the others are complete. Mend the cause and go on with "
-            f"'resume=True'. {'; '.join(failed)}"
-        )
-    last = {Path(result.path).name: result.metrics or {} for result in results}
-    reports = read({name: metrics[BEST] for name, metrics in last.items() if BEST in metrics})
+        if grid.cluster.is_stored:
+            trainable = tune.with_parameters(
+                run_order, orders=orders_of(grid, cells, lead_stored(grid, cells), finish=True)
+            )
+        else:
+            lead(grid, cells)
+            trainable = tune.with_parameters(fine_tune, jobs={cell.name: placed(grid, cell) for cell in cells})
+        reports = read(run_trials(grid, cells, trainable, on_end=tell))
     if stopped := [cell.name for cell in cells if cell.name not in reports]:
         LOGGER.info(f"{colorstr('sweep:')} stopped early, behind others of the same target: {', '.join(stopped)}")
     return reports
@@ -86,63 +82,55 @@ def call_on_ray(grid: Grid, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def lead(grid: Grid, cells: Sequence[Cell]) -> None:
-    """Cut the cells that make what others take over; the first one makes the dense model, which all need."""
-    first, *others = grid.shared.leaders(cells)
-    for leaders in ([first], others):
-        jobs = [on_device(grid, job_of(grid, cell)) for cell in leaders]
+    """Cut the cells that make what others take over, where the others will find it."""
+    for leaders in rounds(grid, cells):
+        jobs = [placed(grid, cell) for cell in leaders]
         collect([task(grid, cut).remote(job) for job in jobs])
         for cell, job in zip(leaders, jobs):
             grid.shared.learn(cell, Path(job.place))
 
 
-def make_tuner(grid: Grid, cells: Sequence[Cell]) -> tune.Tuner:
-    """Return Ray's tuner of cells: of the same cells before, when the grid is resumed, else a new one."""
-    assert grid.cluster is not None  # `run_cells` has asked
-    names = [cell.name for cell in reversed(cells)]
-    jobs = {cell.name: on_device(grid, job_of(grid, cell)) for cell in cells}
-    trainable = tune.with_resources(tune.with_parameters(fine_tune, jobs=jobs), resources(grid))
-    space = {CELL: tune.grid_search(names)}
-    folder = grid.record.folder
-    storage = grid.cluster.storage or str(folder / "ray")
-    experiment = f"{folder.name}-{hashlib.sha256(repr((str(folder), names)).encode()).hexdigest()[:8]}"
-    path = f"{storage}/{experiment}"
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl+C ends a sweep as it ends any run
-    if grid.args.get("resume") and tune.Tuner.can_restore(path):
-        LOGGER.info(f"{colorstr('sweep:')} restoring {path}")
-        return tune.Tuner.restore(path, trainable, resume_errored=True, param_space=space)
-    return tune.Tuner(
-        trainable,
-        param_space=space,
-        tune_config=tune.TuneConfig(
-            scheduler=early_stopping(grid, cells), trial_name_creator=name_of, trial_dirname_creator=name_of
-        ),
-        run_config=tune.RunConfig(
-            name=experiment,
-            storage_path=storage,
-            failure_config=tune.FailureConfig(max_failures=grid.cluster.max_failures),
-            callbacks=[Listener()],
-        ),
-    )
+def lead_stored(grid: Grid, cells: Sequence[Cell]) -> list[Folders]:
+    """Cut the cells that make what others take over, and return where it is in Ray's storage."""
+    made: list[Folders] = []
+    for number, leaders in enumerate(filter(None, rounds(grid, cells))):
+        orders = orders_of(grid, leaders, made, finish=False)
+        ended = run_trials(grid, leaders, tune.with_parameters(run_order, orders=orders), f"lead{number}")
+        for cell in leaders:
+            checkpoint, run = ended[cell.name].checkpoint, Path(orders[cell.name].job.place)
+            assert checkpoint is not None  # with which every order ends
+            fetch(grid, checkpoint, run / REPORT_FILE)
+            grid.shared.learn(cell, run)
+            made.append(Folders(cell, grid.shared.dense(cell), checkpoint))
+    return made
 
 
-def early_stopping(grid: Grid, cells: Sequence[Cell]) -> PerTarget | None:
-    """Return the scheduler that stops cells early, if that is asked for."""
-    assert grid.cluster is not None
-    if grid.cluster.grace_period is None:
-        return None
-    task_name = grid.args["task"]
-    values = {cell.name: {**DEFAULTS, **grid.args, **cell.keys} for cell in cells}
-    targets = {name: tuple(value[key] for key in TARGET) for name, value in values.items()}
-    epochs = grid.args.get("epochs") or DEFAULT_CFG.epochs
-    metric = TASK_METRICS[task_name][MAIN_METRIC[task_name]]
-    return PerTarget(targets, metric, epochs, grid.cluster.grace_period)
+def rounds(grid: Grid, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Return the cells that make dense models, and those that need these to make what others take over."""
+    firsts = grid.shared.firsts(cells)
+    return firsts, [cell for cell in grid.shared.leaders(cells) if cell not in firsts]
 
 
-def name_of(trial: Any) -> str:
-    """Return what Ray Tune calls a trial, and its folder."""
-    return trial.config[CELL]
+def orders_of(grid: Grid, cells: Sequence[Cell], folders: Sequence[Folders], finish: bool) -> dict[str, Order]:
+    """Return what workers need to run cells in folders of their own.
+
+    Args:
+        grid (Grid): What the cells have in common.
+        cells (Sequence[Cell]): Cells.
+        folders (Sequence[Folders]): Runs that others take over from.
+        finish (bool): Fine-tune as well.
+    """
+    epochs = resources(grid)["gpu"] <= 1  # otherwise other processes train, which cannot tell Ray Tune
+    orders = {}
+    for cell in cells:
+        others = [
+            found.checkpoint for found in folders if found.dense == grid.shared.dense(cell) and found.cell != cell
+        ]
+        own = next((found.checkpoint for found in folders if found.cell == cell), None)
+        orders[cell.name] = Order(placed(grid, cell), own, others, finish, epochs)
+    return orders
 
 
-def reason(error: Exception) -> str:
-    """Return the last line of an error of a worker, which holds its traceback as well."""
-    return str(error).strip().splitlines()[-1]
+def placed(grid: Grid, cell: Cell) -> Job:
+    """Return the run of a cell with the devices that Ray gives it."""
+    return on_device(grid, job_of(grid, cell))

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ultralytics.engine.compress.grid.cells import Cell
@@ -19,7 +20,7 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
 
     Args:
         grid (Grid): What the cells have in common.
-        cells (Sequence[Cell]): Cells, which agree in what a validation reads ('data', 'imgsz', ...).
+        cells (Sequence[Cell]): Cells; those of one data set agree in what a validation reads ('imgsz', ...).
         on_report (Callable, optional): Is told the reports so far whenever a cell has ended.
 
     Returns:
@@ -46,15 +47,27 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
         LOGGER.info(f"{colorstr('sweep:')} fine-tuning {describe(cell)}")
         grid.shared.known(cell).give(runs[cell.name])
         reports[cell.name] = read_tuned(runs[cell.name].finetune(), grid.record.folder)
-        grid.shared.learn_files(reports[cell.name])
+        grid.shared.learn_files(cell, reports[cell.name])
         if on_report:
             on_report(reports)
     return reports
 
 
+@contextmanager
+def workers(grid: Grid) -> Iterator[int]:
+    """Keep what runs cells until the block ends, and yield how many run at the same time."""
+    if grid.cluster is None:
+        yield 1
+        return
+    from ultralytics.engine.compress.grid.connection import connected, places  # an extra
+
+    with connected():
+        yield places(grid)
+
+
 def run_on_a_worker(grid: Grid, function: Callable[..., Any], *args: Any) -> Any:
     """Return what a function returns where a cell would run: here, or on a worker of the Ray cluster."""
-    if grid.cluster:
+    if grid.cluster and not grid.cluster.is_stored:  # else the runs' folders are here alone
         from ultralytics.engine.compress.grid.on_ray import call_on_ray  # an extra
 
         return call_on_ray(grid, function, *args)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.engine.compress.grid.origins import Origin
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import versions
 from ultralytics.engine.pruning.files import write_csv, write_json
@@ -18,6 +19,7 @@ from ultralytics.engine.pruning.report.sweep_plot import draw_sweep
 from ultralytics.engine.pruning.report.table import export_command
 from ultralytics.utils import LOGGER, colorstr
 
+VARIED = {"model": "source", "data": "data", "seed": "seed"}  # key in which cells differ: its column
 SCHEMA = 2  # layout of the table; 1 had no number, medians for latencies and 'speed_up' for the ratio of FLOPs
 
 
@@ -27,7 +29,11 @@ def image_size(reports: Mapping[str, dict]) -> int:
 
 
 def compare_cells(
-    reports: Mapping[str, dict], metric: str, imgsz: int, device: torch.device | None = None
+    reports: Mapping[str, dict],
+    metric: str,
+    imgsz: int,
+    device: torch.device | None = None,
+    origins: Mapping[str, Origin] | None = None,
 ) -> dict[str, Any]:
     """Put the models of all cells side by side, their latencies measured in turns.
 
@@ -36,33 +42,65 @@ def compare_cells(
         metric (str): Name of the main metric.
         imgsz (int): Image size in pixels for the latency.
         device (torch.device, optional): Where the latency is measured; without one it is not.
+        origins (Mapping[str, Origin], optional): Name of a cell to what its row is compared with; by default, all have
+            the dense model of the first report.
 
     Returns:
         (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'metric', 'imgsz' and 'rows',
-            one per model, the dense one first, whose latencies are 10th percentiles.
+            one per model, whose latencies are 10th percentiles; dense models stand before the rows of the first cell
+            that has them. Where cells differ in 'model', 'data' or 'seed', rows have the value, and in 'dense' the name
+            of the row of their dense model.
     """
-    reports = {"dense": next(iter(reports.values())), **reports}
-    last = {name: report["rows"]["dense" if name == "dense" else "fine-tuned"] for name, report in reports.items()}
+    places = places_of(reports, origins or {})
+    last = {place.name: place.report["rows"]["dense" if place.is_dense else "fine-tuned"] for place in places}
     latency = {}
     if device is not None:
         models = {name: float_copy(load_checkpoint(Path(row["weights"]))[0]) for name, row in last.items()}
         latency = measure_latency(models, imgsz, device)
     rows = []
-    for name, row in last.items():
-        cut = reports[name]["rows"]["dense" if name == "dense" else "pruned"]
+    for place in places:
+        row = last[place.name]
+        cut = place.report["rows"]["dense" if place.is_dense else "pruned"]
         rows.append(
             {
-                "model": name,
-                "flops_ratio": last["dense"]["gflops"] / row["gflops"],
+                "model": place.name,
+                **place.varied,
+                "flops_ratio": last[place.dense]["gflops"] / row["gflops"],
                 "gflops": row["gflops"],
                 "parameters": row["parameters"],
-                **{f"{runtime}_latency_p10_ms": timings[name].low for runtime, timings in latency.items()},
+                **{f"{runtime}_latency_p10_ms": timings[place.name].low for runtime, timings in latency.items()},
                 f"{metric} after the cut": cut[metric],
                 metric: row[metric],
                 "weights": row["weights"],
             }
         )
     return {"schema": SCHEMA, "versions": versions(), "metric": metric, "imgsz": imgsz, "rows": rows}
+
+
+class Place(NamedTuple):
+    """A row of the table before its figures are in it."""
+
+    name: str
+    dense: str
+    varied: dict[str, Any]
+    report: dict[str, Any]
+
+    @property
+    def is_dense(self) -> bool:
+        """Return True for the row of a dense model."""
+        return self.name == self.dense
+
+
+def places_of(reports: Mapping[str, dict], origins: Mapping[str, Origin]) -> list[Place]:
+    """Return the rows of the table in their order; dense models are those of the first report that has them."""
+    places: dict[str, Place] = {}
+    for name, report in reports.items():
+        origin = origins.get(name, Origin("dense", {}, {}))
+        for of_row, varied in ((origin.dense, origin.dense_varied), (name, origin.varied)):
+            shown = {VARIED[key]: value for key, value in varied.items()}
+            shown |= {"dense": origin.dense} if varied else {}
+            places.setdefault(of_row, Place(of_row, origin.dense, shown, report))
+    return list(places.values())
 
 
 def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
@@ -80,17 +118,18 @@ def save_sweep(result: dict[str, Any], folder: Path, plots: bool) -> None:
     columns = [key for key in rows[0] if key != "weights"]
     lines = ["".join(f"{key:>24}" for key in columns)]
     for row in rows:
-        cells = (row[k] if isinstance(row[k], str) else f"{row[k]:,.4g}" for k in columns)
+        cells = (f"{row[k]:,.4g}" if isinstance(row[k], (int, float)) else str(row[k]) for k in columns)
         lines.append("".join(f"{cell:>24}" for cell in cells))
     table = "\n".join(lines)
     LOGGER.info(f"\n{table}\nSweep saved to {colorstr('bold', folder)}")
     metric = result["metric"]
-    if worse := [row["model"] for row in rows[1:] if row[metric] < row[f"{metric} after the cut"]]:
+    pruned = [row for row in rows if row["model"] != row.get("dense", "dense")]
+    if worse := [row["model"] for row in pruned if row[metric] < row[f"{metric} after the cut"]]:
         LOGGER.warning(
             f"{', '.join(worse)}: fine-tuning ended below the model straight after the cut. Fine-tune with more "
             "'epochs' or a lower 'lr0'."
         )
-    for row in rows[1:]:
+    for row in pruned:
         LOGGER.info(f"Deploy {row['model']}, for example: {export_command(row['weights'], result['imgsz'])}")
 
 

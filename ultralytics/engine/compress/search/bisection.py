@@ -11,6 +11,7 @@ START = 2.0  # target of the first try
 CEILING = 16.0  # largest target
 TOLERANCE = 1.1  # ratio of two targets that are not told apart
 SHORT_TRIES, WHOLE_TRIES = 6, 3  # at most
+UNLIKE = 1e-6  # of two metrics, of which one is accurate enough and the other is not
 
 
 class Try(NamedTuple):
@@ -64,6 +65,47 @@ def next_try(found: Found, wanted: float, ceiling: float = CEILING, uncounted: C
         return Try(high if high < missed else middle, whole=True)
     smallest = min(short)
     return Try(smallest, whole=True) if passed == 1.0 and smallest not in whole else None
+
+
+def next_tries(found: Found, wanted: float, ceiling: float, uncounted: Collection[Try], count: int) -> list[Try]:
+    """Return what to try next, and what may have to be tried after that, whatever comes of it.
+
+    Args:
+        found (dict[Try, float]): Metric after each try so far.
+        wanted (float): Least metric that is accurate enough.
+        ceiling (float): Largest target that can be reached.
+        uncounted (Collection[Try]): Tries that do not count towards the limits.
+        count (int): Tries at most.
+
+    Returns:
+        (list[Try]): Tries, that of `next_try` first and those that depend on few others before those that depend on
+            many; none when the search has ended.
+    """
+    tries: list[Try] = []
+    outcomes = [found]
+    while outcomes and len(tries) < count:
+        known = outcomes.pop(0)
+        if tried := next_try(known, wanted, ceiling, uncounted):
+            tries += [] if tried in tries else [tried]
+            outcomes += [{**known, tried: metric} for metric in decisive_metrics(tried, known, wanted)]
+    return tries
+
+
+def decisive_metrics(tried: Try, found: Found, wanted: float) -> list[float]:
+    """Return metrics of a try, one for each way in which a search may go on after it.
+
+    Args:
+        tried (Try): The try.
+        found (dict[Try, float]): Metric after each try before it.
+        wanted (float): Least metric that is accurate enough, infinite before the first try, which tells it.
+    """
+    short, whole = ({t.speed_up: metric for t, metric in found.items() if t.whole is kind} for kind in (False, True))
+    if math.isinf(wanted):
+        return [] if found else [0.0]
+    if not short:  # the first of them predicts what the whole one at the same target has been
+        return [whole[tried.speed_up]]
+    limit = wanted - (0.0 if tried.whole else gain(tried.speed_up, short, whole))
+    return [limit - UNLIKE, limit + UNLIKE]
 
 
 def best_target(found: Found, wanted: float) -> float | None:

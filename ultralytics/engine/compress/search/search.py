@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ultralytics.cfg.compress.keys import get_prune_cfg, read_sweep, refusing, split
@@ -13,9 +14,9 @@ from ultralytics.engine.compress.evaluation import MAIN_METRIC
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.grid.folder import record_opened
 from ultralytics.engine.compress.grid.job import Grid, Reports, make_grid
-from ultralytics.engine.compress.grid.run import run_cells
+from ultralytics.engine.compress.grid.run import run_cells, run_on_a_worker, workers
 from ultralytics.engine.compress.grid.table import compare_cells, image_size, write_table
-from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, Try, best_target, next_try
+from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, Try, best_target, next_tries
 from ultralytics.engine.compress.search.tries import Tries
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.report.table import export_command
@@ -67,8 +68,9 @@ class Outcome(NamedTuple):
 def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
     """Find the fastest model that loses at most 'max_drop' points of the main metric.
 
-    Every try is an ordinary run with folders of its own. A search that is resumed takes up all that it has begun, also
-    for another accuracy, and goes on from there.
+    Every try is an ordinary run with folders of its own. On Ray, those that may come next are made at the same time;
+    the table is that of a search in turn. A search that is resumed takes up all that it has begun, also for another
+    accuracy, and goes on from there.
 
     Args:
         compressor (type): Compressor class of the task.
@@ -90,44 +92,70 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
             raise ValueError(
                 f"'max_drop={own['max_drop']}' is invalid with '{key}={values}'. A search needs one value of '{key}'."
             )
-        if Cluster.of(args):
-            raise ValueError(
-                f"'use_ray=True' is invalid with 'max_drop={own['max_drop']}': what a search tries depends on what it "
-                "has tried. Leave use_ray out."
-            )
+        check_search_on_ray(Cluster.of(args), own)
         max_drop = get_prune_cfg(own).max_drop
     args = {key: value for key, value in args.items() if key not in {"max_drop", "speed_up", "target"}}
     with record_opened(args, "search") as record:
-        grid = make_grid(compressor, args, callbacks, record)
-        outcome = try_targets(grid, max_drop, Tries(record.folder, resumed=bool(record.runs)))
-        device = select_device(args.get("device"), verbose=False)
-        result = describe(outcome, args, device)
+        grid = make_grid({str(args["model"]): compressor}, args, callbacks, record)
+        with workers(grid) as count:
+            outcome = try_targets(grid, max_drop, Tries(record.folder, resumed=bool(record.runs)), count)
+            result = run_on_a_worker(grid, describe_on, outcome, args)
         write_table(result, record.folder / "search", args.get("plots", DEFAULT_CFG_DICT["plots"]))
     tell(outcome, result, record.folder)
     return result
 
 
-def try_targets(grid: Grid, max_drop: float, tries: Tries) -> Outcome:
-    """Make the tries of a search, each when those before it are known.
+def check_search_on_ray(cluster: Cluster | None, own: Mapping[str, Any]) -> None:
+    """Refuse settings of Ray that a search has no use for.
+
+    Args:
+        cluster (Cluster, optional): The settings.
+        own (Mapping[str, Any]): Keys of the compress mode.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if cluster is None:
+        return
+    reasons = {
+        "grace_period": "a search compares runs of different targets, and needs the end of each",
+        "storage_path": "what a search tries depends on what it has tried, so that no two lists of its runs are alike",
+    }
+    for key, reason in reasons.items():
+        if key == "grace_period" and cluster.grace_period is not None or key == "storage_path" and cluster.is_stored:
+            raise ValueError(f"'{key}={own[key]}' is invalid with 'max_drop={own['max_drop']}': {reason}.")
+
+
+def try_targets(grid: Grid, max_drop: float, tries: Tries, count: int = 1) -> Outcome:
+    """Make the tries of a search, each when those before it are known, or ahead of that.
 
     Args:
         grid (Grid): What they have in common.
         max_drop (float): Points of the main metric that may be lost.
         tries (Tries): Which of them have begun before.
+        count (int): Tries that can be made at the same time.
     """
     outcome = Outcome(max_drop, MAIN_METRIC[grid.args["task"]], {}, {})
     begun, ceiling, others = list(tries.begun), CEILING, tries.of_others(max_drop)
-    while tried := (
-        begun.pop(0)
-        if begun
-        else next_try(outcome.found, outcome.wanted if outcome.reports else math.inf, ceiling, others)
-    ):
+    ahead: Reports = {}  # reports of tries that nobody has asked for yet
+
+    def coming() -> list[Try]:
+        wanted = outcome.wanted if outcome.reports else math.inf
+        return begun[: count if outcome.reports else 1] or next_tries(outcome.found, wanted, ceiling, others, count)
+
+    while next_ones := coming():
+        tried, *rest = next_ones
+        begun = begun[1:]
         cell = cell_of(tried, grid.args)
         tries.begin(tried, max_drop)
         try:
-            report = run_cells(grid, [cell])[cell.name]
+            if cell.name not in ahead:
+                later = (cell_of(one, grid.args) for one in rest)
+                ahead |= run_cells(grid, largest_first([cell, *(one for one in later if one.name not in ahead)]))
+            report = ahead.pop(cell.name)
         except OutOfReachError as error:
-            ceiling = math.floor(100 * min(error.reachable, BACK_OFF * tried.speed_up)) / 100
+            farthest = max(one.speed_up for one in next_ones)
+            ceiling = math.floor(100 * min(error.reachable, BACK_OFF * farthest)) / 100
             if ceiling < TOLERANCE:
                 raise
             LOGGER.info(f"{colorstr('search:')} {error} The search goes up to {ceiling:g}.")
@@ -139,6 +167,11 @@ def try_targets(grid: Grid, max_drop: float, tries: Tries) -> Outcome:
             f"{max_drop:g} points of {outcome.metric} lost"
         )
     return outcome
+
+
+def largest_first(cells: list[Cell]) -> list[Cell]:
+    """Return cells in the order in which a grid cuts them: one that is out of reach ends it before the others begin."""
+    return sorted(cells, key=lambda cell: -cell.keys["speed_up"])
 
 
 def cell_of(tried: Try, args: dict[str, Any]) -> Cell:
@@ -161,6 +194,11 @@ def cell_of(tried: Try, args: dict[str, Any]) -> Cell:
     if args.get("time"):  # hours, which hold instead of the epochs
         keys["time"] = args["time"] / SHORT
     return Cell(f"{target:g}x-short", keys)
+
+
+def describe_on(outcome: Outcome, args: dict[str, Any]) -> dict[str, Any]:
+    """Return what `describe` does, with latencies on the device of the process that does this."""
+    return describe(outcome, args, select_device(args.get("device"), verbose=False))
 
 
 def describe(outcome: Outcome, args: dict[str, Any], device: Any) -> dict[str, Any]:

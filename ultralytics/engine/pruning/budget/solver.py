@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ class OutOfReachError(ValueError):
     def __init__(self, message: str, reachable: float):
         super().__init__(message)
         self.reachable = reachable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes it in another process: workers raise it."""
+        return type(self), (str(self), self.reachable), vars(self)
 
 
 class Formula(Protocol):
