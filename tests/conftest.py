@@ -33,6 +33,7 @@ from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
 from ultralytics.engine.pruning.budget.flops import counts_attention
 from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
@@ -125,6 +126,7 @@ NEEDS = {  # what a test may need: this Ultralytics has it
     "exports with 'quantize'": HAS_PRECISIONS,
     "heads to switch between branches": bool(getattr(vars(tasks.DetectionModel).get("end2end"), "fset", None)),
     "models in what it loads with safe_only": not hasattr(tasks, "SafeUnpickler"),
+    "rows of classes while no box is right": ".any()" not in inspect.getsource(DetectionValidator.get_stats),
     "'pretrained=False' for a model that was loaded": "pretrained is False" in inspect.getsource(YOLO.train),
 }
 

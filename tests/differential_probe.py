@@ -7,6 +7,7 @@ Usage: python differential_probe.py FUNCTION ARGUMENT... FILE
 import contextlib
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -32,6 +33,13 @@ COMMANDS = (
 )
 
 
+def sentence_of(error):
+    """Return what an error says, without addresses and the help on the command line, which names our mode as well."""
+    from ultralytics.cfg import CLI_HELP_MSG
+
+    return f"{type(error).__name__}: {re.sub(' at 0x[0-9a-f]+', '', str(error).replace(CLI_HELP_MSG, ''))}"
+
+
 def keys():
     """Tables of keys and modes."""
     from ultralytics import cfg
@@ -51,7 +59,7 @@ def values():
         try:
             return repr(function())
         except (AttributeError, KeyError, OverflowError, SyntaxError, TypeError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"
+            return sentence_of(error)
 
     def in_place(key, value, hard):
         given = {key: value}
@@ -98,7 +106,7 @@ def commands():
             cfg.entrypoint(f"yolo {command}")
             found[command] = "ended"
         except (Arrived, Exception) as error:  # noqa: BLE001 what stock raises is the result
-            found[command] = f"{type(error).__name__}: {error}"
+            found[command] = sentence_of(error)
         finally:
             sys.setprofile(None)
     return found

@@ -82,9 +82,13 @@ def borrowed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("borrowed")
     kept_out = re.compile(r"ultralytics(-\d.*|[-_]compress.*)?|__editable__.*|__pycache__|.*\.pth")
     layers = [path for path in map(Path, sys.path) if path.name == "site-packages"]  # the running one may borrow itself
-    for entry in (entry for layer in layers for entry in layer.iterdir()):
-        if not kept_out.fullmatch(entry.name) and not (folder / entry.name).exists():
-            (folder / entry.name).symlink_to(entry)
+    found = set()
+    for layer in layers:
+        names = {entry: re.sub(r"-\d.*(?=\.dist-info)", "", entry.name) for entry in layer.iterdir()}  # of any version
+        for entry, name in names.items():
+            if not kept_out.fullmatch(entry.name) and name not in found:
+                (folder / entry.name).symlink_to(entry)
+        found |= {*names.values()}
     return folder
 
 

@@ -102,13 +102,14 @@ def test_hook_lets_modules_run_as_scripts(installed):
     installed.run(installed.scripts / "python", "-m", "ultralytics.cfg.__init__", "version")
 
 
-def test_overlay_that_cannot_be_imported_leaves_ultralytics_whole(installed):
+@pytest.mark.parametrize("first", ["ultralytics", "ultralytics.nn.tasks"])  # which then imports ultralytics.cfg
+def test_overlay_that_cannot_be_imported_leaves_ultralytics_whole(first, installed):
     init = installed.site_packages / "ultralytics/cfg/compress/__init__.py"
     content = init.read_text()
     try:
         init.write_text("import a_missing_dependency")
         code = "from ultralytics import YOLO, cfg; print(YOLO('yolov8n.yaml').task, 'compress' in cfg.MODES)"
-        process = installed.run(installed.scripts / "python", "-c", code, YOLO_VERBOSE="true")
+        process = installed.run(installed.scripts / "python", "-c", f"import {first}; {code}", YOLO_VERBOSE="true")
     finally:
         init.write_text(content)
     assert process.stdout.endswith("detect False\n")

@@ -25,6 +25,7 @@ from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover
 from ultralytics.engine.compress.runs import find_run
 from ultralytics.engine.pruning.files import sweep_temporaries
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 
 
@@ -154,13 +155,16 @@ def test_run_without_a_record_begins_anew_in_its_folder(settings, tmp_path):
     assert YAML.load(run.save_dir / "args.yaml")["imgsz"] == FAST["imgsz"]
 
 
-def test_folders_are_noted_before_they_are_made(settings, tmp_path):
-    def stop(trainer):  # in a constructor, which has made the folder
-        if trainer.save_dir.name == stopped:
+def test_folders_are_noted_before_they_are_made(settings, tmp_path, monkeypatch):
+    get_dataset = BaseTrainer.get_dataset
+
+    def stop(trainer):  # in a constructor, which has made the folder; older ones call no callback there
+        if getattr(trainer, "save_dir", tmp_path).name == stopped:
             raise Interrupted
+        return get_dataset(trainer)
 
     model = YOLO(settings["model"])
-    model.add_callback("on_pretrain_routine_start", stop)
+    monkeypatch.setattr(BaseTrainer, "get_dataset", stop)
     for stopped in ("n-prune", "n-finetune"):
         for resume in (False, True) if stopped == "n-prune" else (True,):
             with pytest.raises(Interrupted):

@@ -7,9 +7,11 @@ by a class that nothing is an instance of.
 | name                           | since   | what stands for it before                             |
 | ------------------------------ | ------- | ----------------------------------------------------- |
 | get_gpu_info                   | 8.3.6   | the same from torch                                   |
+| optimizers in small letters    | 8.3.26  | refused, which Ultralytics does after the pruning     |
 | unset_deterministic            | 8.3.74  | the same from torch                                   |
 | AAttn                          | 8.3.78  | no such layer                                         |
 | YOLOEDetect                    | 8.3.99  | no such layer                                         |
+| v10Detect.fuse                 | 8.3.111 | both branches of that head are timed                  |
 | YAML                           | 8.3.125 | yaml_load, yaml_save, yaml_print                      |
 | get_dataset returns the data   | 8.3.132 | it returns two splits, and the trainer keeps the data |
 | override_configs               | 8.3.156 | our own in all releases: older arguments lack keys    |
@@ -18,6 +20,7 @@ by a class that nothing is an instance of.
 | BaseTrainer.ddp                | 8.3.200 | the count of devices, as the trainer reads it         |
 | a new results.csv              | 8.3.214 | ours deletes that of an earlier run in the folder     |
 | Proto26, Pose26                | 8.4.0   | no such layers                                        |
+| optimizer=MuSGD                | 8.4.0   | refused as well                                       |
 | 'save_dir' in overrides        | 8.4.2   | taken if the configuration has the key                |
 | get_save_dir makes no folder   | 8.4.4   | from 8.3.251 on it does, and ours keeps it from it    |
 | _build_train_pipeline          | 8.4.13  | the rule for 'nbs' holds when _setup_train has ended  |

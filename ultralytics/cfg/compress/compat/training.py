@@ -14,7 +14,18 @@ from ultralytics.utils.dist import generate_ddp_file
 
 BUILDS_PIPELINE = hasattr(BaseTrainer, "_build_train_pipeline")  # loaders and optimizer, in a method of their own
 CARRIES_CALLBACKS = "callbacks" in generate_ddp_file.__code__.co_names  # to the workers of a distributed training
+_BUILDING = BaseTrainer.build_optimizer.__code__
+_CONSTANTS = {text for c in _BUILDING.co_consts for text in (c if isinstance(c, frozenset) else (c,))}
+_SPELLINGS = ("auto", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp", "RMSprop", "SGD", "MuSGD")
+OPTIMIZERS = tuple(name for name in _SPELLINGS if name in _CONSTANTS)
+IGNORES_CASE = "lower" in _BUILDING.co_names  # of an optimizer's name
 KEEPS_WORLD_SIZE = "world_size" in BaseTrainer.__init__.__code__.co_names  # older trainers hand it from call to call
+
+
+def is_optimizer(name: Any) -> bool:
+    """Return True for the name of an optimizer that trainers build."""
+    spell = str.lower if IGNORES_CASE else str
+    return spell(str(name)) in map(spell, OPTIMIZERS)
 
 
 def is_distributed(trainer: BaseTrainer) -> bool:

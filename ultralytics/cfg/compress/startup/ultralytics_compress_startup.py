@@ -107,8 +107,9 @@ def activate(name):
         if has_overlay():
             importlib.import_module(ACTIVATION).apply(name)
     except Exception as error:  # noqa: BLE001 somebody's import of Ultralytics, which our faults must not stop
-        ActivationFinder.failed = True
-        give_up(error)
+        if not ActivationFinder.failed:  # looking for the overlay may have imported ultralytics.cfg, which has said it
+            ActivationFinder.failed = True
+            give_up(error)
 
 
 def has_overlay():

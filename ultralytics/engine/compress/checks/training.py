@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from ultralytics.cfg import CFG_BOOL_KEYS, CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CFG_INT_KEYS
 from ultralytics.cfg.compress.compat.quantization import AMP_NAMES
+from ultralytics.cfg.compress.compat.training import OPTIMIZERS, is_optimizer
 from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-OPTIMIZERS = ("auto", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD", "MuSGD")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 LEAST = {"epochs": 1, "patience": 0, "nbs": 1, "seed": 0}
 LONGEST_NAME = 200  # bytes of a folder's name: file systems take 255, and stages and numbers are appended
@@ -70,9 +70,7 @@ NO_OTHERS = f"of {LONGEST_NAME} bytes at most and without quotes ('), '?' or con
 FOLDER = Rule(is_new_or_folder, f"must be the path of a folder, with names {NO_OTHERS}")
 RULES = {
     **dict.fromkeys(sorted(CFG_FLOAT_KEYS), FINITE),
-    "optimizer": Rule(
-        lambda v: str(v).lower() in {name.lower() for name in OPTIMIZERS}, f"must be one of {', '.join(OPTIMIZERS)}"
-    ),
+    "optimizer": Rule(is_optimizer, f"must be one of {', '.join(OPTIMIZERS)}"),
     "freeze": Rule(are_counts, "must be a number of layers (i.e. 'freeze=10') or a list of their indices"),
     "imgsz": Rule(lambda v: are_counts(v, 1), "must be a size in pixels (i.e. 'imgsz=640')"),
     "batch": Rule(

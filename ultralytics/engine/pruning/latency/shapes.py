@@ -117,11 +117,13 @@ def conv_shapes(model: nn.Module, imgsz: int) -> dict[str, list[ConvShape]]:
 def dropped_by_fusing(model: nn.Module) -> set[str]:
     """Return the names of the modules of an end-to-end head that fusing, as every export does, takes away.
 
+    Older releases of Ultralytics take nothing away.
+
     Args:
         model (nn.Module): Stock model.
     """
     head = model.model[-1]
-    if not hasattr(head, "one2one_cv2"):
+    if not hasattr(head, "one2one_cv2") or not hasattr(head, "fuse"):
         return set()
     deployed = deepcopy(head)
     deployed.fuse()
