@@ -40,7 +40,8 @@ TASKS = {
 }
 TEXT_TASKS = ["segment", "pose", "obb"]
 KINDS = ["circle", "triangle", "square", "star"]
-FAST = {"imgsz": 64, "epochs": 1, "batch": 4, "fraction": 0.08, "plots": False, "workers": 0, "cache": False}
+# Batches of 5, and of 10 to validate with: Ultralytics 8.4.0 fails on a last one of two with a yolo26n-seg.
+FAST = {"imgsz": 64, "epochs": 1, "batch": 5, "fraction": 0.08, "plots": False, "workers": 0, "cache": False}
 
 
 def draw(task, folder):

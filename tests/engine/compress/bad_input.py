@@ -48,7 +48,7 @@ WRONG = {  # type of a key of the compress mode: values that it does not take
 }
 OWN = [case for key, kind in TYPES.items() for case in of(key, WRONG[kind], kind=kind.__name__)]
 OPTIONAL = {"sl_hyp", "sl_model", "sensitivity_drop", "deploy", "target", "max_drop", "runner", "gpu_per_trial"}
-OPTIONAL |= {"storage_path", "grace_period"}
+OPTIONAL |= {"storage_path", "grace_period", "reg", "delta_reg"}
 OWN += [case for key in TYPES if key not in OPTIONAL for case in of(key, [None])]
 RANGES = [
     *of("speed_up", [1, 1.0, 0.5, 0, -2, "2x", [], [2, 2], [2, 1.0], [2, NAN], [[2]]], entry="yolo"),

@@ -35,6 +35,7 @@ BACKBONE = [
     [-1, 1, "A2C2f", [64, True, 4]],
     [-1, 1, "Conv", [64, 3, 2]],
 ]
+BODY = {"backbone": BACKBONE, "scale": "n", "scales": {"n": [1.0, 1.0, 1024]}}  # older releases need a scale
 LEVELS = [4, 6, 7]
 QUICK = {**FAST, "epochs": 1, "prune_method": "lamp", "round_to": 1, "recalibrate": False, "name": "q"}
 
@@ -44,7 +45,7 @@ def yoloe_pt(tmp_path_factory):
     """A small YOLOE whose classes are those of the tiny data set."""
     torch.manual_seed(0)
     head = [[LEVELS, 1, "YOLOEDetect", ["nc", 512, True]]]
-    yaml = {"nc": 80, "backbone": BACKBONE, "head": head, "yaml_file": "yoloe-v8n.yaml"}
+    yaml = {"nc": 80, **BODY, "head": head, "yaml_file": "yoloe-v8n.yaml"}
     model = YOLOEModel(yaml, verbose=False)
     model.set_classes(["blue", "yellow"], torch.randn(1, 2, 512))
     enliven(model, model.predict)
@@ -55,7 +56,7 @@ def yoloe_pt(tmp_path_factory):
 def yolov12_pt(tmp_path_factory):
     """A small network with the attention of the original YOLOv12 repository, and its stock form."""
     torch.manual_seed(0)
-    model = DetectionModel({"nc": 2, "backbone": BACKBONE, "head": [[LEVELS, 1, "Detect", ["nc"]]]}, verbose=False)
+    model = DetectionModel({"nc": 2, **BODY, "head": [[LEVELS, 1, "Detect", ["nc"]]]}, verbose=False)
     enliven(model, model.predict)
     for block in model.modules():
         if isinstance(block, AAttn):
@@ -71,7 +72,7 @@ def world_pt(request, tmp_path_factory):
     if not request.param:  # texts look at the image as well, and features are normalised
         head[1:] = [[[8, 6, 7], 1, "ImagePoolingAttn", [32]], [6, 1, "C2fAttn", [64, 32, 2]]]
         head.append([[8, 10, 7], 1, "WorldDetect", ["nc", 512, False]])
-    yaml = {"nc": 2, "backbone": BACKBONE, "head": head, "yaml_file": "yolov8n-world.yaml"}
+    yaml = {"nc": 2, **BODY, "head": head, "yaml_file": "yolov8n-world.yaml"}
     model = WorldModel(yaml, nc=2, verbose=False)
     model.txt_feats = torch.nn.functional.normalize(torch.randn(1, 2, 512), dim=-1)
     model.names = ["blue", "yellow"]  # as YOLOWorld.set_classes leaves them

@@ -152,6 +152,7 @@ def test_teacher_must_be_the_model_that_was_pruned(settings, tmp_path, log):
     assert len(warnings) == 2 and all(f"'{dense}'" in warning for warning in warnings)
 
 
+@needs("distillation")
 def test_only_heads_with_distillable_features_get_a_teacher(log):
     assert find_teacher(build_model("yolo26n-cls")) is None
     assert "no distillation: Ultralytics distils the features of Detect heads alone, not of Classify" in log.text

@@ -59,7 +59,8 @@ def test_split_attention_is_joined_exactly(heads, area):
     torch.testing.assert_close(converted(x), expected, rtol=1e-5, atol=1e-5)
     state = AAttn(24, heads, area).state_dict()
     assert [*converted[0].state_dict()] == [*state]
-    assert vars(converted[0]).keys() == vars(AAttn(24, heads, area)).keys()
+    newer = {"all_head_dim"}  # which older releases take from the input
+    assert vars(converted[0]).keys() - newer == vars(AAttn(24, heads, area)).keys() - newer
 
 
 def test_stock_attention_is_left_alone():

@@ -145,11 +145,11 @@ def test_smaller_heads_of_world_keep_the_scale_of_the_dense_block():
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_model_is_exact_both_ways(name):
-    model, image = build_model(name), torch.rand(1, 3, 64, 64)
-    expected = raw_outputs(model, image)
+    model, image = build_model(name), torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    expected = raw_outputs(deepcopy(model).double(), image)
     prunable = to_prunable(deepcopy(model))
     assert not any(type(m) in PRUNABLE_FORMS for m in prunable.modules())
-    torch.testing.assert_close(raw_outputs(prunable, image), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(raw_outputs(deepcopy(prunable).double(), image), expected, rtol=1e-5, atol=1e-5)
     stock = to_stock(prunable)
     assert [type(m) for m in stock.modules()] == [type(m) for m in model.modules()]
     assert all(torch.equal(a, b) for a, b in zip(stock.state_dict().values(), model.state_dict().values(), strict=True))

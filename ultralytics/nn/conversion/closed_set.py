@@ -20,6 +20,7 @@ from ultralytics.cfg.compress.compat.modules import (
     YOLOESegment,
     YOLOESegment26,
     YOLOESegModel,
+    trainable,
 )
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable_form import blank
@@ -77,7 +78,7 @@ def close_classes(model: YOLOEModel) -> DetectionModel:
     closed.model[-1] = closed_head(head)
     closed.names = check_class_names(model.names)
     closed.yaml = closed_yaml(model.yaml, closed.model[-1])
-    return closed.requires_grad_(True)
+    return trainable(closed)
 
 
 def closed_head(head: YOLOEDetect) -> Detect:

@@ -25,7 +25,8 @@ MEASURED = "latency"  # columns that no two measurements agree in
 def cluster():
     """A local cluster of two CPUs, with a small object store and its files in a folder of its own."""
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets take 107 bytes
-    workers = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # which import this module's callback
+    # they import this module's callback, and one that is lost leaves its temporary folder
+    workers = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent), "TMPDIR": folder}}
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # of the S3 server of a test, which takes any
         os.environ.setdefault(name, "test")
     small = {"object_store_memory": 100 * 2**20, "include_dashboard": False, "_temp_dir": folder}

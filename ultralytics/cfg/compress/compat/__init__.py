@@ -32,6 +32,7 @@ by a class that nothing is an instance of.
 | _get_warmup_iterations         | 8.4.103 | as the loop counts them                               |
 | Depth, its trainer             | 8.4.104 | no such layer, no such task                           |
 | attention in get_flops         | 8.4.109 | our own sum of layers and products                    |
+| trainable after YOLOE's fuse   | 8.4.117 | copies of the parameters made in inference mode       |
 | channels_last in AutoBackend   | 8.4.133 | latency is timed in PyTorch's own layout              |
 | ckpt_path after YOLO.load      | 8.4.140 | the file noted among its overrides                    |
 | callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |

@@ -17,6 +17,15 @@ def find_class(module: ModuleType, name: str) -> Any:
     return getattr(module, name, None) or type(name, (nn.Module,), {"__doc__": "This Ultralytics has no such layer."})
 
 
+def trainable(model: nn.Module) -> nn.Module:
+    """Return a model whose parameters can be trained, also those that older releases have fused in inference mode."""
+    for module in model.modules():
+        for name, parameter in [*module.named_parameters(recurse=False)]:
+            if parameter.is_inference():
+                setattr(module, name, nn.Parameter(parameter.clone()))
+    return model.requires_grad_(True)
+
+
 AAttn = find_class(block, "AAttn")
 A2C2f = find_class(block, "A2C2f")
 Proto26 = find_class(block, "Proto26")
