@@ -49,7 +49,7 @@ def yoloe_pt(tmp_path_factory):
     model = YOLOEModel(yaml, verbose=False)
     model.set_classes(["blue", "yellow"], torch.randn(1, 2, 512))
     enliven(model, model.predict)
-    return saved(model, tmp_path_factory.mktemp("yoloe") / "open.pt")
+    return saved(model, tmp_path_factory.mktemp("yoloe") / "open-yoloe.pt")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def world_pt(request, tmp_path_factory):
     model.txt_feats = torch.nn.functional.normalize(torch.randn(1, 2, 512), dim=-1)
     model.names = ["blue", "yellow"]  # as YOLOWorld.set_classes leaves them
     enliven(model, model.predict)
-    return saved(model, tmp_path_factory.mktemp("world") / "open.pt")
+    return saved(model, tmp_path_factory.mktemp("world") / "open-world.pt")
 
 
 def take_apart(block):
@@ -92,6 +92,7 @@ def take_apart(block):
 
 
 def saved(model, file):
+    """Save a model; older releases know the class that opens it by the file's name."""
     torch.save({"model": model.eval().half(), "train_args": {"imgsz": 32}}, file)
     return str(file)
 
@@ -150,7 +151,7 @@ def test_world_that_was_pruned_is_not_grown_back(world_pt, tiny_data, tmp_path):
     }
     prune_pt = WorldCompressor(overrides=keys).compress()
     with pytest.raises(ValueError, match="Train it on them with WorldFinetune"):
-        YOLO(prune_pt).train(data=tiny_data, epochs=1, imgsz=32, project=str(tmp_path), device="cpu")
+        YOLOWorld(prune_pt).train(data=tiny_data, epochs=1, imgsz=32, project=str(tmp_path), device="cpu")
     renamed = {**YAML.load(tiny_data), "names": {0: "cat", 1: "dog"}}
     YAML.save(tmp_path / "renamed.yaml", renamed)
     with pytest.raises(ValueError, match="carries the embeddings of"):

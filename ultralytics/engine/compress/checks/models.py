@@ -83,7 +83,7 @@ def check_model(model: Any, task: str, gives_texts: bool = False) -> tuple[str, 
     if isinstance(loaded, WorldModel) and not gives_texts:
         raise ValueError(
             f"'model={model}' is a YOLO-World model. Use WorldCompressor and WorldFinetune of "
-            "ultralytics.models.yolo.world.compress, or YOLO(...).compress, which chooses them."
+            "ultralytics.models.yolo.world.compress, or YOLOWorld(...).compress, which chooses them."
         )
     refuse_fused(loaded)
     find_ends(loaded)
