@@ -58,8 +58,8 @@ def test_prediction_leaves_the_object_compressible(settings):
 def test_pretrained_is_for_the_base_training_alone(settings, pretrained):
     pretrained = settings["model"] if pretrained else False
     run = DetectionCompressor(overrides={**settings, "name": "p-prune", "pretrained": pretrained})
-    assert run._training_args("base", "yolov8n.yaml")["pretrained"] == pretrained
-    assert all(run._training_args(stage, "x.pt")["pretrained"] is True for stage in ("sparsify", "finetune"))
+    assert run.training_args("base", "yolov8n.yaml")["pretrained"] == pretrained
+    assert all(run.training_args(stage, "x.pt")["pretrained"] is True for stage in ("sparsify", "finetune"))
 
 
 @pytest.mark.parametrize("model", ["best_pt", "yolov8n.yaml"])

@@ -8,7 +8,7 @@ training (if the method needs it), pruning and fine-tuning. A task's classes are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,9 @@ from torch import nn
 
 from ultralytics.cfg.compress.compat.devices import unset_deterministic
 from ultralytics.cfg.compress.compat.files import get_save_dir
-from ultralytics.cfg.compress.compat.keys import NO_TEACHER, teacher_of
+from ultralytics.cfg.compress.compat.keys import teacher_of
 from ultralytics.cfg.compress.compat.quantization import NOT_QUANTISED
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, get_prune_cfg, is_file, is_sweep, refusing, split
-from ultralytics.engine.compress.across import across_nodes
-from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import (
     check_classes,
@@ -31,57 +29,45 @@ from ultralytics.engine.compress.checks.models import (
     load_named,
     warn_of_image_size,
 )
-from ultralytics.engine.compress.checks.quantization import QAT, check_quantization
-from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, shapes, sl_hyperparameters
+from ultralytics.engine.compress.checks.quantization import check_quantization
+from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, shapes
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.device import write_next_bundle
-from ultralytics.engine.compress.evaluation import MAIN_METRIC, report_on, validated
+from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.pruning import prune_for_run
 from ultralytics.engine.compress.reading import read, read_model, save_converted
-from ultralytics.engine.compress.recovery import training_ended
-from ultralytics.engine.compress.runs import folder_of, resumed_arguments, run_to_resume
+from ultralytics.engine.compress.runs import resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
-from ultralytics.engine.compress.stages import BEST, LAST, Stages, has_begun
+from ultralytics.engine.compress.stages import Stages, has_begun
+from ultralytics.engine.compress.trainings import Trainings
 from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, check_runs, open_table
 from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
-from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
 
-STOCK_STAGES = ("base", "dense")  # which stock trainers do
 
-
-class Compressor(PruneArguments):
+class Compressor(Trainings):
     """Prunes a trained model and has it fine-tuned; stands before a task's stock trainer among the bases of a class.
 
     Attributes:
         task (str): Task of the stock trainer.
-        trainer (type): The task's stock trainer, for the base training of a YAML model.
-        sparsifier (type): The task's `Sparsifier`.
-        finetuner (type): The task's `Finetuner`.
         save_dir (Path): Run folder: args.yaml, compress.yaml, stages.yaml, report.json, weights/prune.pt.
         pruned (Path): The pruned weights.
-        stages (Stages): Which stages are complete.
-        metrics (dict[str, dict[str, float]]): Metrics of rows of the report that are known beforehand.
         known_sensitivity (list[dict[str, Any]]): Rows of the sensitivity map that are known beforehand.
         known_files (list[dict[str, Any]]): Rows of files of the dense model that another run has deployed.
-        changed (dict[str, Any]): Arguments that a resumed run has been given anew.
         is_new (bool): There was no run folder before.
         image_size (int): Pixels of a side of the images of a run that is new.
     """
 
     task: str
-    trainer: type
-    sparsifier: type
-    finetuner: type
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         """Check everything that can be checked before work begins, and set up the run folder.
@@ -232,16 +218,16 @@ class Compressor(PruneArguments):
         """Run the stages."""
         dense = Path(self.args.model)
         if is_yaml(dense):
-            dense = self._train("base", self.trainer, self._training_args("base", self.args.model))
+            dense = self.run_training("base", self.trainer, self.training_args("base", self.args.model))
         dense = self._convert(dense)
         if self.prune_args.dense_epochs:
-            dense = self._train_on(dense)
+            dense = self.train_on(dense)
         model, checkpoint = read_model(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
         files = {"dense": dense}
         if needs_sparsity(self.prune_args):
-            files["sparse"] = self._sparse(dense)
+            files["sparse"] = self.sparsify(dense)
         if not self.stages.result("prune"):
             self._prune(list(files.values())[-1])
         if not self.stages.result("evaluate"):
@@ -271,27 +257,6 @@ class Compressor(PruneArguments):
                 "otherwise. Train it on where it comes from, and leave dense_epochs out."
             )
 
-    def _train_on(self, dense: Path) -> Path:
-        """Return the dense checkpoint after `dense_epochs` more of its training, or as it was if it lost by them."""
-        args = {**self._training_args("dense", str(dense)), "epochs": self.prune_args.dense_epochs}
-        trained = self._train("dense", self.trainer, args)
-        if chosen := self.stages.result("choose"):
-            return chosen
-        main = MAIN_METRIC[self.args.task]
-        before, after = (
-            validated(name, file, self.args, self.device, self.save_dir)[1]
-            for name, file in (("dense", dense), ("further trained", trained))
-        )
-        better = after[main] >= before[main]
-        chosen, self.metrics["dense"] = (trained, after) if better else (dense, before)
-        self.stages.complete("choose", chosen)
-        change = f"{main} {before[main]:.3f} before, {after[main]:.3f} after {self.prune_args.dense_epochs} epochs more"
-        if better:
-            LOGGER.info(f"{colorstr('compress:')} {change}: the dense model is now {chosen}")
-        else:
-            LOGGER.warning(f"{colorstr('compress:')} {change}: the dense model stays {chosen}")
-        return chosen
-
     def _check_target(self, model: nn.Module) -> None:
         """Refuse a target that is known to be out of reach, a damaged table and a device that does not answer."""
         args = self.prune_args
@@ -308,11 +273,11 @@ class Compressor(PruneArguments):
             (Path): The fine-tuned weights; those of the quantization-aware training, if there is one after it.
         """
         with self.folder_held(), determinism_ends():
-            best = self._train("finetune", self.finetuner, self._training_args("finetune", str(self.pruned)))
+            best = self.run_training("finetune", self.finetuner, self.training_args("finetune", str(self.pruned)))
             if not (best.parents[1] / REPORT_FILE).exists():  # stopped between the last epoch and the report
                 report_on_finetuning(best, self.args, self.device, self.on_plot)
             if self.prune_args.qat_epochs:
-                best = self._quantise(best)
+                best = self.quantise(best)
             if self.prune_args.deploy and not self.stages.result("deploy"):
                 from ultralytics.engine.compress.deploy.stage import deploy  # which older releases cannot import
 
@@ -320,30 +285,6 @@ class Compressor(PruneArguments):
                 if report := deploy(self, best, self.known_files):
                     self.stages.complete("deploy", report)
         return best
-
-    def _quantise(self, tuned: Path) -> Path:
-        """Return the weights that a quantization-aware training of the fine-tuned ones leaves, in its own folder."""
-        before = tuned.parents[1]
-
-        def trainer(*args: Any) -> Any:
-            run = self.finetuner(*args)
-            run.before = before
-            return run
-
-        epochs = self.prune_args.qat_epochs
-        own = {"epochs": epochs, "qat_epochs": epochs, "time": None, "quantize": QAT}
-        best = self._train("qat", trainer, {**self._training_args("qat", str(tuned)), **own})
-        if not (best.parents[1] / REPORT_FILE).exists():
-            report_on_finetuning(best, self.args, self.device, self.on_plot, before)
-        return best
-
-    def _sparse(self, dense: Path) -> Path:
-        """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
-        if self.prune_args.sl_model:
-            return Path(self.prune_args.sl_model)
-        own = {"epochs": self.prune_args.sl_epochs, **NO_TEACHER}  # distillation belongs to the fine-tuning
-        args = {**self._training_args("sparsify", str(dense)), **sl_hyperparameters(self.prune_args.sl_hyp), **own}
-        return self._train("sparsify", self.sparsifier, args)
 
     def _prune(self, weights: Path) -> None:
         """Cut the dense, or sparse, model and write the pruned weights."""
@@ -353,43 +294,6 @@ class Compressor(PruneArguments):
             write_next_bundle(self, weights, pruned)
         self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
-
-    def _train(self, stage: str, trainer: Callable, args: dict[str, Any]) -> Path:
-        """Run a training stage, or the rest of it, and return its best weights."""
-        if result := self.stages.result(stage):
-            LOGGER.info(f"{colorstr('compress:')} stage '{stage}' is complete: {result}")
-            return result
-        folder = self.stages.folder(stage)
-        if folder is None:
-            folder = folder_of(args)
-            self.stages.begin(stage, folder)
-        sweep_temporaries(folder)
-        last = self.stages.last(stage)
-        if stage in STOCK_STAGES:
-            trainer = across_nodes(self.trainer)
-        own = {"save_dir": str(folder)}
-        cfg = {**DEFAULT_CFG_DICT, **own}
-        if last is None:  # not begun, or stopped before its first epoch ended
-            trainer(cfg, {**args, **own}, self.callbacks).train()
-        elif not training_ended(last):
-            trainer(cfg, {"resume": str(last), **own, **self.changed}, self.callbacks).train()
-        weights = folder / BEST if (folder / BEST).exists() else folder / LAST
-        self.stages.complete(stage, weights)
-        return weights
-
-    def _training_args(self, stage: str, model: str) -> dict[str, Any]:
-        """Return the arguments of a training stage: this run's, with a folder beside this run's."""
-        name = self.save_dir.name
-        prefix, found, number = name.rpartition("-prune")
-        name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
-        own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
-        if stage not in STOCK_STAGES:
-            own |= {**vars(self.prune_args), "deploy": None, "qat_epochs": 0}  # stages of this run
-        if stage != "base":
-            own["pretrained"] = True  # the weights that the stage before it has left
-        if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut
-            own |= NOT_QUANTISED
-        return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
 
 
 @contextmanager
