@@ -32,12 +32,12 @@ by a class that nothing is an instance of.
 | _get_warmup_iterations         | 8.4.103 | as the loop counts them                               |
 | Depth, its trainer             | 8.4.104 | no such layer, no such task                           |
 | attention in get_flops         | 8.4.109 | our own sum of layers and products                    |
-| a loss that is None            | 8.4.1?? | deleted: RT-DETR and World build it if there is none  |
 | trainable after YOLOE's fuse   | 8.4.117 | copies of the parameters made in inference mode       |
 | channels_last in AutoBackend   | 8.4.133 | latency is timed in PyTorch's own layout              |
 | ckpt_path after YOLO.load      | 8.4.140 | the file noted among its overrides                    |
 | callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |
 | quantize=8 in training         | 8.4.143 | refused                                               |
+| a loss that is None            | 8.4.164 | deleted: RT-DETR and World build it if there is none  |
 | 'fraction' as a count          | 8.4.190 | INT8 is calibrated on all training pictures           |
 """
 
