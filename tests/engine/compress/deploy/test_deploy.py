@@ -206,7 +206,24 @@ def test_layers_that_lose_most_stay_in_float_if_int8_costs_too_much(deployed, mo
         ("onnx-int8", 0.25),
     ]
     assert counts[0] == 0 < counts[3] < counts[2] < counts[1]
-    assert "INT8 costs 0.1000 mAP50-95: the 10% of the layers that lose most stay in float" in log.text
+    assert "INT8 costs 0.1000 mAP50-95" in log.text and "the 10% of the layers that lose most stay in float" in log.text
+
+
+@needs_format("onnx", int8=True)
+def test_int8_throughout_is_kept_if_layers_cannot_be_taken_out_of_it(deployed, monkeypatch, log):
+    def measured(file, *args):
+        if "deploy" not in file.parts:  # made to be measured
+            raise RuntimeError("no room left")
+        accuracy = 0.4 if "onnx-int8" in file.parts else 0.5
+        return {"mAP50": accuracy, "mAP50-95": accuracy}, {}
+
+    monkeypatch.setattr(relief, "PIECES", 2)
+    monkeypatch.setattr(deployed_rows, "validate_file", measured)
+    rows = deployed("onnx-int8")["deploy"]["rows"]
+    assert [(row["error"], row["in_float"]) for row in rows] == [(None, 0.0)] * 4
+    assert all(Path(row["file"]).exists() for row in rows)
+    assert log.text.count("model to onnx-int8 failed: RuntimeError: no room left") == 2
+    assert "all layers are INT8 again" in log.text
 
 
 @pytest.mark.slow
@@ -232,7 +249,7 @@ def test_int8_throughout_is_kept_if_no_layer_in_float_helps(deployed, monkeypatc
     monkeypatch.setattr(deployed_rows, "validate_file", measured)
     row = deployed("onnx-int8")["deploy"]["rows"][-1]
     assert (row["in_float"], row["mAP50-95"]) == (0.0, 0.4)
-    assert "INT8 costs 0.1000 mAP50-95: all layers are INT8 again" in log.text
+    assert "all layers are INT8 again" in log.text
     assert "it is not proposed. A quantization-aware training may get it back: 'qat_epochs'." in log.text
 
 

@@ -25,6 +25,7 @@ from ultralytics.utils import LOGGER, colorstr
 KEY = ("model", "target", "weights_sha256")  # of a row
 ROWS_FILE = "rows.json"  # for a run that is resumed
 SHARES = (0.1, 0.25, 0.5)  # shares of the layers that INT8 is taken off, one after the other, if it costs too much
+THROUGHOUT = 0.0  # the share of a file that is all INT8
 AGREEMENT_PICTURES = 50
 
 
@@ -60,8 +61,9 @@ def make_rows(
             key = dict(zip(KEY, (name, target.name, digests[name])))
             row = next((r for r in known if key.items() <= r.items() and _is_whole(r)), None)
             if row is None:
-                row = _make(run, weights, key, target, folder / target.name / name)
-                row = _relieved(run, weights, row, target, rows, metric)
+                own = folder / target.name / name
+                row = _make(run, weights, key, target, own)
+                row = _relieved(run, weights, row, target, rows, metric, own)
             rows.append(row)
             write_json(record, rows)
     return rows
@@ -73,9 +75,18 @@ def _is_whole(row: dict[str, Any]) -> bool:
 
 
 def _relieved(
-    run: StockTrainer, weights: Path, row: dict[str, Any], target: Target, rows: list[dict[str, Any]], metric: str
+    run: StockTrainer,
+    weights: Path,
+    row: dict[str, Any],
+    target: Target,
+    rows: list[dict[str, Any]],
+    metric: str,
+    folder: Path,
 ) -> dict[str, Any]:
-    """Return a row, made anew with more and more layers in float as long as INT8 costs more than 'int8_drop'."""
+    """Return a row, made anew with more and more layers in float as long as INT8 costs more than 'int8_drop'.
+
+    Where layers cannot be taken out of it, or that does not help, all of them are INT8 again.
+    """
     if row["quantised"] not in {"calibrated", "recalibrated"} or target.format not in QUANTISERS:
         return row
     key = {name: row[name] for name in KEY}
@@ -84,13 +95,21 @@ def _relieved(
     if twin is None or twin["error"]:
         return row
     relief = Relief(lambda file: _metrics(run, file, target)[metric])
-    for share in (*SHARES, 0.0):  # if none of them helps, the file that is INT8 throughout is the faster one
-        if row["error"] or (drop := twin[metric] - row[metric]) <= run.prune_args.int8_drop:
+    for share in (*SHARES, THROUGHOUT):  # if none of them helps, the file that is INT8 throughout is the faster one
+        if row["error"] and not relief.share:  # the export itself
             break
-        what = f"the {share:.0%} of the layers that lose most stay in float" if share else "all layers are INT8 again"
-        LOGGER.info(f"{colorstr('deploy:')} INT8 costs {drop:.4f} {metric}: {what}")
+        if row["error"]:
+            share = THROUGHOUT
+        elif (drop := twin[metric] - row[metric]) <= run.prune_args.int8_drop:
+            break
+        else:
+            LOGGER.info(f"{colorstr('deploy:')} INT8 costs {drop:.4f} {metric}")
+        stay = f"the {share:.0%} of the layers that lose most stay in float" if share else "all layers are INT8 again"
+        LOGGER.info(f"{colorstr('deploy:')} {stay}")
         relief.share = share
-        row = _make(run, weights, key, target, Path(row["file"]).parent, relief)
+        row = _make(run, weights, key, target, folder, relief)
+        if share == THROUGHOUT:
+            break
     return row
 
 
