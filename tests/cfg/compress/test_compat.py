@@ -180,3 +180,12 @@ def test_release_that_nobody_has_tried_is_said_once(monkeypatch, log):
     activation.activate()
     assert log.text.count("and this is 9.9.9. It goes on") == 1
     activation.warn_of_untested.cache_clear()
+
+
+def test_a_loss_is_built_anew():
+    """RT-DETR, and YOLO-World, of older releases do so if there is no such attribute, not if it is None."""
+    model = build_model("yolov8n-rtdetr").train()
+    model.nc, model.criterion = 4, None
+    modules.forget_loss(model)
+    box = {"cls": torch.zeros(1, 1), "bboxes": torch.full((1, 4), 0.5), "batch_idx": torch.zeros(1)}
+    assert model.loss({"img": torch.rand(1, 3, 128, 128), **box})[0].sum().isfinite()

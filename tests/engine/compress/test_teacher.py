@@ -185,11 +185,11 @@ def test_dense_model_is_trained_on_first(settings, tmp_path, log):
 
 
 def test_dense_model_that_lost_by_more_training_stays(settings, tmp_path, monkeypatch):
-    from ultralytics.engine.compress import compressor
+    from ultralytics.engine.compress import trainings
 
     found = {"dense": 0.5, "further trained": 0.4}
     monkeypatch.setattr(
-        compressor, "validated", lambda name, *args: (None, {"mAP50": found[name], "mAP50-95": found[name]})
+        trainings, "validated", lambda name, *args: (None, {"mAP50": found[name], "mAP50-95": found[name]})
     )
     run = DetectionCompressor(overrides={**settings, "epochs": 1, "dense_epochs": 1, "name": "l-prune"})
     run.compress()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.cfg.compress.compat.training import override_configs
 from ultralytics.engine.pruning.graph.image_size import image_stride
 from ultralytics.engine.pruning.ranking.scoring import Losses
@@ -37,13 +38,15 @@ def training_losses(trainer: BaseTrainer, batch: int) -> Losses:
     """
 
     def losses(pruned: nn.Module) -> Iterator[torch.Tensor]:
-        args, pruned.args, pruned.criterion = pruned.args, trainer.args, None
+        args, pruned.args = pruned.args, trainer.args
+        forget_loss(pruned)
         try:
             for data in training_batches(trainer, pruned, batch, "Gradients"):
                 loss, _ = pruned(data)
                 yield loss.sum()
         finally:
-            pruned.args, pruned.criterion = args, None
+            pruned.args = args
+            forget_loss(pruned)
 
     return losses
 

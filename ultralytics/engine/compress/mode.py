@@ -78,8 +78,8 @@ def hold(yolo: Model, best: Path) -> None:
         best (Path): Fine-tuned weights.
     """
     tuned = YOLO(best)
-    if not isinstance(yolo, type(tuned)):
-        yolo.__class__ = type(tuned)  # a YOLOE whose classes were fixed
+    if type(tuned.model) is not type(yolo.model):
+        yolo.__class__ = type(tuned)  # a YOLOE whose classes were fixed; older releases know YOLOWorld by a file's name
     yolo.model, yolo.ckpt = tuned.model, tuned.ckpt
     yolo.ckpt_path, yolo.predictor = str(best), None
     yolo.overrides = {**yolo._reset_ckpt_args(yolo.model.args), "model": str(best)}

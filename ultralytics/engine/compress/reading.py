@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.pruning.checkpoint.finite import half_within_range
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.nn.conversion.stock_form import is_open_set, stock_form
@@ -81,7 +82,7 @@ def save_converted(file: Path, reading: Reading) -> None:
         reading (Reading): What `read` returned.
     """
     model = half_within_range(deepcopy(reading.model).cpu()).requires_grad_(False)
-    model.criterion = None
+    forget_loss(model)
     others = dict.fromkeys(("ema", "optimizer", "scaler"))
     with written_whole(file) as temporary:
         torch.save({**reading.checkpoint, **others, "model": model}, temporary)

@@ -14,6 +14,7 @@ from torch import nn
 
 from ultralytics.cfg.compress.compat.devices import unwrap_model
 from ultralytics.cfg.compress.compat.keys import teacher_of
+from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, refuse_foreign
 from ultralytics.engine.compress.checks.quantization import QAT
@@ -122,7 +123,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         if weights is None or class_count(weights) != self.data.get("nc") or shapes(weights) == shapes(model):
             return model
         model = deepcopy(weights).float().requires_grad_(True)
-        model.criterion = None
+        forget_loss(model)
         return model
 
     def train(self) -> None:

@@ -88,7 +88,8 @@ def test_a_head_that_would_predict_something_else_is_refused(prune_pt, monkeypat
 
 def test_attention_that_is_as_wide_as_its_input_needs_no_newer_release(prune_pt, monkeypatch):
     file = prune_pt("yolo12n")
-    monkeypatch.delattr(block.AAttn, "__setstate__", raising=False)  # as in releases before it
+    if "__setstate__" in vars(block.AAttn):  # else this is a release before it
+        monkeypatch.delattr(block.AAttn, "__setstate__")
     model = YOLO(file).model
     attention = next(m for m in model.modules() if isinstance(m, block.AAttn))
     attention.head_dim //= 2  # what version 0.1.0 has left

@@ -37,6 +37,7 @@ by a class that nothing is an instance of.
 | ckpt_path after YOLO.load      | 8.4.140 | the file noted among its overrides                    |
 | callbacks for DDP workers      | 8.4.140 | several GPUs are refused                              |
 | quantize=8 in training         | 8.4.143 | refused                                               |
+| a loss that is None            | 8.4.164 | deleted: RT-DETR and World build it if there is none  |
 | 'fraction' as a count          | 8.4.190 | INT8 is calibrated on all training pictures           |
 """
 

@@ -17,6 +17,12 @@ def find_class(module: ModuleType, name: str) -> Any:
     return getattr(module, name, None) or type(name, (nn.Module,), {"__doc__": "This Ultralytics has no such layer."})
 
 
+def forget_loss(model: nn.Module) -> None:
+    """Have a model build its loss anew when it needs one; older ones of some kinds do so only without the attribute."""
+    if hasattr(model, "criterion"):
+        del model.criterion
+
+
 def trainable(model: nn.Module) -> nn.Module:
     """Return a model whose parameters can be trained, also those that older releases have fused in inference mode."""
     for module in model.modules():

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_classes
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
@@ -44,7 +45,7 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
     if weights.is_fused():  # by YOLO.fuse()
         weights, _ = load_checkpoint(weights.pt_path)
     model = float_copy(weights).float().requires_grad_(True)  # a quantization-aware training quantises it anew
-    model.criterion = None
+    forget_loss(model)
     image_channels = model.yaml.get("channels", 3)
     if data.get("channels", 3) != image_channels:
         raise ValueError(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ultralytics import __version__
+from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.pruning.checkpoint.finite import check_finite, half_within_range
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record
 from ultralytics.engine.pruning.files import written_whole
@@ -50,7 +51,7 @@ def save_pruned(
     if isinstance(model, WorldModel):
         model.yaml["yaml_file"] = NO_FILE
     model.args = dict(args)
-    model.criterion = None
+    forget_loss(model)
     for p in model.parameters():
         p.requires_grad = False
     checkpoint = {
