@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiment import spread
+from experiment import each_once, spread
 from fetch import machine, markdown
 
 from ultralytics import YOLO
@@ -44,21 +45,20 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    file = out / "results.json"
-    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    for model in args.models:
-        for seed in args.seeds:
-            name = f"{Path(model).stem}-seed{seed}"
-            if name not in results:
-                results[name] = {"model": Path(model).stem, "rows": deployed(model, name, seed, out, args)}
-                file.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    runs = {
+        f"{Path(model).stem}-seed{seed}": partial(deployed, model, seed, out, args)
+        for model in args.models
+        for seed in args.seeds
+    }
+    results = each_once(out / "results.json", runs)
     text = "\n\n".join(table(results, key) for key in ("metric", "p10_ms"))
     (out / "results.md").write_text(f"{text}\n", encoding="utf-8")
     LOGGER.info(f"\n{json.dumps(machine())}\n\n{text}")
 
 
-def deployed(model: str, name: str, seed: int, out: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of the files of one run."""
+def deployed(model: str, seed: int, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the name of the 'model', and the 'rows' of the files of its run."""
+    name = f"{Path(model).stem}-seed{seed}"
     run = out / f"{name}-prune"
     yolo = YOLO(model)
     report = yolo.compress(
@@ -78,10 +78,11 @@ def deployed(model: str, name: str, seed: int, out: Path, args: argparse.Namespa
         resume=str(run) if run.exists() else False,
     )
     metric = MAIN_METRIC[yolo.task]
-    return [
+    rows = [
         {"kind": kind_of({**row, "in_float": 0.0}), "metric": row[metric], **{key: row[key] for key in FIGURES}}
         for row in report["deploy"]["rows"]
     ]
+    return {"model": Path(model).stem, "rows": rows}
 
 
 def table(results: dict[str, dict], key: str) -> str:

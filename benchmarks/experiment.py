@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -159,6 +159,21 @@ class Experiment:
         keys = (*METRICS, "parameters", "gflops", "pytorch_latency_p10_ms")
         ratios = {key: ratio for key, ratio in report.items() if key.endswith("_ratio")}
         return {**ratios, **{name: {k: row[k] for k in keys} for name, row in report["rows"].items()}}
+
+
+def each_once(file: Path, make: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Return the results of a file, and make those that it lacks, each written when it is there.
+
+    Args:
+        file (Path): JSON with the results of earlier starts, if there were any.
+        make (Mapping[str, Callable]): Name of a result to what makes it.
+    """
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name, result in make.items():
+        if name not in results:
+            results[name] = result()
+            file.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    return results
 
 
 def spread(values: list[float]) -> str:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
+from experiment import each_once
 from fetch import machine, markdown
 
 from ultralytics import YOLO
@@ -78,12 +80,9 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    file = out / "results.json"
-    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    for name in args.only:
-        if name not in results:
-            results[name] = compress(name, TASKS[name], args, out)
-            file.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    results = each_once(
+        out / "results.json", {name: partial(compress, name, TASKS[name], args, out) for name in args.only}
+    )
     (out / "results.md").write_text(f"{table(results)}\n", encoding="utf-8")
     LOGGER.info(f"\n{json.dumps(machine())}\n\n{table(results)}")
 

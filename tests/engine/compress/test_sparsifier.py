@@ -116,10 +116,8 @@ def test_best_is_the_fittest_among_equally_sparse(settings):
     assert written["sparsity/share_small"] == FOUND[2][0]
 
 
-@pytest.mark.parametrize("keys", [{"warmup_epochs": 0}, {"warmup_epochs": 1.0, "epochs": 3, "reg_decay_type": "step"}])
-def test_training_that_makes_nothing_small_names_the_strength_that_would(settings, log, keys):
-    plain = {"prune_method": "slim", "reg": 0.001, "optimizer": "SGD", "momentum": 0.9, "lr0": 0.01, "nbs": 4}
-    trainer = DetectionSparsifier(overrides={**settings, **plain, "reg_decay_step": 1, "name": "w", **keys})
+def train_and_note(trainer):
+    """Train by SGD with a momentum of 0.9; return how far each step moves a scale that nothing else pulls."""
     moved = []
 
     def add(optimizer, *_):
@@ -129,6 +127,14 @@ def test_training_that_makes_nothing_small_names_the_strength_that_would(setting
 
     trainer.add_callback("on_train_start", lambda t: t.optimizer.register_step_pre_hook(add))
     trainer.train()
+    return moved
+
+
+@pytest.mark.parametrize("keys", [{"warmup_epochs": 0}, {"warmup_epochs": 1.0, "epochs": 3, "reg_decay_type": "step"}])
+def test_training_that_makes_nothing_small_names_the_strength_that_would(settings, log, keys):
+    plain = {"prune_method": "slim", "reg": 0.001, "optimizer": "SGD", "momentum": 0.9, "lr0": 0.01, "nbs": 4}
+    trainer = DetectionSparsifier(overrides={**settings, **plain, "reg_decay_step": 1, "name": "w", **keys})
+    moved = train_and_note(trainer)
     assert len(moved) == 2 * trainer.epochs == trainer.ema.updates
     assert reach(trainer) * 0.001 == pytest.approx(sum(moved), rel=0.01)
     needed = 1 / reach(trainer)
@@ -139,15 +145,7 @@ def test_training_that_makes_nothing_small_names_the_strength_that_would(setting
 def test_strength_is_what_the_steps_need_unless_it_is_given(settings, log, method, enough):
     plain = {"optimizer": "SGD", "momentum": 0.9, "lr0": 0.01, "nbs": 8, "warmup_epochs": 1.0, "epochs": 4}
     trainer = DetectionSparsifier(overrides={**settings, **plain, "prune_method": method, "name": "auto"})
-    moved = []
-
-    def add(optimizer, *_):
-        norm = trainer.model.model[0].bn.weight
-        group = next(group for group in optimizer.param_groups if any(p is norm for p in group["params"]))
-        moved.append(group["lr"] * trainer.strength / (1 - 0.9))
-
-    trainer.add_callback("on_train_start", lambda t: t.optimizer.register_step_pre_hook(add))
-    trainer.train()
+    moved = train_and_note(trainer)
     assert sum(moved) == pytest.approx(enough, rel=0.01)
     assert f"reg={rows_of(trainer.save_dir)[0]['sparsity/reg']:.2g} for some" in log.text
 

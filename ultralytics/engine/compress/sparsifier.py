@@ -134,12 +134,16 @@ class Sparsifier(PruneArguments, LoggedTrainer):
     @property
     def strength(self) -> float:
         """Return the regulariser's strength at this moment."""
-        if self.epochs != self._planned:  # 'time' sets them anew after each epoch
-            self._planned, self._needed = self.epochs, needed_strength(self)
-        reg, delta_reg = strength_for(self.prune_args, self._needed)
+        reg, delta_reg = strength_for(self.prune_args, self._needs())
         if self.regulariser.GROWS:
             return reg + delta_reg * self.ema.updates
         return reg * decay_at(self.epoch, self.epochs, self.prune_args)
+
+    def _needs(self) -> Strength:
+        """Return what the steps of the training need, found once for as many epochs."""
+        if self.epochs != self._planned:  # 'time' sets them anew after each epoch
+            self._planned, self._needed = self.epochs, needed_strength(self)
+        return self._needed
 
     def _setup_train(self, *args: Any) -> None:
         """Set up as the stock trainer does, then hook the regulariser into the optimizer."""
@@ -161,7 +165,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         """Say what the strength is that no key has set."""
         key = "delta_reg" if self.regulariser.GROWS else "reg"
         if vars(self.prune_args)[key] is None:
-            value = needed_strength(self)._asdict()[key]
+            value = self._needs()._asdict()[key]
             steps = plan(self, self.epochs).updates
             LOGGER.info(f"{colorstr('sparsity:')} {key}={value:.2g} for some {steps:,.0f} optimizer steps")
 
