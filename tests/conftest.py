@@ -35,6 +35,7 @@ from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn import tasks
+from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
 
@@ -171,7 +172,9 @@ def _built(name: str, nc: int) -> nn.Module:
     torch.manual_seed(0)
     own = next((kind for kind in ("rtdetr", "world") if kind in name), None)
     task = own or guess_model_task(load_architecture(f"{name}.yaml"))
-    model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Conv, "default_act", Conv.default_act)  # older releases leave there what a YAML has set
+        model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
     return enliven(model, functools.partial(predict, model))
 
 

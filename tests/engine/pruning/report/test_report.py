@@ -120,7 +120,7 @@ def test_course_of_a_training():
     report = {"curve": curve, "rows": {"dense": {"mIoU": 0.3}}}
     assert passed_dense(curve, 0.3) == {"epoch": 2, "seconds": 21}
     assert course_of(report) == [
-        "Fine-tuning was as good as the dense model from epoch 2 of 4 on, after 0.3 minutes."  # 21 s
+        "Fine-tuning was first as good as the dense model in epoch 2 of 4, after 0.3 minutes."  # 21 s
     ]
     report["rows"]["dense"]["mIoU"] = 0.6
     assert passed_dense(curve, 0.6) is None

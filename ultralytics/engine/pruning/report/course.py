@@ -47,7 +47,7 @@ def course_of(report: dict[str, Any]) -> list[str]:
     if found := passed_dense(curve, dense):
         after = f", after {found['seconds'] / 60:.1f} minutes" if "seconds" in found else ""
         return [
-            f"{training.capitalize()} was as good as the dense model from epoch {found['epoch']} of {last} on{after}."
+            f"{training.capitalize()} was first as good as the dense model in epoch {found['epoch']} of {last}{after}."
         ]
     best = max(curve["values"])
     epoch = curve["epochs"][curve["values"].index(best)]
