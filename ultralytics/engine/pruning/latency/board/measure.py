@@ -97,14 +97,14 @@ class Measurement:
             say("The answer.json that is here was measured under other conditions: all is measured anew.")
         shape = namedtuple("Shape", bundle["fields"])
         self.groups = [[(key, shape(*values)) for key, values in group] for group in bundle["convolutions"]]
-        conditions = (answer["threads"], answer["precision"])
-        self.networks = {
-            name: runtime.open_network(folder / file, *conditions) for name, file in bundle["networks"].items()
-        }
+        self.first = next((self.open(file) for file in bundle["networks"].values()), None)
+
+    def open(self, file):
+        """Return a function that runs a network of the bundle once."""
+        return self.runtime.open_network(self.folder / file, self.answer["threads"], self.answer["precision"])
 
     def run(self):
         """Measure everything that is missing, the networks last: they must be of the same quarter of an hour."""
-        self.first = next(iter(self.networks.values()), None)
         self.fastest = min(timed(self.first, self.clock) for _ in range(WARMUP + ROUNDS)) if self.first else 0.0
         done, said = self.answer["convolutions"], 0.0
         for number, group in enumerate(self.groups, 1):
@@ -151,10 +151,13 @@ class Measurement:
 
     def measure_networks(self):
         """Time the networks in turns, again while they scatter; refuse to write what is noise."""
+        networks = {}
+        for name, file in self.bundle["networks"].items():  # not earlier: beside the convolutions they take memory
+            networks[name] = self.open(file) if networks else self.first
         for _ in range(ATTEMPTS):
-            times = {name: [] for name in self.networks}
+            times = {name: [] for name in networks}
             for i in range(WARMUP + ROUNDS):
-                for name, run in self.networks.items():
+                for name, run in networks.items():
                     ms = timed(run, self.clock)
                     times[name] += [ms] if i >= WARMUP else []
             for name, runs in times.items():
