@@ -87,7 +87,7 @@ def make_bundle(
     for key, value in (("imgsz", imgsz), ("threads", threads)):
         if type(value) is not int or value < 1:
             raise ValueError(f"'{key}={value}' is an invalid value. '{key}' must be an int of 1 or more.")
-    if missing := KITS[runtime].missing():
+    if missing := KITS[runtime].missing(precision):
         packages = " ".join(map(distribution, missing))
         raise ModuleNotFoundError(f"'runtime={runtime}' needs {' and '.join(missing)} here: pip install {packages}.")
     dense = load_named("model", model)

@@ -107,6 +107,7 @@ def prune_model(
     record = Record(
         prune_method=prune_method,
         budget=budget.name,
+        precision=budget.precision,
         target=wanted_ratio(cost, budget),
         reached=reached,
         global_pruning=budget.global_pruning,

@@ -114,22 +114,60 @@ def test_noise_is_not_written(tmp_path):
 
 
 @needs_onnx
-def test_a_precision_that_a_runtime_lacks_is_refused_on_the_device(tmp_path):
-    folder = write_bundle(tmp_path / "bundle", "onnx", {}, shapes_of("plain"), 0)
-    done = measure(folder, "--precision", "fp16")
-    assert done.returncode == 1 and "'--precision fp16' is invalid. onnx has fp32." in done.stderr
+@pytest.mark.parametrize(("written", "asked"), [("fp32", "fp16"), ("fp32", "int8"), ("int8", "fp32")])
+def test_a_precision_that_a_folder_lacks_is_refused_on_the_device(tmp_path, written, asked):
+    folder = write_bundle(tmp_path / "bundle", "onnx", {}, shapes_of("plain"), 0, precision=written)
+    done = measure(folder, "--precision", asked)
+    message = f"'--precision {asked}' is invalid. This folder has {written} for onnx. Write another one"
+    assert done.returncode == 1 and message in done.stderr
+
+
+@needs_onnx
+def test_networks_and_convolutions_are_measured_in_int8(tmp_path, monkeypatch):
+    """As ONNX Runtime runs them: its kernels for INT8, in a network and in the file of single convolutions."""
+    import onnxruntime
+
+    monkeypatch.syspath_prepend(str(BOARD))
+    from onnx_file import convolutions_file
+
+    def operators(model):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        options.log_severity_level = 3  # of the warning that such a file belongs to this machine
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        import onnx
+
+        return [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+
+    shapes = shapes_of()
+    model = build_model("yolov8n")
+    convs = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    for conv in convs:
+        if conv.bias is not None:
+            torch.nn.init.normal_(conv.bias)  # equal ones, of an untrained head, are one tensor with one scale
+    folder = write_bundle(tmp_path / "bundle", "onnx", {"dense": model}, shapes, 32, precision="int8")
+    assert operators(str(folder / "dense.onnx")).count("QLinearConv") == len(convs)
+    whole = operators(convolutions_file([shape for group in shapes for shape in group], int8=True))
+    assert whole.count("QLinearConv") == 8 and whole.count("ConvTranspose") == 2 and "Conv" not in whole
+    done = measure(folder, "--anyway")
+    assert done.returncode == 0, done.stderr
+    answer = read_answer(folder / "answer.json")
+    assert answer.precision == "int8" and answer.times.keys() == {shape.key for group in shapes for shape in group}
 
 
 @pytest.mark.skipif(not find_spec("onnx"), reason="needs ONNX")
-def test_convolutions_are_written_as_a_valid_onnx_file(monkeypatch):
+@pytest.mark.parametrize("int8", [False, True])
+def test_convolutions_are_written_as_a_valid_onnx_file(monkeypatch, int8):
     import onnx
 
     monkeypatch.syspath_prepend(str(BOARD))
     from onnx_file import convolutions_file
 
-    model = onnx.load_from_string(convolutions_file([shape for group in shapes_of() for shape in group]))
+    model = onnx.load_from_string(convolutions_file([shape for group in shapes_of() for shape in group], int8=int8))
     onnx.checker.check_model(model, full_check=True)
-    assert {node.op_type for node in model.graph.node} == {"Conv", "ConvTranspose", "Relu", "Sigmoid", "Mul"}
+    quantisers = {"QuantizeLinear", "DequantizeLinear"} if int8 else set()
+    operators = {node.op_type for node in model.graph.node}
+    assert operators == {"Conv", "ConvTranspose", "Relu", "Sigmoid", "Mul"} | quantisers
 
 
 @pytest.mark.parametrize("runtime", [name for name in INSTALLED if name != "onnx"])

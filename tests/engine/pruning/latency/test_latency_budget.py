@@ -3,6 +3,7 @@
 import json
 import math
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ultralytics.engine.pruning.latency import table as latency_table
 from ultralytics.engine.pruning.latency.formula import LatencyFormula
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
-from ultralytics.engine.pruning.latency.table import LatencyTable
+from ultralytics.engine.pruning.latency.table import LatencyTable, read_times
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.report.table import format_report
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
@@ -255,7 +256,8 @@ def test_a_run_with_a_budget_in_time(tmp_path, tiny_data, best_pt, monkeypatch):
     before, after = (sum(macs(s) for calls in conv_shapes(m, 32).values() for s in calls) for m in (dense, pruned))
     assert 1.5 <= before / after <= 1.6
     report = json.loads((run.save_dir / "report.json").read_text())
-    assert report["target"] == {"budget": "pytorch", "value": 1.5, "reached": pruned.pruning["reached"]}
+    reached = pruned.pruning["reached"]
+    assert report["target"] == {"budget": "pytorch", "precision": "fp32", "value": 1.5, "reached": reached}
     assert "Target of budget=pytorch: 1.5x in latency in PyTorch" in format_report(report)
 
 
@@ -269,3 +271,17 @@ def test_what_is_missing_is_said_beforehand(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="'budget=flop' is invalid. Valid 'budget' values are flops, pytorch, onnx"):
         prune_model(build_model("yolov8n"), Budget(2.0, budget="flop"), prune_method="lamp")
+
+
+@pytest.mark.skipif("onnx" not in WITH_ONNX, reason="needs ONNX Runtime")
+@pytest.mark.slow
+def test_a_budget_in_int8_is_measured_in_int8(monkeypatch):
+    monkeypatch.setattr(costs.LatencyCost, "tolerance", None)  # how fast is for benchmarks
+    said = []
+    monkeypatch.setattr(latency_table.LOGGER, "info", said.append)
+    budget = Budget(1.2, "onnx", imgsz=32, precision="int8")
+    _, record = prune_model(build_model("yolov8n"), budget, prune_method="l1")
+    assert (record.budget, record.precision) == ("onnx", "int8")
+    assert record.parameters["pruned"] < record.parameters["dense"]
+    file = next(line.split()[-1] for line in said if line.startswith("Latency table saved to"))
+    assert "-int8-" in file and read_times(Path(file))

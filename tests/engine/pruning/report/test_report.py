@@ -267,7 +267,7 @@ def test_report_names_its_layout_version_and_target(report):
     assert (report["schema"], report["versions"]["ultralytics-compress"]) == (report_module.SCHEMA, __version__)
     assert f"ultralytics-compress {__version__}" in report_page(report, {})
     record = YOLO(report["rows"]["pruned"]["weights"]).model.pruning
-    assert report["target"] == {"budget": "flops", "value": 2.0, "reached": record["reached"]}
+    assert report["target"] == {"budget": "flops", "precision": "fp32", "value": 2.0, "reached": record["reached"]}
     dense, last = report["rows"]["dense"], report["rows"]["fine-tuned"]
     assert report["flops_ratio"] == dense["gflops"] / last["gflops"]
     assert f"FLOPs {report['flops_ratio']:.3f}x" in summary_of(report)

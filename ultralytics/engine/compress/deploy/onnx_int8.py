@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,16 +11,12 @@ from torch import nn
 
 from ultralytics.engine.compress.deploy.relief import FEW, Relief
 from ultralytics.engine.exporter import Exporter
+from ultralytics.engine.pruning.latency.onnx_int8 import QUANTISED, is_x86, quantise_onnx
 from ultralytics.utils.export.onnx import onnx_calibration_reader
-
-QUANTISED = ("Conv", "Gemm", "MatMul")  # operators that are worth INT8: the others stay float
 
 
 def export_onnx(exporter: Exporter, model: nn.Module, relief: Relief) -> Path:
-    """Export to ONNX and quantise the file.
-
-    Ultralytics leaves ONNX Runtime's default, signed activations, for which its kernels for x86 are slower than those
-    for float: unsigned ones, with a scale per channel of the weights, are faster.
+    """Export to ONNX and quantise the file; Ultralytics leaves ONNX Runtime's default, signed activations.
 
     Args:
         exporter (Exporter): Has the data set for the calibration.
@@ -37,11 +32,12 @@ def export_onnx(exporter: Exporter, model: nn.Module, relief: Relief) -> Path:
     file = Path(exporter(model=model))
     nodes = onnx.load(file, load_external_data=False).graph.node
     layers = [node.name for node in nodes if node.op_type in QUANTISED]
-    others = [node.name for node in nodes if node.op_type not in QUANTISED]
 
     def quantise(in_float: Sequence[str], folder: Path, most: int | None = FEW) -> Path:
         pictures = islice(exporter.get_int8_calibration_dataloader(), most)
-        return _quantise(file, folder / f"{file.stem}_int8.onnx", pictures, exporter, [*others, *in_float])
+        reader = onnx_calibration_reader(pictures, exporter._transform_fn)
+        quantise_onnx(file, folder / f"{file.stem}_int8.onnx", reader, in_float, unsigned=is_x86())
+        return folder / f"{file.stem}_int8.onnx"
 
     quantised = quantise(relief.choose(layers, quantise), file.parent, None)
     file.unlink()
@@ -71,22 +67,3 @@ def store_weights_quantised(file: Path) -> None:
     model.opset_import.extend(opsets)  # without those of operators that only ONNX Runtime has
     onnx.save(model, folded)
     folded.replace(file)
-
-
-def _quantise(
-    file: Path, quantised: Path, pictures: Iterable[dict], exporter: Exporter, in_float: Sequence[str]
-) -> Path:
-    """Write a quantised file, in which the named nodes stay float."""
-    from onnxruntime.quantization import QuantType, quantize_static
-
-    x86 = platform.machine().lower() in {"amd64", "x86_64"}
-    quantize_static(
-        str(file),
-        str(quantised),
-        onnx_calibration_reader(pictures, exporter._transform_fn),
-        nodes_to_exclude=list(in_float),
-        activation_type=QuantType.QUInt8 if x86 else QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
-    return quantised

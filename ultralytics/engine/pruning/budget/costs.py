@@ -68,7 +68,7 @@ class LatencyCost:
             ModuleNotFoundError: If a package is not installed.
             RunnerError: If the device cannot be reached, or measuring fails there.
         """
-        check_installed(runtime, runner)
+        check_installed(runtime, runner, precision)
         self.runtime = runtime_at(runtime, runner, precision)
         self.unit = f"milliseconds in {self.runtime.label}{f' at {runner}' * bool(runner)}"
         self.dense, self.imgsz = dense, fit_image_size(dense, imgsz)
@@ -187,18 +187,20 @@ def check_runs(model: nn.Module, budget: str) -> None:
         raise ValueError(f"'budget={budget}' is invalid with this model: {refusal}. Choose another budget.")
 
 
-def check_installed(budget: str, runner: str = "") -> None:
+def check_installed(budget: str, runner: str = "", precision: str = "fp32") -> None:
     """Check that everything is installed that a budget is measured with.
 
     Args:
         budget (str): A key of `COSTS`.
         runner (str): Command that reaches the device; what it has need not be installed here.
+        precision (str): One of the runtime's precisions.
 
     Raises:
         ModuleNotFoundError: If a package is not.
     """
-    needed = KITS if runner else RUNTIMES
-    missing = needed[budget].missing() if budget in RUNTIMES else []
+    missing: list[str] = []
+    if budget in RUNTIMES:
+        missing = KITS[budget].missing(precision) if runner else RUNTIMES[budget].missing()
     if missing:
         raise ModuleNotFoundError(
             f"'budget={budget}' needs {' and '.join(missing)}: pip install {' '.join(map(distribution, missing))}, or "

@@ -52,6 +52,7 @@ class Record:
         channels (dict[str, dict[str, list[int]]]): Layer to the indices of the 'out' and 'in' channels kept.
         yaml (dict): Architecture of the dense model.
         budget (str): What the target counts, as the key 'budget' has it.
+        precision (str): In what the budget counts, as the key 'precision' has it.
         source (dict[str, str]): 'path' and 'sha256' of the dense checkpoint; empty for a model that came from none.
         iterative_steps (int): Cuts on the way to the target.
         recalibrated (bool): Batch norm statistics were measured anew after the cut.
@@ -77,6 +78,7 @@ class Record:
     channels: dict[str, dict[str, list[int]]]
     yaml: dict[str, Any]
     budget: str = "flops"
+    precision: str = "fp32"
     source: dict[str, str] = field(default_factory=dict)
     iterative_steps: int = 1
     recalibrated: bool = False

@@ -36,7 +36,7 @@ class Answer:
     Attributes:
         runtime (str): A key of `ultralytics.engine.pruning.latency.runtimes.RUNTIMES`.
         version (str): Name and version of the runtime.
-        precision (str): 'fp32' or 'fp16'.
+        precision (str): 'fp32', 'fp16' or 'int8'.
         threads (int): Threads of the runtime.
         imgsz (int): Image size in pixels.
         device (dict[str, Any]): See `ultralytics.engine.pruning.latency.board.device.describe_device`.

@@ -16,6 +16,7 @@ from torch import nn
 from ultralytics.engine.pruning.checkpoint.record import source_of
 from ultralytics.engine.pruning.files import write_json
 from ultralytics.engine.pruning.latency.networks import EXPORTS
+from ultralytics.engine.pruning.latency.onnx_int8 import quantise_for_timing
 from ultralytics.engine.pruning.latency.shapes import ConvShape, Widths
 
 BOARD = Path(__file__).with_name("board")
@@ -32,20 +33,27 @@ class Kit(NamedTuple):
         install (str): What the device needs, as pip calls it or in words.
         precisions (tuple[str, ...]): In which it can compute.
         exporters (tuple[str, ...]): Packages that must be importable where the bundle is written.
+        quantiser (str): Package that writes networks in INT8 here; the device cannot be told another precision then.
     """
 
     scripts: tuple[str, ...]
     install: str
     precisions: tuple[str, ...] = ("fp32",)
     exporters: tuple[str, ...] = ("onnx",)
+    quantiser: str = ""
 
-    def missing(self) -> list[str]:
-        """Return the packages that are not installed here."""
-        return [name for name in self.exporters if find_spec(name) is None]
+    def missing(self, precision: str = "fp32") -> list[str]:
+        """Return the packages that are not installed here.
+
+        Args:
+            precision (str): One of the precisions.
+        """
+        needed = (*self.exporters, self.quantiser) if self.quantiser and precision == "int8" else self.exporters
+        return [name for name in needed if find_spec(name) is None]
 
 
 KITS = {
-    "onnx": Kit(("runtime_onnx.py", "onnx_file.py"), "onnxruntime"),
+    "onnx": Kit(("runtime_onnx.py", "onnx_file.py"), "onnxruntime", ("fp32", "int8"), quantiser="onnxruntime"),
     "openvino": Kit(("runtime_openvino.py", "onnx_file.py"), "openvino", ("fp32", "fp16")),
     "ncnn": Kit(("runtime_ncnn.py",), "ncnn", ("fp32", "fp16"), ("pnnx", "ncnn")),
     "mnn": Kit(("runtime_mnn.py",), "MNN", ("fp32", "fp16"), ("onnx", "MNN")),
@@ -99,6 +107,7 @@ def write_bundle(
         "schema": SCHEMA,
         "runtime": runtime,
         "precision": precision,
+        "precisions": [precision] if KITS[runtime].quantiser else KITS[runtime].precisions,
         "threads": threads,
         "imgsz": imgsz,
         "model": next((source_of(model) for model in models.values()), {}),
@@ -111,7 +120,10 @@ def write_bundle(
     same = [*content.items(), *((name, _architecture(model)) for name, model in models.items())]
     content["id"] = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    content["networks"] = {name: EXPORTS[runtime](model, imgsz, folder / name).name for name, model in models.items()}
+    files = {name: EXPORTS[runtime](model, imgsz, folder / name) for name, model in models.items()}
+    if KITS[runtime].quantiser and precision == "int8":
+        files = {name: quantise_for_timing(file) for name, file in files.items()}
+    content["networks"] = {name: file.name for name, file in files.items()}
     for script in (*ALWAYS, *KITS[runtime].scripts):
         shutil.copy(BOARD / script, folder / script)
     options = f" --threads {threads}"

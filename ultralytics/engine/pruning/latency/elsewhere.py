@@ -26,7 +26,7 @@ class Elsewhere:
     Attributes:
         runtime (str): A key of `ultralytics.engine.pruning.latency.bundle.KITS`.
         runner (str): Command in front of a shell's on the device, i.e. 'ssh pi@board'; '' for this machine.
-        precision (str): 'fp32' or 'fp16'.
+        precision (str): 'fp32', 'fp16' or 'int8'.
     """
 
     runtime: str

@@ -91,7 +91,13 @@ def elsewhere(runtime: str, label: str, package: str) -> Runtime:
 RUNTIMES = {
     "pytorch": Runtime("PyTorch", pytorch_latency, pytorch_convolutions, pytorch_version),
     "onnx": Runtime(
-        "ONNX Runtime", onnx_latency, onnx_convolutions, onnx_version, packages=("onnx", "onnxruntime"), on_cpu=True
+        "ONNX Runtime",
+        onnx_latency,
+        onnx_convolutions,
+        onnx_version,
+        packages=("onnx", "onnxruntime"),
+        on_cpu=True,
+        precisions=KITS["onnx"].precisions,
     ),
     "openvino": elsewhere("openvino", "OpenVINO", "openvino"),
     "ncnn": elsewhere("ncnn", "ncnn", "ncnn"),

@@ -82,7 +82,12 @@ def build_report(
         "metric": metric,
         "data": data,
         "method": record.prune_method,
-        "target": {"budget": record.budget, "value": record.target, "reached": record.reached},
+        "target": {
+            "budget": record.budget,
+            "precision": record.precision,
+            "value": record.target,
+            "reached": record.reached,
+        },
         "flops_ratio": rows["dense"]["gflops"] / rows[last]["gflops"],
         **{f"{kind}_latency_ratio": latency_ratio(t["dense"], t[twins[last]]) for kind, t in latency.items()},
         "imgsz": imgsz,

@@ -70,9 +70,11 @@ def summary_of(report: dict[str, Any]) -> str:
     ratios = {"flops": _ratio(report["flops_ratio"], 3)}
     ratios |= {runtime: _ratio(report[f"{runtime}_latency_ratio"]) for runtime in timed_runtimes(report)}
     gains = ", ".join(f"{budget_label(kind)} {ratio}" for kind, ratio in ratios.items())
+    precision = target.get("precision", "fp32")  # which reports of version 0.2.0 lack
+    counted = f"{budget_label(target['budget'])}{f' in {precision.upper()}' * (precision != 'fp32')}"
     return (
         f"Pruned by {report['method']}. Dense over {last}: {gains}. Target of budget={target['budget']}: "
-        f"{target['value']:g}x in {budget_label(target['budget'])}, {target['reached']:.2f}x after the cut. "
+        f"{target['value']:g}x in {counted}, {target['reached']:.2f}x after the cut. "
         f"{metric} on {data}: dense {rows['dense'][metric]:.4f}, {last} {rows[last][metric]:.4f}."
     )
 

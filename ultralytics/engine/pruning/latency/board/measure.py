@@ -37,7 +37,7 @@ def main():
     folder = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=0, help="threads of the runtime; by default those of the bundle")
-    parser.add_argument("--precision", default="", help="fp32 or fp16, as far as the runtime has it")
+    parser.add_argument("--precision", default="", help="fp32, fp16 or int8, as far as the folder has it")
     parser.add_argument("--power", default="", help="power mode to record; by default the governor of the CPU's clock")
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for one thread beside other work"
@@ -49,9 +49,10 @@ def main():
     bundle = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     runtime = importlib.import_module(f"runtime_{bundle['runtime']}")
     precision = args.precision or bundle["precision"]
-    if precision not in runtime.PRECISIONS:
+    if precision not in bundle["precisions"]:
         raise SystemExit(
-            f"'--precision {precision}' is invalid. {bundle['runtime']} has {', '.join(runtime.PRECISIONS)}."
+            f"'--precision {precision}' is invalid. This folder has {', '.join(bundle['precisions'])} for "
+            f"{bundle['runtime']}. Write another one where the model is: yolo latency runtime=... precision=..."
         )
     device = describe_device()
     answer = {

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 
-OPSET, IR_VERSION, FLOAT = 17, 8, 1
+OPSET, IR_VERSION = 17, 8
+TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
 INT, INTS = 2, 7  # types of attributes
 
 
-def convolutions_file(shapes, shared=True):
+def convolutions_file(shapes, shared=True, int8=False):
     """Return an ONNX model that has every convolution once; if shared, those of equal inputs read the same one.
 
     The nodes of the i-th convolution and their outputs have names that begin with `tag(i)`: a runtime names what it
-    fuses by either.
+    fuses by either. For INT8 a convolution stands between quantisers, as ONNX Runtime's static quantisation leaves it:
+    unsigned inputs and outputs, a scale for each output channel of the weights, activations in float.
     """
     random = np.random.default_rng(0)
     images, nodes, weights, results = {}, [], [], []
@@ -24,7 +26,6 @@ def convolutions_file(shapes, shared=True):
         groups = channels if shape.depthwise else 1
         first, second = (channels, shape.outputs) if shape.transposed else (shape.outputs, channels // groups)
         kernel = random.random((first, second, *shape.kernel), dtype=np.float32) - 0.5
-        weights += [_tensor(begin + "weight", kernel), _tensor(begin + "bias", np.zeros(shape.outputs, np.float32))]
         attributes = [
             _attribute("kernel_shape", shape.kernel),
             _attribute("strides", shape.stride),
@@ -34,7 +35,13 @@ def convolutions_file(shapes, shared=True):
         ]
         operator = "ConvTranspose" if shape.transposed else "Conv"
         out = begin + "conv"
-        nodes.append(_node(operator, [image, begin + "weight", begin + "bias"], out, attributes))
+        if int8 and not shape.transposed:  # of which ONNX Runtime has no kernel for INT8
+            between, constants = _quantised(begin, image, kernel, attributes, i)
+            nodes += between
+            weights += constants
+        else:
+            nodes.append(_node(operator, [image, begin + "weight", begin + "bias"], out, attributes))
+            weights += [_tensor(begin + "weight", kernel), _tensor(begin + "bias", np.zeros(shape.outputs, np.float32))]
         if shape.activation == "ReLU":
             nodes.append(_node("Relu", [out], begin + "act"))
         elif shape.activation == "SiLU":
@@ -46,6 +53,44 @@ def convolutions_file(shapes, shared=True):
     graph += b"".join(_bytes(11, value) for value in images.values())
     graph += b"".join(_bytes(12, value) for value in results)
     return _number(1, IR_VERSION) + _bytes(7, graph) + _bytes(8, _bytes(1, b"") + _number(2, OPSET))
+
+
+def _quantised(begin, image, kernel, attributes, i):
+    """Return nodes and constants of the i-th convolution between quantisers.
+
+    Of equal scales a runtime would quantise an image once for all of its convolutions; and it takes a convolution for
+    one of INT8 only if the scale of the bias is that of the image times that of the weights.
+    """
+    outputs = len(kernel)
+    scale, scales = np.float32((1 + i / 1e3) / 255), np.full(outputs, 1 / 255, np.float32)
+    constants = {
+        "weight": np.round(255 * kernel).clip(-127, 127).astype(np.int8),
+        "weight_scale": scales,
+        "weight_zero": np.zeros(outputs, np.int8),
+        "bias": np.zeros(outputs, np.int32),
+        "bias_scale": scale * scales,
+        "bias_zero": np.zeros(outputs, np.int32),
+        "in_scale": scale,
+        "in_zero": np.uint8(0),
+        "out_scale": np.float32(0.1),
+        "out_zero": np.uint8(128),
+    }
+
+    def node(operator, tensor, kind, output, attributes=()):
+        names = [tensor, *(f"{begin}{kind}_{constant}" for constant in ("scale", "zero"))]
+        return _node(operator, names, begin + output, attributes)
+
+    axis = [_attribute("axis", 0)]
+    nodes = [
+        node("QuantizeLinear", image, "in", "in_int8"),
+        node("DequantizeLinear", begin + "in_int8", "in", "in"),
+        node("DequantizeLinear", begin + "weight", "weight", "weights", axis),
+        node("DequantizeLinear", begin + "bias", "bias", "biases", axis),
+        _node("Conv", [begin + name for name in ("in", "weights", "biases")], begin + "sums", attributes),
+        node("QuantizeLinear", begin + "sums", "out", "out_int8"),
+        node("DequantizeLinear", begin + "out_int8", "out", "conv"),
+    ]
+    return nodes, [_tensor(begin + name, array) for name, array in constants.items()]
 
 
 def tag(i):
@@ -92,10 +137,10 @@ def _node(operator, inputs, output, attributes=()):
 
 
 def _tensor(name, array):
-    content = b"".join(_number(1, size) for size in array.shape) + _number(2, FLOAT) + _bytes(8, name.encode())
-    return content + _bytes(9, array.astype("<f4").tobytes())
+    content = b"".join(_number(1, size) for size in array.shape) + _number(2, TYPES[str(array.dtype)])
+    return content + _bytes(8, name.encode()) + _bytes(9, array.astype(array.dtype.newbyteorder("<")).tobytes())
 
 
 def _value(name, sizes):
-    tensor = _number(1, FLOAT) + _bytes(2, b"".join(_bytes(1, _number(1, size)) for size in sizes))
+    tensor = _number(1, TYPES["float32"]) + _bytes(2, b"".join(_bytes(1, _number(1, size)) for size in sizes))
     return _bytes(1, name.encode()) + _bytes(2, _bytes(1, tensor))

@@ -10,7 +10,6 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-PRECISIONS = ("fp32",)
 RESOLUTION = 0.0
 AT_ONCE = 8
 SAME, VALID = 0, 1  # paddings; SAME may pad the other side, which takes as long

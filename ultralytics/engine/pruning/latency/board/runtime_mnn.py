@@ -11,7 +11,6 @@ import MNN
 import MNN.expr as F
 import numpy as np
 
-PRECISIONS = ("fp32", "fp16")
 RESOLUTION = 0.0
 AT_ONCE = 8
 MODES = {"fp32": "high", "fp16": "low"}

@@ -9,7 +9,6 @@ from pathlib import Path
 import ncnn
 import numpy as np
 
-PRECISIONS = ("fp32", "fp16")
 RESOLUTION = 0.0
 AT_ONCE = 8
 KINDS = {"plain": "Convolution", "depthwise": "ConvolutionDepthWise", "transposed": "Deconvolution"}

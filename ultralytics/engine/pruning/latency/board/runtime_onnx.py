@@ -12,7 +12,6 @@ import numpy as np
 import onnxruntime
 from onnx_file import convolutions_file, tag
 
-PRECISIONS = ("fp32",)
 RESOLUTION = 1e-3  # milliseconds, of its profile
 AT_ONCE = 8  # convolutions in one session, whose outputs are all in memory
 
@@ -31,7 +30,9 @@ def open_network(file, threads, precision):
 def time_convolutions(shapes, threads, precision, repeats):
     """Return the milliseconds of each run of every convolution, in the memory layout of a whole network."""
     with tempfile.TemporaryDirectory() as folder:
-        session, feed = _open(convolutions_file(shapes), threads, str(Path(folder) / "profile"))
+        session, feed = _open(
+            convolutions_file(shapes, int8=precision == "int8"), threads, str(Path(folder) / "profile")
+        )
         for _ in repeats:
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -7,7 +7,6 @@ import numpy as np
 import openvino
 from onnx_file import convolutions_file
 
-PRECISIONS = ("fp32", "fp16")  # fp16: what OpenVINO chooses by itself, BF16 or FP16 where the CPU has it
 RESOLUTION = 1e-3  # milliseconds, of its profile
 AT_ONCE = 8
 
@@ -47,7 +46,7 @@ def _request(model, threads, precision, profile=False):
         if name.startswith("time"):
             own[name] = int(name[len("time") : name.index("_")])
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
-    if precision == "fp32":
+    if precision == "fp32":  # in fp16 OpenVINO chooses by itself, BF16 or FP16 where the CPU has it
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     if profile:
         settings["PERF_COUNT"] = True

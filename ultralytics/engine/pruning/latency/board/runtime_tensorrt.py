@@ -13,7 +13,6 @@ from pathlib import Path
 
 from onnx_file import convolutions_file
 
-PRECISIONS = ("fp32", "fp16", "int8")
 RESOLUTION = 1e-4
 AT_ONCE = 24  # convolutions in one engine, each with an image of its own: TensorRT joins those that read the same one
 FLAGS = {"fp32": ["--noTF32"], "fp16": ["--fp16"], "int8": ["--fp16", "--int8"]}
