@@ -279,7 +279,7 @@ def test_a_budget_in_int8_is_measured_in_int8(monkeypatch):
     monkeypatch.setattr(costs.LatencyCost, "tolerance", None)  # how fast is for benchmarks
     said = []
     monkeypatch.setattr(latency_table.LOGGER, "info", said.append)
-    budget = Budget(1.2, "onnx", imgsz=32, precision="int8")
+    budget = Budget(1.2, "onnx", imgsz=160, precision="int8")
     _, record = prune_model(build_model("yolov8n"), budget, prune_method="l1")
     assert (record.budget, record.precision) == ("onnx", "int8")
     assert record.parameters["pruned"] < record.parameters["dense"]
