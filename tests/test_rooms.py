@@ -26,19 +26,20 @@ FLOORS = (  # from the top down; rooms on one floor don't use each other, and th
     ("nn/conversion/",),
     ("nn/extra_modules/", "data/shapes/"),
     ("cfg/compress/activation.py",),
+    ("cfg/compress/patches.py",),
     ("cfg/compress/",),
 )
 LIBRARY = ("engine/pruning/", "nn/conversion/", "nn/extra_modules/")
 ABOVE_THE_LIBRARY = ("ultralytics.data", "ultralytics.engine.trainer", "ultralytics.engine.model", "ultralytics.models")
 EXCEPTIONS = {  # importing file, imported file: why it may look up
-    ("cfg/compress/activation.py", "engine/compress/mode.py"): "YOLO.compress imports what it does when it is called",
-    ("cfg/compress/activation.py", "engine/compress/api.py"): "its signature, which imports nothing else",
+    ("cfg/compress/patches.py", "engine/compress/mode.py"): "YOLO.compress imports what it does when it is called",
+    ("cfg/compress/patches.py", "engine/compress/api.py"): "its signature, which imports nothing else",
     ("cfg/compress/cli.py", "cfg/compress/activation.py"): "'yolo checks' asks whether it is on",
     ("cfg/compress/cli.py", "engine/compress/device.py"): "`yolo latency` imports what it does when it is called",
     ("cfg/compress/cli.py", "engine/compress/checks/models.py"): "the command line refuses a model file as a run does",
-    ("cfg/compress/activation.py", "engine/pruning/checkpoint/architecture.py"): "patched trainers, when they build",
-    ("cfg/compress/activation.py", "engine/pruning/checkpoint/record.py"): "patched trainers, when they build",
-    ("cfg/compress/activation.py", "engine/pruning/checkpoint/releases.py"): "checkpoints, when they are loaded",
+    ("cfg/compress/patches.py", "engine/pruning/checkpoint/architecture.py"): "patched trainers, when they build",
+    ("cfg/compress/patches.py", "engine/pruning/checkpoint/record.py"): "patched trainers, when they build",
+    ("cfg/compress/patches.py", "engine/pruning/checkpoint/releases.py"): "checkpoints, when they are loaded",
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from ultralytics import YOLO
 from ultralytics.cfg import compress as cfg_room
 from ultralytics.cfg.compress.compat.files import YAML
-from ultralytics.cfg.compress.keys import SWEEPABLE
+from ultralytics.cfg.compress.names import SWEEPABLE
 from ultralytics.engine.compress import compress
 from ultralytics.engine.compress.api import method_signature
 from ultralytics.engine.model import Model

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ from ultralytics import __version__
 from ultralytics.cfg import check_dict_alignment
 from ultralytics.cfg.compress.compat.files import YAML, load_mapping
 from ultralytics.cfg.compress.compat.keys import FOLDER, HAS_DISTILLATION
+from ultralytics.cfg.compress.names import IN_NAMES, SWEEPABLE, name_values
 from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 KEYS_FILE = Path(__file__).with_name("default.yaml")  # names, defaults and descriptions
@@ -58,11 +57,6 @@ class Range(NamedTuple):
 
     holds: Callable[[Any], bool]
     text: str
-
-
-def _switched(key: str, on: bool) -> str:
-    """Return how a folder's name tells the two values of a switch apart."""
-    return key if on else f"no_{key}"
 
 
 KINDS = {
@@ -108,29 +102,6 @@ CHOICES = {  # the tables of `ranking.methods` and `budget.costs`, which import 
     "precision": ("fp32", "fp16", "int8"),
     "reg_decay_type": ("constant", "linear", "step"),
 }
-SWEEPABLE: dict[str, Callable[[Any], str]] = {  # keys that take several values: how a folder's name tells them apart
-    "speed_up": "{:g}x".format,
-    "target": "target{:g}".format,
-    "budget": lambda v: Path(v).stem,
-    "precision": str,
-    "prune_method": str,
-    **{key: partial(_switched, key) for key in ("global_pruning", "recalibrate", "distill")},
-    **{
-        key: f"{key}{{:g}}".format
-        for key in (
-            *("round_to", "max_sparsity", "iterative_steps", "prune_batches", "sensitivity_drop"),
-            *("dense_epochs", "sl_epochs", "reg", "reg_decay", "reg_decay_step", "delta_reg"),
-        )
-    },
-    "reg_decay_type": str,
-    **{key: lambda v: Path(v).stem for key in ("sl_hyp", "sl_model")},
-}
-SWEEPABLE_STOCK = {  # the same for keys of training
-    **dict.fromkeys(("model", "data"), lambda v: Path(v).stem),
-    "seed": "seed{}".format,
-}
-IN_NAMES = {**SWEEPABLE_STOCK, **SWEEPABLE}  # in the order in which a folder's name has them, but for ...
-IN_NAMES["seed"] = IN_NAMES.pop("seed")  # ... the seed, which is last
 FILE_HINT = "the answer.json of a device, see 'yolo latency'"
 
 
@@ -319,21 +290,3 @@ def check_sweep(lists: Mapping[str, list]) -> None:
                 f"'{key}={values}' is an invalid value. A sweep needs one {'target' if key == 'speed_up' else 'value'} "
                 "or more, all different."
             )
-
-
-def name_values(key: str, values: list) -> list[str]:
-    """Return how folders' names tell the values of a key apart.
-
-    Files of the same name are told apart by what differs in their paths: runs/a/weights/best.pt is 'a' beside
-    runs/b/weights/best.pt.
-
-    Args:
-        key (str): The key.
-        values (list): Checked values.
-    """
-    names = [IN_NAMES[key](value) for value in values]
-    if len({*names}) == len(names) or not all(isinstance(value, (str, Path)) for value in values):
-        return names
-    paths = [[part for part in Path(value).with_suffix("").parts if part != "/"] for value in values]
-    first, last = (len(commonprefix(parts)) for parts in (paths, [path[::-1] for path in paths]))
-    return ["-".join(path[first : max(len(path) - last, first)]) or path[-1] for path in paths]

@@ -9,7 +9,8 @@ from conftest import Interrupted, interrupt
 import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.files import YAML
-from ultralytics.cfg.compress.keys import DEFAULTS, SWEEPABLE, TYPES, read_sweep
+from ultralytics.cfg.compress.keys import DEFAULTS, TYPES, read_sweep
+from ultralytics.cfg.compress.names import SWEEPABLE
 from ultralytics.engine.compress import evaluation
 from ultralytics.engine.compress.checks import cluster
 from ultralytics.engine.compress.checks.cluster import RAY_KEYS, Cluster

@@ -12,7 +12,8 @@ from conftest import FAST, Interrupted, interrupt
 import ultralytics.cfg
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.files import YAML
-from ultralytics.cfg.compress.keys import name_values, read_sweep
+from ultralytics.cfg.compress.keys import read_sweep
+from ultralytics.cfg.compress.names import name_values
 from ultralytics.engine.compress import compress, evaluation
 from ultralytics.engine.compress.grid.cells import read_cells
 from ultralytics.engine.compress.grid.shared import Shared

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from ultralytics.cfg.compress.keys import IN_NAMES, check_sweep, get_prune_cfg, name_values, read_sweep, split
+from ultralytics.cfg.compress.keys import check_sweep, get_prune_cfg, read_sweep, split
+from ultralytics.cfg.compress.names import IN_NAMES, name_values
 from ultralytics.engine.compress.checks.models import check_model_name
 from ultralytics.engine.compress.checks.training import check_training, find_data
 

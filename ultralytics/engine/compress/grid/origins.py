@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from ultralytics.cfg.compress.keys import SWEEPABLE_STOCK
+from ultralytics.cfg.compress.names import SWEEPABLE_STOCK
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.grid.job import Grid, arguments_of_cell
