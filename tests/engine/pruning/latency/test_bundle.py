@@ -155,6 +155,29 @@ def test_networks_and_convolutions_are_measured_in_int8(tmp_path, monkeypatch):
     assert answer.precision == "int8" and answer.times.keys() == {shape.key for group in shapes for shape in group}
 
 
+@pytest.mark.skipif("openvino" not in INSTALLED or not find_spec("nncf"), reason="needs OpenVINO and NNCF")
+def test_networks_and_convolutions_are_measured_in_int8_in_openvino(tmp_path):
+    shapes = shapes_of()
+    folder = write_bundle(tmp_path / "b", "openvino", {"dense": build_model("yolov8n")}, shapes, 64, precision="int8")
+    assert 'type="FakeQuantize"' in (folder / "dense.xml").read_text() and (folder / "dense.bin").is_file()
+    done = measure(folder, "--anyway")
+    assert done.returncode == 0, done.stderr
+    answer = read_answer(folder / "answer.json")
+    assert answer.precision == "int8" and answer.times.keys() == {shape.key for group in shapes for shape in group}
+
+
+@pytest.mark.parametrize("runtime", INSTALLED)
+def test_time_of_every_convolution_is_found(runtime, tmp_path):
+    """One whose name a runtime has lost would take nothing, or its activation alone."""
+    shapes = [[s._replace(height=40, width=40).resized(64, 64)] for _, s in shapes_of()]
+    folder = write_bundle(tmp_path / "bundle", runtime, {}, shapes, 0)
+    assert measure(folder, "--anyway").returncode == 0
+    times = read_answer(folder / "answer.json").times
+    assert min(times.values()) > max(times.values()) / 100
+    transposed, point = (times[shapes[i][0].key] for i in (4, 1))
+    assert transposed > point  # four times as many multiplications
+
+
 @pytest.mark.skipif(not find_spec("onnx"), reason="needs ONNX")
 @pytest.mark.parametrize("int8", [False, True])
 def test_convolutions_are_written_as_a_valid_onnx_file(monkeypatch, int8):

@@ -15,8 +15,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.checkpoint.record import source_of
 from ultralytics.engine.pruning.files import write_json
-from ultralytics.engine.pruning.latency.networks import EXPORTS
-from ultralytics.engine.pruning.latency.onnx_int8 import quantise_for_timing
+from ultralytics.engine.pruning.latency.networks import EXPORTS, INT8_EXPORTS
 from ultralytics.engine.pruning.latency.shapes import ConvShape, Widths
 
 BOARD = Path(__file__).with_name("board")
@@ -33,14 +32,14 @@ class Kit(NamedTuple):
         install (str): What the device needs, as pip calls it or in words.
         precisions (tuple[str, ...]): In which it can compute.
         exporters (tuple[str, ...]): Packages that must be importable where the bundle is written.
-        quantiser (str): Package that writes networks in INT8 here; the device cannot be told another precision then.
+        quantisers (tuple[str, ...]): Packages besides, that write networks in INT8, unless the device can.
     """
 
     scripts: tuple[str, ...]
     install: str
     precisions: tuple[str, ...] = ("fp32",)
     exporters: tuple[str, ...] = ("onnx",)
-    quantiser: str = ""
+    quantisers: tuple[str, ...] = ()
 
     def missing(self, precision: str = "fp32") -> list[str]:
         """Return the packages that are not installed here.
@@ -48,13 +47,15 @@ class Kit(NamedTuple):
         Args:
             precision (str): One of the precisions.
         """
-        needed = (*self.exporters, self.quantiser) if self.quantiser and precision == "int8" else self.exporters
+        needed = (*self.exporters, *self.quantisers) if precision == "int8" else self.exporters
         return [name for name in needed if find_spec(name) is None]
 
 
 KITS = {
-    "onnx": Kit(("runtime_onnx.py", "onnx_file.py"), "onnxruntime", ("fp32", "int8"), quantiser="onnxruntime"),
-    "openvino": Kit(("runtime_openvino.py", "onnx_file.py"), "openvino", ("fp32", "fp16")),
+    "onnx": Kit(("runtime_onnx.py", "onnx_file.py"), "onnxruntime", ("fp32", "int8"), quantisers=("onnxruntime",)),
+    "openvino": Kit(
+        ("runtime_openvino.py", "onnx_file.py"), "openvino", ("fp32", "fp16", "int8"), quantisers=("openvino", "nncf")
+    ),
     "ncnn": Kit(("runtime_ncnn.py",), "ncnn", ("fp32", "fp16"), ("pnnx", "ncnn")),
     "mnn": Kit(("runtime_mnn.py",), "MNN", ("fp32", "fp16"), ("onnx", "MNN")),
     "litert": Kit(("runtime_litert.py",), "ai-edge-litert", exporters=("litert_torch", "ai_edge_litert")),
@@ -107,7 +108,7 @@ def write_bundle(
         "schema": SCHEMA,
         "runtime": runtime,
         "precision": precision,
-        "precisions": [precision] if KITS[runtime].quantiser else KITS[runtime].precisions,
+        "precisions": precisions_of(runtime, precision),
         "threads": threads,
         "imgsz": imgsz,
         "model": next((source_of(model) for model in models.values()), {}),
@@ -120,10 +121,8 @@ def write_bundle(
     same = [*content.items(), *((name, _architecture(model)) for name, model in models.items())]
     content["id"] = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    files = {name: EXPORTS[runtime](model, imgsz, folder / name) for name, model in models.items()}
-    if KITS[runtime].quantiser and precision == "int8":
-        files = {name: quantise_for_timing(file) for name, file in files.items()}
-    content["networks"] = {name: file.name for name, file in files.items()}
+    export = INT8_EXPORTS.get(runtime, EXPORTS[runtime]) if precision == "int8" else EXPORTS[runtime]
+    content["networks"] = {name: export(model, imgsz, folder / name).name for name, model in models.items()}
     for script in (*ALWAYS, *KITS[runtime].scripts):
         shutil.copy(BOARD / script, folder / script)
     options = f" --threads {threads}"
@@ -131,6 +130,18 @@ def write_bundle(
     (folder / "README.txt").write_text(text, encoding="utf-8")
     write_json(folder / "bundle.json", content, indent=None)
     return folder
+
+
+def precisions_of(runtime: str, precision: str) -> list[str]:
+    """Return in what a device can measure a bundle that was written in a precision.
+
+    Args:
+        runtime (str): A key of `KITS`.
+        precision (str): One of its precisions.
+    """
+    if runtime not in INT8_EXPORTS:
+        return [*KITS[runtime].precisions]
+    return [other for other in KITS[runtime].precisions if (other == "int8") == (precision == "int8")]
 
 
 def _architecture(model: nn.Module) -> list[list[int]]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ultralytics.cfg.compress.compat.export import import_execstack, traced_export
 from ultralytics.engine.exporter import Exporter
+from ultralytics.engine.pruning.latency.onnx_int8 import quantise_for_timing
 from ultralytics.engine.pruning.log import warnings_only
 from ultralytics.nn.tasks import guess_model_task
 
@@ -20,6 +21,31 @@ from ultralytics.nn.tasks import guess_model_task
 def export_onnx(model: nn.Module, imgsz: int, file: Path) -> Path:
     """Write an ONNX file and return its path: `file` with a suffix; see `EXPORTS`."""
     return Path(shutil.move(_export(model, imgsz, file, "onnx"), file.with_suffix(".onnx")))
+
+
+def export_onnx_int8(model: nn.Module, imgsz: int, file: Path) -> Path:
+    """Write an ONNX file in INT8 and return its path; see `EXPORTS`."""
+    return quantise_for_timing(export_onnx(model, imgsz, file))
+
+
+def export_openvino_int8(model: nn.Module, imgsz: int, file: Path) -> Path:
+    """Write OpenVINO's .xml and .bin in INT8, as Ultralytics quantises with NNCF, and return the path of the first."""
+    folder = _export(model, imgsz, file, "openvino", RandomImages, int8=True)
+    (weights,) = folder.glob("*.bin")
+    shutil.move(weights, file.with_suffix(".bin"))
+    shutil.move(weights.with_suffix(".xml"), file.with_suffix(".xml"))
+    shutil.rmtree(folder)
+    return file.with_suffix(".xml")
+
+
+class RandomImages(Exporter):
+    """Calibrates INT8 on random images: times do not depend on the ranges of activations."""
+
+    def get_int8_calibration_dataloader(self, prefix: str = "") -> list[dict[str, torch.Tensor]]:
+        """Return two batches as a data set has them."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, self.model.yaml.get("channels", 3), *self.imgsz)
+        return [{"img": torch.randint(256, shape, generator=generator, dtype=torch.uint8)} for _ in range(2)]
 
 
 def export_ncnn(model: nn.Module, imgsz: int, file: Path) -> Path:
@@ -55,17 +81,19 @@ def export_litert(model: nn.Module, imgsz: int, file: Path) -> Path:
     return Path(shutil.move(_export(model, imgsz, file, "litert"), file.with_suffix(".tflite")))
 
 
-def _export(model: nn.Module, imgsz: int, file: Path, form: str) -> Path:
+def _export(
+    model: nn.Module, imgsz: int, file: Path, form: str, exporter: type[Exporter] = Exporter, **keys: bool
+) -> Path:
     """Export a copy of a model as Ultralytics does and return the path that it names."""
     copy = deepcopy(model).cpu().float()
     copy.task = guess_model_task(copy)
     copy.pt_path = str(file.with_suffix(".pt"))  # where the exporter puts its files
     threads = torch.get_num_threads()
-    settings = {"format": form, "imgsz": imgsz, "batch": 1, "device": "cpu", "verbose": False}
+    settings = {"format": form, "imgsz": imgsz, "batch": 1, "device": "cpu", "verbose": False, **keys}
     if form == "onnx":  # runtimes optimise the graph by themselves
         settings["simplify"] = False
     with traced_export(), warnings_only():  # the export's progress and advice concern a file that serves a measurement
-        exported = Exporter(overrides=settings)(model=copy)
+        exported = exporter(overrides=settings)(model=copy)
     torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
     return Path(exported)
 
@@ -78,3 +106,4 @@ EXPORTS: dict[str, Callable[[nn.Module, int, Path], Path]] = {  # runtime: model
     "litert": export_litert,
     "tensorrt": export_onnx,
 }
+INT8_EXPORTS = {"onnx": export_onnx_int8, "openvino": export_openvino_int8}  # where the file says the precision

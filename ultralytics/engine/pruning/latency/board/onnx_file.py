@@ -10,12 +10,14 @@ TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
 INT, INTS = 2, 7  # types of attributes
 
 
-def convolutions_file(shapes, shared=True, int8=False):
+def convolutions_file(shapes, shared=True, int8=False, fused=False):
     """Return an ONNX model that has every convolution once; if shared, those of equal inputs read the same one.
 
     The nodes of the i-th convolution and their outputs have names that begin with `tag(i)`: a runtime names what it
-    fuses by either. For INT8 a convolution stands between quantisers, as ONNX Runtime's static quantisation leaves it:
-    unsigned inputs and outputs, a scale for each output channel of the weights, activations in float.
+    fuses by either. For INT8 a convolution stands between quantisers: unsigned inputs and outputs, a scale for each
+    output channel of the weights, activations in float. ONNX Runtime has them on either side of the convolution, and
+    runs them as they are. If the runtime fuses quantisers with what comes before, the second stands behind the
+    activation, and the first, which belongs to another convolution in a network, has another name.
     """
     random = np.random.default_rng(0)
     images, nodes, weights, results = {}, [], [], []
@@ -33,21 +35,32 @@ def convolutions_file(shapes, shared=True, int8=False):
             _attribute("dilations", shape.dilation),
             _attribute("group", groups),
         ]
-        operator = "ConvTranspose" if shape.transposed else "Conv"
-        out = begin + "conv"
-        if int8 and not shape.transposed:  # of which ONNX Runtime has no kernel for INT8
-            between, constants = _quantised(begin, image, kernel, attributes, i)
-            nodes += between
-            weights += constants
+        quantised = int8 and not shape.transposed  # of which ONNX Runtime has no kernel for INT8
+        if quantised:
+            before, constants = _quantised(i, image, kernel, f"before{i}_" if fused else begin)
+            nodes += before
+            operands = [begin + name for name in ("image", "weights", "biases")]
         else:
-            nodes.append(_node(operator, [image, begin + "weight", begin + "bias"], out, attributes))
-            weights += [_tensor(begin + "weight", kernel), _tensor(begin + "bias", np.zeros(shape.outputs, np.float32))]
+            constants = {"weight": kernel}
+            if not shape.transposed:  # of which OpenVINO forgets the name when it adds a bias
+                constants["bias"] = np.zeros(shape.outputs, np.float32)
+            operands = [image, *(begin + name for name in constants)]
+        weights += [_tensor(begin + name, array) for name, array in constants.items()]
+        out = begin + "conv"
+        nodes.append(_node("ConvTranspose" if shape.transposed else "Conv", operands, out, attributes))
+        if quantised and not fused:
+            nodes += _between(begin, "out", out, begin + "out_int8", begin + "out")
+            out = begin + "out"
         if shape.activation == "ReLU":
             nodes.append(_node("Relu", [out], begin + "act"))
         elif shape.activation == "SiLU":
             nodes.append(_node("Sigmoid", [out], begin + "gate"))
             nodes.append(_node("Mul", [out, begin + "gate"], begin + "act"))
-        results.append(_value(begin + ("act" if shape.activation else "conv"), (1, shape.outputs, *_left(shape))))
+        out = begin + "act" if shape.activation else out
+        if quantised and fused and shape.activation:
+            nodes += _between(begin, "out", out, begin + "out_int8", f"after{i}")
+            out = f"after{i}"
+        results.append(_value(out, (1, shape.outputs, *_left(shape))))
     graph = b"".join(_bytes(1, node) for node in nodes) + _bytes(2, b"convolutions")
     graph += b"".join(_bytes(5, tensor) for tensor in weights)
     graph += b"".join(_bytes(11, value) for value in images.values())
@@ -55,13 +68,13 @@ def convolutions_file(shapes, shared=True, int8=False):
     return _number(1, IR_VERSION) + _bytes(7, graph) + _bytes(8, _bytes(1, b"") + _number(2, OPSET))
 
 
-def _quantised(begin, image, kernel, attributes, i):
-    """Return nodes and constants of the i-th convolution between quantisers.
+def _quantised(i, image, kernel, before):
+    """Return the nodes in front of the i-th convolution that quantise what it reads, and their constants by name.
 
     Of equal scales a runtime would quantise an image once for all of its convolutions; and it takes a convolution for
     one of INT8 only if the scale of the bias is that of the image times that of the weights.
     """
-    outputs = len(kernel)
+    begin, outputs = tag(i), len(kernel)
     scale, scales = np.float32((1 + i / 1e3) / 255), np.full(outputs, 1 / 255, np.float32)
     constants = {
         "weight": np.round(255 * kernel).clip(-127, 127).astype(np.int8),
@@ -75,22 +88,23 @@ def _quantised(begin, image, kernel, attributes, i):
         "out_scale": np.float32(0.1),
         "out_zero": np.uint8(128),
     }
+    nodes = _between(begin, "in", image, before + "in_int8", begin + "image")
+    for name, output in (("weight", "weights"), ("bias", "biases")):
+        names = [begin + name, *_scaled(begin, name)]
+        nodes.append(_node("DequantizeLinear", names, begin + output, [_attribute("axis", 0)]))
+    return nodes, constants
 
-    def node(operator, tensor, kind, output, attributes=()):
-        names = [tensor, *(f"{begin}{kind}_{constant}" for constant in ("scale", "zero"))]
-        return _node(operator, names, begin + output, attributes)
 
-    axis = [_attribute("axis", 0)]
-    nodes = [
-        node("QuantizeLinear", image, "in", "in_int8"),
-        node("DequantizeLinear", begin + "in_int8", "in", "in"),
-        node("DequantizeLinear", begin + "weight", "weight", "weights", axis),
-        node("DequantizeLinear", begin + "bias", "bias", "biases", axis),
-        _node("Conv", [begin + name for name in ("in", "weights", "biases")], begin + "sums", attributes),
-        node("QuantizeLinear", begin + "sums", "out", "out_int8"),
-        node("DequantizeLinear", begin + "out_int8", "out", "conv"),
-    ]
-    return nodes, [_tensor(begin + name, array) for name, array in constants.items()]
+def _between(begin, kind, source, quantised, output):
+    """Return the two nodes that quantise a tensor and read it again."""
+    scaled = _scaled(begin, kind)
+    first = _node("QuantizeLinear", [source, *scaled], quantised)
+    return [first, _node("DequantizeLinear", [quantised, *scaled], output)]
+
+
+def _scaled(begin, kind):
+    """Return the names of a scale and a zero point."""
+    return [f"{begin}{kind}_scale", f"{begin}{kind}_zero"]
 
 
 def tag(i):

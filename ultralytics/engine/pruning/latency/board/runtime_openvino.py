@@ -23,7 +23,8 @@ def open_network(file, threads, precision):
 
 def time_convolutions(shapes, threads, precision, repeats):
     """Return the milliseconds of each run of every convolution, in the memory layout of a whole network."""
-    request, own = _request(convolutions_file(shapes), threads, precision, profile=True)
+    file = convolutions_file(shapes, int8=precision == "int8", fused=True)
+    request, own = _request(file, threads, precision, profile=True)
     times = [[] for _ in shapes]
     for _ in repeats:
         request.infer()
@@ -46,7 +47,7 @@ def _request(model, threads, precision, profile=False):
         if name.startswith("time"):
             own[name] = int(name[len("time") : name.index("_")])
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
-    if precision == "fp32":  # in fp16 OpenVINO chooses by itself, BF16 or FP16 where the CPU has it
+    if precision == "fp32":  # else OpenVINO chooses what floats are by itself, BF16 or FP16 where the CPU has it
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     if profile:
         settings["PERF_COUNT"] = True
