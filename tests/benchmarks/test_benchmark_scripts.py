@@ -233,6 +233,14 @@ def test_on_device(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_int8_time(benchmark, tmp_path):
+    pytest.importorskip("onnxruntime")
+    cuts = {"FLOPs": ("flops", "fp32")}  # the others are tests of budgets
+    benchmark("int8_time", "--out", tmp_path, "--models", "yolov8n", "--imgsz", 64, CUTS=cuts)
+    assert "| yolov8n | FLOPs | 2.00x |" in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.slow
 def test_deploy(benchmark, best_pt, tiny_data, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
