@@ -144,7 +144,7 @@ class Compressor(Trainings):
         check_distillation(args.get("distill_model"), self.prune_args.distill)
         budget = self.prune_args.budget
         Budget(budget=budget, precision=self.prune_args.precision, runner=self.prune_args.runner)
-        check_installed(budget, self.prune_args.runner or "")
+        check_installed(budget, self.prune_args.runner or "", self.prune_args.precision)
         if is_file(budget) and not self.resumed:
             read_answer(budget)
         return args

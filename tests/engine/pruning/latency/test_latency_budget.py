@@ -18,6 +18,7 @@ from ultralytics.engine.pruning.budget.costs import COSTS, FlopsCost
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.latency import table as latency_table
+from ultralytics.engine.pruning.latency.bundle import KITS
 from ultralytics.engine.pruning.latency.formula import LatencyFormula
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
@@ -271,6 +272,14 @@ def test_what_is_missing_is_said_beforehand(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="'budget=flop' is invalid. Valid 'budget' values are flops, pytorch, onnx"):
         prune_model(build_model("yolov8n"), Budget(2.0, budget="flop"), prune_method="lamp")
+
+
+def test_what_quantises_is_asked_for_before_the_work(monkeypatch):
+    monkeypatch.setitem(KITS, "pytorch", KITS["onnx"]._replace(exporters=(), quantisers=("nobodys_package",)))
+    costs.check_installed("pytorch", precision="fp32")
+    for runner in ("", "ssh pi@board"):
+        with pytest.raises(ModuleNotFoundError, match="'budget=pytorch' needs nobodys_package: pip install"):
+            costs.check_installed("pytorch", runner, "int8")
 
 
 @pytest.mark.skipif("onnx" not in WITH_ONNX, reason="needs ONNX Runtime")

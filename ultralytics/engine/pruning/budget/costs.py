@@ -200,7 +200,9 @@ def check_installed(budget: str, runner: str = "", precision: str = "fp32") -> N
     """
     missing: list[str] = []
     if budget in RUNTIMES:
-        missing = KITS[budget].missing(precision) if runner else RUNTIMES[budget].missing()
+        here = [] if runner else RUNTIMES[budget].missing()
+        sent = KITS[budget].missing(precision) if budget in KITS else []
+        missing = [*dict.fromkeys((*here, *sent))]
     if missing:
         raise ModuleNotFoundError(
             f"'budget={budget}' needs {' and '.join(missing)}: pip install {' '.join(map(distribution, missing))}, or "
