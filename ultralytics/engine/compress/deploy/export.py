@@ -14,13 +14,13 @@ from torch import nn
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.quantization import FRACTION_COUNTS, is_qat
 from ultralytics.engine.compress.deploy.formats import device_of, known_formats
-from ultralytics.engine.compress.deploy.onnx_int8 import store_weights_quantised
 from ultralytics.engine.compress.deploy.quantisers import QUANTISERS
 from ultralytics.engine.compress.deploy.relief import Relief
 from ultralytics.engine.compress.deploy.targets import INT8, Target
 from ultralytics.engine.compress.evaluation import device_name
 from ultralytics.engine.exporter import Exporter
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
+from ultralytics.engine.pruning.latency.onnx_int8 import fold_constants
 
 CALIBRATION = 300  # training pictures from which ranges are taken, as many as Ultralytics recommends
 TRAINED_RANGES = ("onnx", "engine")  # formats whose export takes over the ranges of a quantization-aware training
@@ -84,5 +84,5 @@ def _export(model: nn.Module, target: Target, settings: dict[str, Any], trained:
         return QUANTISERS[target.format](exporter, model, relief)
     file = Path(exporter(model=model))
     if trained and target.format == "onnx":
-        store_weights_quantised(file)
+        fold_constants(file)  # among them the quantised weights, which the export leaves in float
     return file

@@ -42,28 +42,3 @@ def export_onnx(exporter: Exporter, model: nn.Module, relief: Relief) -> Path:
     quantised = quantise(relief.choose(layers, quantise), file.parent, None)
     file.unlink()
     return quantised
-
-
-def store_weights_quantised(file: Path) -> None:
-    """Store the weights of a quantization-aware training in 8 bits, which its export leaves in float.
-
-    ONNX Runtime folds them as it does whenever it opens such a file; here the result is kept.
-
-    Args:
-        file (Path): Export, which is replaced.
-    """
-    import onnx
-    import onnxruntime as ort
-
-    folded = file.with_suffix(".folded.onnx")
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC  # what holds on every machine
-    options.optimized_model_filepath = str(folded)
-    ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    model = onnx.load(folded)
-    domains = {node.domain for node in model.graph.node} | {""}
-    opsets = [opset for opset in model.opset_import if opset.domain in domains]
-    del model.opset_import[:]
-    model.opset_import.extend(opsets)  # without those of operators that only ONNX Runtime has
-    onnx.save(model, folded)
-    folded.replace(file)
