@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Ultralytics in one place and this package in another: it works, or says what to do."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from environments import Environment
@@ -50,7 +52,9 @@ def test_this_package_of_the_system_below_ultralytics(installed, borrowed, ultra
 
 
 def test_site_packages_of_the_user(stock, borrowed, project, tmp_path):
-    python = [sys._base_executable, "-c"]
+    # Python 3.10's _base_executable may be that of the environment, in which pip installs nothing for the user
+    base = Path(sys.base_prefix) / ("python.exe" if os.name == "nt" else f"bin/python3.{sys.version_info.minor}")
+    python = [base, "-c"]
     environ = {**stock.environ, "PYTHONUSERBASE": str(tmp_path / "user")}
 
     def run(*command):
@@ -62,7 +66,7 @@ def test_site_packages_of_the_user(stock, borrowed, project, tmp_path):
     user.mkdir(parents=True)
     (user / "system.pth").write_text(f"{stock.site_packages}\n{borrowed}", encoding="utf-8")
     options = ("--user", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed")
-    run(sys._base_executable, "-m", "pip", "install", *options, str(project))
+    run(base, "-m", "pip", "install", *options, str(project))
     assert (user / "ultralytics_compress.pth").is_file()
     assert run(*python, IN_USE) == f"{stock.site_packages / 'ultralytics/cfg/__init__.py'} True"
 
