@@ -6,6 +6,7 @@
     python tests/matrix.py --rows "Ultralytics 8.4.0" --marked compat
     python tests/matrix.py --borrow                 on top of the running environment, but for what a row pins
     python tests/matrix.py --borrow --workers 2     with pytest-xdist
+    python tests/matrix.py --rows ... --files ...   these files alone, and no table
 
 Rows differ from a plain installation in one thing each. A row whose Python is not on this machine is named as such.
 A row's line is written as soon as its tests have ended, so that what was stopped goes on with `--rows` and the others.
@@ -21,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -37,8 +38,9 @@ HEADING = """# Which releases it is tested with
 what its name says, and what that release needs beside it; the rest is what was newest on that day. Tests of what a
 release lacks are skipped, with the name of what is missing. `not slow and not long` is the fast set. Tests of the
 documents, of the benchmarks' scripts and of which module may import which are run with the newest releases alone: no
-other release changes what they read. Python 3.9 is left out: torch 2.8 was the last release for it, and its own
-security fixes have ended.
+other release changes what they read. 'Again' are files of tests that failed for their own sake, were mended, and were
+run by themselves in the same environment, made anew. Python 3.9 is left out: torch 2.8 was the last release for it, and
+its own security fixes have ended.
 
 | environment | Python | tests | passed | failed | skipped | date |
 |---|---|---|---:|---:|---:|---|
@@ -140,13 +142,16 @@ def make_environment(row: Row, folder: Path, borrow: bool) -> Path:
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
-def run_tests(row: Row, python: Path, folder: Path, marked: str, workers: int) -> dict[str, int]:
+def run_tests(
+    row: Row, python: Path, folder: Path, marked: str, workers: int, files: Sequence[str] = ()
+) -> dict[str, int]:
     """Return how many tests passed, failed and were skipped."""
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfEs", "--continue-on-collection-errors"]
     command += ["-m", marked, "--junitxml", folder / "tests.xml"]
     command += ["-n", workers, "--dist", "loadfile"] if workers else []
     command += [f"--ignore=tests/{path}" for path in NEWEST_ALONE if row.pins or row.python]
+    command += files
     subprocess.run(list(map(str, command)), cwd=folder / "project", env=environ)
     if not (folder / "tests.xml").exists():  # pytest has not come to the first test
         return {"passed": 0, "failed": 1, "skipped": 0}
@@ -172,7 +177,7 @@ def write_table(lines: Mapping[str, str]) -> None:
     TABLE.write_text(HEADING + "".join(f"{lines[name]}\n" for name in ordered), encoding="utf-8")
 
 
-def run_row(row: Row, marked: str, borrow: bool, workers: int) -> tuple[str, bool]:
+def run_row(row: Row, marked: str, borrow: bool, workers: int, files: Sequence[str] = ()) -> tuple[str, bool]:
     """Return the table's line of a row, and whether it is good."""
     if find_python(row.python) is None:
         return f"| {row.name} | {row.python} | not run: no such Python on the machine | | | | {date.today()} |", True
@@ -182,7 +187,7 @@ def run_row(row: Row, marked: str, borrow: bool, workers: int) -> tuple[str, boo
         except subprocess.CalledProcessError as error:
             return f"| {row.name} | {row.python} | not installed: {error.args[0]} | | | | {date.today()} |", False
         release = subprocess.check_output([python, "-c", "import sys; print(sys.version.split()[0])"], text=True)
-        count = run_tests(row, python, Path(name), marked, workers)
+        count = run_tests(row, python, Path(name), marked, workers, files)
     figures = " | ".join(str(count[key]) for key in ("passed", "failed", "skipped"))
     return f"| {row.name} | {release.strip()} | {marked} | {figures} | {date.today()} |", not count["failed"]
 
@@ -191,6 +196,7 @@ def main() -> None:
     """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", help="names of rows, i.e. 'Ultralytics 8.4.0'; by default all")
+    parser.add_argument("--files", nargs="+", default=[], help="files of tests, by default all; for no table")
     parser.add_argument("--marked", default="not slow and not long", help="pytest's -m")
     parser.add_argument("--borrow", action="store_true", help="take what a row does not pin from this environment")
     parser.add_argument("--workers", type=int, default=0, help="processes of pytest-xdist, by default none")
@@ -207,11 +213,11 @@ def main() -> None:
     good = True
     for name in names:
         marked = "compat" if args.short else args.marked
-        line, passed = run_row(rows[name], marked, args.borrow or args.short, args.workers)
+        line, passed = run_row(rows[name], marked, args.borrow or args.short, args.workers, args.files)
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
         good = good and passed
-        if not args.short:
+        if not args.short and not args.files:
             write_table({**read_table(), name: line})
     sys.exit(not good)
 
