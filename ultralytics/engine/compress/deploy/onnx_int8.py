@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 
 from ultralytics.engine.compress.deploy.relief import FEW, Relief
 from ultralytics.engine.exporter import Exporter
-from ultralytics.engine.pruning.latency.onnx_int8 import QUANTISED, is_x86, quantise_onnx
+from ultralytics.engine.pruning.latency.onnx_int8 import QUANTISED, quantise_onnx
 from ultralytics.utils.export.onnx import onnx_calibration_reader
 
 
@@ -32,12 +33,12 @@ def export_onnx(exporter: Exporter, model: nn.Module, relief: Relief) -> Path:
     file = Path(exporter(model=model))
     nodes = onnx.load(file, load_external_data=False).graph.node
     layers = [node.name for node in nodes if node.op_type in QUANTISED]
+    x86 = platform.machine().lower() in {"amd64", "x86_64"}
 
     def quantise(in_float: Sequence[str], folder: Path, most: int | None = FEW) -> Path:
         pictures = islice(exporter.get_int8_calibration_dataloader(), most)
         reader = onnx_calibration_reader(pictures, exporter._transform_fn)
-        quantise_onnx(file, folder / f"{file.stem}_int8.onnx", reader, in_float, unsigned=is_x86())
-        return folder / f"{file.stem}_int8.onnx"
+        return quantise_onnx(file, folder / f"{file.stem}_int8.onnx", reader, in_float, unsigned=x86)
 
     quantised = quantise(relief.choose(layers, quantise), file.parent, None)
     file.unlink()

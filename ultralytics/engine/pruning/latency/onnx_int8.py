@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ QUANTISED = ("Conv", "Gemm", "MatMul")  # operators that are worth INT8: the oth
 
 def quantise_onnx(
     file: Path, quantised: Path, reader: CalibrationDataReader, in_float: Collection[str] = (), unsigned: bool = True
-) -> None:
+) -> Path:
     """Quantise an ONNX file with the settings that are fast.
 
     ONNX Runtime's default, signed activations, has slower kernels for x86 than float has: unsigned ones, with a scale
@@ -32,6 +31,9 @@ def quantise_onnx(
         reader (CalibrationDataReader): Images for the ranges of activations.
         in_float (Collection[str]): Nodes that stay float, beside all but the `QUANTISED`.
         unsigned (bool): Unsigned activations.
+
+    Returns:
+        (Path): The result.
     """
     from onnxruntime.quantization import QuantType, quantize_static
 
@@ -39,18 +41,13 @@ def quantise_onnx(
         str(file),
         str(quantised),
         reader,
-        nodes_to_exclude=[*others_in(file), *in_float],
+        op_types_to_quantize=[*QUANTISED],
+        nodes_to_exclude=[*in_float],
         activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
     )
-
-
-def others_in(file: Path) -> list[str]:
-    """Return the names of the nodes of an ONNX file that are not `QUANTISED`."""
-    import onnx
-
-    return [node.name for node in onnx.load(file, load_external_data=False).graph.node if node.op_type not in QUANTISED]
+    return quantised
 
 
 def quantise_for_timing(file: Path) -> Path:
@@ -79,10 +76,8 @@ def quantise_for_timing(file: Path) -> Path:
 
     image = onnx.load(file).graph.input[0]
     shape = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
-    quantised = file.with_suffix(".int8.onnx")
     with no_advice():
-        quantise_onnx(file, quantised, Images(image.name, shape))
-    return quantised.replace(file)
+        return quantise_onnx(file, file.with_suffix(".int8.onnx"), Images(image.name, shape)).replace(file)
 
 
 def fold_constants(file: Path) -> None:
@@ -124,8 +119,3 @@ def no_advice() -> Iterator[None]:
         yield
     finally:
         root.removeFilter(is_other)
-
-
-def is_x86() -> bool:
-    """Return True on a processor of that kind."""
-    return platform.machine().lower() in {"amd64", "x86_64"}
