@@ -23,7 +23,7 @@ from typing import Any
 
 from article_loop import prune_by_loop, record_of_loop
 from experiment import AS_CUT, SETTINGS, Experiment, settings_of, spread
-from fetch import fetch_railway, fetch_yolo11n, machine, markdown
+from fetch import STARTS, machine, markdown
 from torch import nn
 
 from ultralytics import YOLO
@@ -60,7 +60,6 @@ LABELS = {
     "narrow": "narrower dense model, as many epochs in all",
     "pupil": "the same narrower model, taught by the dense one",
 }
-TRAINED = {"yolov8n": fetch_railway, "yolo11n": fetch_yolo11n}  # starts for photographs: too few to learn from scratch
 DENSE_EPOCHS = {"trees": 40, "cells": 80, "shapes": 75}
 MACS_IMGSZ = 320  # pixels at which torch-pruning's loop counts
 
@@ -210,15 +209,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     from_scratch = args.data == "shapes"
-    if not from_scratch and args.model not in TRAINED:
-        parser.error(f"--model {args.model}: photographs have trained starts for {' and '.join(TRAINED)}")
+    if not from_scratch and args.model not in STARTS:
+        parser.error(f"--model {args.model}: photographs have trained starts for {', '.join(STARTS)}")
     if args.data == "cells" and not args.bccd:
         parser.error("--data cells needs --bccd, the folder of a clone of Shenggan/BCCD_Dataset")
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     dense_epochs = DENSE_EPOCHS[args.data]
     settings = settings_of(args.data, out, args.device, args.bccd)
-    start = f"{args.model}.yaml" if from_scratch else str(TRAINED[args.model](out))
+    start = f"{args.model}.yaml" if from_scratch else str(STARTS[args.model](out))
     about = {**machine(), "settings": settings, "dense_epochs": dense_epochs, "start": start}
     peers = Peers(out, settings, about, start, dense_epochs)
     for seed in args.seeds:
