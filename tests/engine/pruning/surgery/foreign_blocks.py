@@ -113,6 +113,57 @@ class OwnAttention(Block):
         return x + self.out((v @ weights.transpose(-2, -1)).reshape(b, c, h, w))
 
 
+class SeparateAttention(Block):
+    """Queries, keys and values from layers of their own, with batch norms, as wide as what comes in."""
+
+    def make(self, c):
+        self.q, self.k, self.v = (nn.Sequential(conv(c, c), nn.BatchNorm2d(c)) for _ in range(3))
+        self.out = conv(c, c)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        q, k, v = (layer(x).view(b, 4, c // 4, h * w) for layer in (self.q, self.k, self.v))
+        weights = (q.transpose(-2, -1) @ k / (c // 4) ** 0.5).softmax(-1)
+        return x + self.out((v @ weights.transpose(-2, -1)).reshape(b, c, h, w))
+
+
+class TokenAttention(Block):
+    """Attention of a vision transformer, which takes the size of a head from its input's shape."""
+
+    def make(self, c):
+        self.norm, self.qkv, self.out = nn.LayerNorm(c), nn.Linear(c, 3 * c), nn.Linear(c, c)
+
+    def forward(self, x):
+        tokens = self.norm(x.flatten(2).transpose(1, 2))
+        b, n, c = tokens.shape
+        q, k, v = self.qkv(tokens).reshape(b, n, 3, 4, c // 4).permute(2, 0, 3, 1, 4).unbind(0)
+        return x + self.out(self.attend(q, k, v).transpose(1, 2).reshape(b, n, c)).transpose(1, 2).view_as(x)
+
+    def attend(self, q, k, v):
+        return ((q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5).softmax(-1) @ v
+
+
+class FusedAttention(TokenAttention):
+    """The same by PyTorch's fused attention, which takes the root from the shape of what it is given."""
+
+    def attend(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+class HeldAttention(Block):
+    """Fused attention whose heads have a size that the block holds, narrower than what comes in."""
+
+    def make(self, c):
+        self.heads, self.size = 2, c // 4
+        self.qkv, self.out = conv(c, 3 * c // 2), conv(c // 2, c)
+
+    def forward(self, x):
+        b, _, h, w = x.shape
+        q, k, v = self.qkv(x).view(b, 3, self.heads, self.size, h * w).transpose(-2, -1).unbind(1)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(y.transpose(-2, -1).reshape(b, self.heads * self.size, h, w))
+
+
 class LinearAttention(Block):
     """Attention without a softmax, written with einsum, so that queries and keys meet channel by channel."""
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.graph.heads import PREDICTIONS, find_ends
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, is_depthwise, is_weighed, outputs
+from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, Queries, is_depthwise, is_weighed, outputs
 from ultralytics.engine.pruning.graph.trace import trace
 from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, same_width
 
@@ -177,6 +177,25 @@ class Graph:
                 else:
                     self._trace.labels.keep(labels, f"they share '{name}' of {self.names[module]}")
         return axes
+
+    def queries(self, group: Group) -> list[Slice]:
+        """Return the channels of a group that products sum over, where the last layer before it puts them out.
+
+        Args:
+            group (Group): Group.
+        """
+        found = []
+        for labels in self._trace.products:
+            makers = [(m, torch.isin(out, labels)) for (m, axis), out in self._trace.axes.items() if axis == "out"]
+            held = {s.layer: s for s in group.slices if s.axis == "out"}
+            last = next(((m, inside) for m, inside in reversed(makers) if inside.any() and m in held), None)
+            if last is not None:
+                s, channels = held[last[0]], last[1].nonzero().flatten()
+                inside = torch.isin(s.channels, channels)
+                rows = s.channels[inside]
+                rider = Queries(s.layer, tuple(rows.tolist()))
+                found.append(Slice(rider, "out", torch.arange(len(rows)), s.units[inside]))
+        return found
 
     def leave_whole(self, group: Group, reason: str) -> None:
         """Take a group out of those that can be pruned.

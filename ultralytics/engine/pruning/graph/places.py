@@ -136,9 +136,23 @@ class Number:
     name: str
 
 
+@dataclass(frozen=True)
+class Queries:
+    """Channels by which an attention compares, as its code may divide the sums over them by the root of their number.
+
+    Attributes:
+        owner (nn.Module): The convolution, linear layer or batch norm that puts them out.
+        channels (tuple[int, ...]): Their indices there.
+    """
+
+    owner: nn.Module
+    channels: tuple[int, ...]
+
+
 WIDTHS: dict[type, Callable[[Any], int]] = {  # of layers with channels by which nothing is ranked
     BareTensor: lambda bare: getattr(bare.owner, bare.name).shape[bare.dim],
     Number: lambda number: getattr(number.owner, number.name),
+    Queries: lambda queries: len(queries.channels),
     _InstanceNorm: lambda norm: norm.num_features,
     nn.Embedding: lambda embedding: embedding.embedding_dim,
     nn.GroupNorm: lambda norm: norm.num_channels,
@@ -148,7 +162,7 @@ WIDTHS: dict[type, Callable[[Any], int]] = {  # of layers with channels by which
 }
 
 
-def width(layer: nn.Module | BareTensor | Number, axis: str) -> int:
+def width(layer: nn.Module | BareTensor | Number | Queries, axis: str) -> int:
     """Return the channels of an axis of anything that has channels."""
     if isinstance(layer, nn.Module) and is_sliced(layer):
         return outputs(layer) if axis == "out" else inputs(layer)

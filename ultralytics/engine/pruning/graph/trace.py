@@ -49,6 +49,7 @@ class Trace(FlowMode):
         axes (dict): (layer, axis) to the labels of its channels there, in the order of the forward pass.
         bare (dict): Labels of the parameters and buffers that are used without a layer, each by its id.
         doubts (list[Doubt]): Operations that may count on a number of channels.
+        products (list[torch.Tensor]): Labels of the channels in the first factor of every product that sums over them.
     """
 
     def __init__(self, model: nn.Module, ends: Ends):
@@ -64,6 +65,7 @@ class Trace(FlowMode):
         self.axes: dict[tuple[nn.Module, str], torch.Tensor] = {}
         self.bare: dict[int, torch.Tensor] = {}
         self.doubts: list[Doubt] = []
+        self.products: list[torch.Tensor] = []
         self._ends = ends
         self._begun, self._bar = time.monotonic(), None
         self._tensors = {id(t) for t in [*model.parameters(), *model.buffers()] if t.numel() > 1}
@@ -106,6 +108,11 @@ class Trace(FlowMode):
         """Take note of an operation that may count on a number of channels, which its code does not tell."""
         if not self.is_trusted():
             self.doubts.append(Doubt(labels.unique(), f"{what} in {self.where()}"))
+
+    def multiplied(self, func: Any, args: tuple, factor: int, output: Any) -> None:
+        """Take down the channels that a product sums over, of queries if it is an attention's."""
+        if not self.is_trusted():
+            self.products.append(self.of(args[factor]).unique())
 
     def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """Apply the rule of a layer that ends, and show progress if all that takes long."""

@@ -20,10 +20,12 @@ from ultralytics.engine.pruning.graph.places import (
     MAKERS,
     BareTensor,
     Number,
+    Queries,
     inputs,
     is_depthwise,
     is_sliced,
     outputs,
+    weight_dim,
     width,
 )
 from ultralytics.nn.modules.conv import RepConv
@@ -67,7 +69,7 @@ def cut(model: nn.Module, kept: Kept) -> None:
         model (nn.Module): The model that the layers belong to.
         kept (dict[nn.Module, dict[str, torch.Tensor]]): What `channels_to_keep` returned.
     """
-    for layer, axes in kept.items():
+    for layer, axes in sorted(kept.items(), key=lambda item: not isinstance(item[0], Queries)):
         find_slicer(layer)(layer, **{f"{axis}_channels": index for axis, index in axes.items()})
     for block in model.modules():
         if type(block) in ATTRIBUTES:
@@ -189,6 +191,29 @@ def set_number(number: Number, out_channels: torch.Tensor) -> None:
     setattr(number.owner, number.name, len(out_channels))
 
 
+def rescaling(queries: Queries, out_channels: torch.Tensor) -> float:
+    """Return by what queries are multiplied when some of them are kept.
+
+    Their products are divided by the root of their number (Vaswani et al., arXiv 1706.03762), which falls.
+    """
+    return (len(out_channels) / len(queries.channels)) ** 0.5
+
+
+def rescale_queries(queries: Queries, out_channels: torch.Tensor) -> None:
+    """Let queries make up for a division by the root of their number.
+
+    Args:
+        queries (Queries): Where they are, before that layer is sliced.
+        out_channels (torch.Tensor): Those to keep.
+    """
+    layer = queries.owner
+    rows = torch.tensor(queries.channels, device=layer.weight.device)
+    factor = rescaling(queries, out_channels)
+    for name, dim in (("weight", weight_dim(layer, "out")), ("bias", 0)):
+        if (values := getattr(layer, name)) is not None:
+            values.data.index_copy_(dim, rows, values.data.index_select(dim, rows) * factor)
+
+
 def by_torch_pruning(remove: Callable) -> Callable[..., None]:
     """Return a slicer for a kind of layer that lets torch-pruning remove the other channels.
 
@@ -231,6 +256,7 @@ SLICERS: dict[type[nn.Module], Callable[..., None]] = {
     nn.Embedding: by_torch_pruning(tp.prune_embedding_out_channels),
     BareTensor: slice_bare_tensor,
     Number: set_number,
+    Queries: rescale_queries,
 }
 ATTRIBUTES = {RepConv: match_rep_conv}  # stock blocks that keep channel counts in attributes which they compute with
 

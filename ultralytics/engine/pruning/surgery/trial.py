@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Union
@@ -13,14 +13,15 @@ from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.graph.mode import FAILURES
-from ultralytics.engine.pruning.graph.places import BareTensor, Number, is_sliced
-from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
+from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries, is_sliced, outputs
+from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, rescaling
+from ultralytics.engine.pruning.surgery.joined import joined, neighbours
 from ultralytics.engine.pruning.surgery.oracle import mask
 from ultralytics.engine.pruning.surgery.proof import layer_outputs, relative_difference
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
 TOLERANCE = 1e-6  # of a layer's largest output, in FP64
-Layer = Union[nn.Module, BareTensor, Number]  # a value, which Python 3.9 cannot write with |
+Layer = Union[nn.Module, BareTensor, Number, Queries]  # a value, which Python 3.9 cannot write with |
 
 
 def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
@@ -48,11 +49,27 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
             sound = _sound(graph, [], certain)  # mostly all
             together = _sound(graph, [*sound.values()], [*alone.values()])
             sound.update((group, together[one]) for group, one in alone.items() if one in together)
-        for group in groups:
-            if group not in sound:
-                graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
-        graph.groups = [sound[group] for group in graph.groups]
+        _join(graph, sound, [group for group in groups if group not in sound])
     return graph
+
+
+def _join(graph: Graph, sound: dict[Group, Group], rest: Sequence[Group]) -> None:
+    """Give a graph the groups that can be cut, those of the rest that can be cut only together as one.
+
+    Args:
+        graph (Graph): Graph.
+        sound (dict[Group, Group]): Groups of it, each with what can be cut.
+        rest (Sequence[Group]): The others.
+    """
+    base, merged = [*sound.values()], []
+    for groups in neighbours(rest):
+        ways = (way for one in joined(groups) for way in (one, *_others(graph, one)))
+        if one := next((way for way in ways if is_right(graph, [*base, *merged, way])), None):
+            merged.append(one)
+            rest = [group for group in rest if group not in groups]
+    for group in rest:
+        graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
+    graph.groups = [sound[group] for group in graph.groups if group in sound] + merged
 
 
 def _sound(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> dict[Group, Group]:
@@ -64,16 +81,28 @@ def _sound(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> dict
         groups (Sequence[Group]): Groups.
 
     Returns:
-        (dict[Group, Group]): Groups, each with itself, or without numbers that were equal to one of channels by chance.
+        (dict[Group, Group]): Groups, each with what is right of it.
     """
     if not groups or is_right(graph, [*base, *groups]):
         return {group: group for group in groups}
     if len(groups) == 1:
-        plain = replace(groups[0], riders=[s for s in groups[0].riders if not isinstance(s.layer, Number)])
-        chance = len(plain.riders) < len(groups[0].riders) and is_right(graph, [*base, plain])
-        return {groups[0]: plain} if chance else {}
+        found = next((other for other in _others(graph, groups[0]) if is_right(graph, [*base, other])), None)
+        return {groups[0]: found} if found else {}
     first = _sound(graph, base, groups[: len(groups) // 2])
     return {**first, **_sound(graph, [*base, *first.values()], groups[len(groups) // 2 :])}
+
+
+def _others(graph: Graph, group: Group) -> Iterator[Group]:
+    """Yield what a group may be that cannot be cut as it is.
+
+    That is without numbers that were equal to one of channels by chance, and with queries that make up for code which
+    divides by the root of their number.
+    """
+    plain = [s for s in group.riders if not isinstance(s.layer, Number)]
+    if len(plain) < len(group.riders):
+        yield replace(group, riders=plain)
+    if queries := graph.queries(group):
+        yield replace(group, riders=[*group.riders, *queries])
 
 
 def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
@@ -102,9 +131,19 @@ def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
     except FAILURES:
         return False  # what it is asked for
     actual = layer_outputs(pruned, image, channels)
+    for layer, axes in kept.items():
+        if isinstance(layer, Queries) and (name := graph.names[layer.owner]) in expected:
+            factor = torch.ones(outputs(layer.owner), dtype=torch.double)
+            factor[list(layer.channels)] *= rescaling(layer, axes["out"])
+            expected[name] = [y * _along(factor, layer.owner, y) for y in expected[name]]
     return all(
         _agree(graph, name, channels[name]["out"], actual.get(name, []), calls) for name, calls in expected.items()
     )
+
+
+def _along(values: torch.Tensor, layer: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    """Return a value for each channel of a layer in a shape that multiplies its output."""
+    return values.view(-1, *[1] * (0 if isinstance(layer, nn.Linear) else output.dim() - 2))
 
 
 def _agree(graph: Graph, name: str, kept: list[int], actual: list, expected: list) -> bool:
