@@ -228,15 +228,18 @@ def test_int8_throughout_is_kept_if_layers_cannot_be_taken_out_of_it(deployed, m
 
 @pytest.mark.slow
 @needs_format("onnx", int8=True)
-def test_ranges_of_a_quantization_aware_training_are_taken_over(compressed):
+def test_trained_weights_are_calibrated_as_onnx_runtime_is_fast(compressed):
+    """With the trained ranges, which are those of inputs alone, it runs every convolution in float."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
     rows = compressed("onnx-int8", quantize=8)["deploy"]["rows"]
     assert [row["error"] for row in rows] == [None] * 4
-    assert [row["quantised"] for row in rows] == ["", "", "calibrated", "trained"]
+    assert [row["quantised"] for row in rows] == ["", "", "calibrated", "recalibrated"]
     assert rows[3]["size_mb"] < rows[1]["size_mb"] / 2
     assert rows[3]["agreement"] is not None
-    assert {opset.domain for opset in onnx.load(rows[3]["file"]).opset_import} == {""}
+    nodes = onnx.load(rows[3]["file"]).graph.node
+    readers = {name: node.op_type for node in nodes for name in node.input}
+    assert sum(readers.get(n.output[0]) == "QuantizeLinear" for n in nodes if n.op_type == "Conv") > 10
 
 
 @needs_format("onnx", int8=True)
@@ -265,7 +268,7 @@ def test_one_run_has_the_pruned_model_calibrated_and_trained(compressed, setting
         ("fine-tuned", "onnx", ""),
         ("dense", "onnx-int8", "calibrated"),
         ("fine-tuned", "onnx-int8", "calibrated"),
-        ("quantised", "onnx-int8", "trained"),
+        ("quantised", "onnx-int8", "recalibrated"),
     ]
     assert [*report["rows"]] == ["dense", "pruned", "fine-tuned", "quantised"]
     assert Path(settings["project"], "run-qat", "report.json").exists()

@@ -20,10 +20,9 @@ from ultralytics.engine.compress.deploy.targets import INT8, Target
 from ultralytics.engine.compress.evaluation import device_name
 from ultralytics.engine.exporter import Exporter
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
-from ultralytics.engine.pruning.latency.onnx_int8 import fold_constants
 
 CALIBRATION = 300  # training pictures from which ranges are taken, as many as Ultralytics recommends
-TRAINED_RANGES = ("onnx", "engine")  # formats whose export takes over the ranges of a quantization-aware training
+TRAINED_RANGES = ("engine",)  # formats that run fast with the ranges of a quantization-aware training
 
 
 def export(
@@ -49,7 +48,7 @@ def export(
     Returns:
         file (Path): The file, or the folder, of the export.
         quantised (str): Where the INT8 ranges come from: 'calibrated', 'trained', 'recalibrated' after a training
-            whose ranges the format does not take over, or empty for a file in float.
+            with whose ranges the format is slow or can do nothing, or empty for a file in float.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -82,7 +81,4 @@ def _export(model: nn.Module, target: Target, settings: dict[str, Any], trained:
     exporter = Exporter(overrides=settings)
     if target.quantize == INT8 and not trained and target.format in QUANTISERS:
         return QUANTISERS[target.format](exporter, model, relief)
-    file = Path(exporter(model=model))
-    if trained and target.format == "onnx":
-        fold_constants(file)  # among them the quantised weights, which the export leaves in float
-    return file
+    return Path(exporter(model=model))

@@ -61,7 +61,8 @@ def _join(graph: Graph, sound: dict[Group, Group], rest: Sequence[Group]) -> Non
         sound (dict[Group, Group]): Groups of it, each with what can be cut.
         rest (Sequence[Group]): The others.
     """
-    base, merged = [*sound.values()], []
+    base = [*sound.values()]
+    merged: list[Group] = []
     for groups in neighbours(rest):
         ways = (way for one in joined(groups) for way in (one, *_others(graph, one)))
         if one := next((way for way in ways if is_right(graph, [*base, *merged, way])), None):
