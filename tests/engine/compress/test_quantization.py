@@ -114,7 +114,7 @@ def test_a_sweep_of_quantised_fine_tunings(settings):
 
 @needs_modelopt
 def test_a_quantization_aware_training_follows_the_fine_tuning(settings, log):
-    keys = {**settings, "epochs": 1, "name": "run", "plots": True}
+    keys = {**settings, "epochs": 1, "name": "run", "plots": True, "optimizer": "AdamW", "lr0": 0.001}
     model = YOLO(settings["model"])
     report = model.compress(**keys, qat_epochs=2)
     tuned, qat = (Path(settings["project"], f"run-{stage}", "weights", "best.pt") for stage in ("finetune", "qat"))
@@ -131,8 +131,8 @@ def test_a_quantization_aware_training_follows_the_fine_tuning(settings, log):
     assert len(report["curve"]["epochs"]) == 2
     before = json.loads((tuned.parents[1] / "report.json").read_text())
     assert report["rows"]["fine-tuned"]["mAP50-95"] == before["rows"]["fine-tuned"]["mAP50-95"]
-    rates = [float(read_csv(file.parents[1] / "results.csv")[0]["lr/pg0"]) for file in (tuned, qat)]
-    assert rates[1] < rates[0] / 20
+    rates = [float(row[f"lr/pg{i}"]) for row in read_csv(qat.parents[1] / "results.csv") for i in range(3)]
+    assert 0 < max(rates) <= 0.01 * keys["lr0"]  # of the biases as well, which Ultralytics warms up from 0.1
 
 
 @needs_modelopt

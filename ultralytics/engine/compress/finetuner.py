@@ -136,6 +136,7 @@ class Finetuner(PruneArguments, LoggedTrainer):
         """
         optimizer = super().build_optimizer(*args, **kwargs)
         if self.prune_args.qat_epochs:
+            self.args.warmup_bias_lr = 0.0  # or the warm-up takes biases from Ultralytics' 0.1 down to so low a rate
             for group in optimizer.param_groups:
                 group["lr"] *= QAT_LR
         return optimizer

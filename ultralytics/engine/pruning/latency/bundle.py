@@ -58,7 +58,13 @@ KITS = {
     ),
     "ncnn": Kit(("runtime_ncnn.py",), "ncnn", ("fp32", "fp16"), ("pnnx", "ncnn")),
     "mnn": Kit(("runtime_mnn.py",), "MNN", ("fp32", "fp16"), ("onnx", "MNN")),
-    "litert": Kit(("runtime_litert.py",), "ai-edge-litert", exporters=("litert_torch", "ai_edge_litert")),
+    "litert": Kit(
+        ("runtime_litert.py",),
+        "ai-edge-litert",
+        ("fp32", "int8"),
+        ("litert_torch", "ai_edge_litert"),
+        ("ai_edge_quantizer",),
+    ),
     "tensorrt": Kit(("runtime_tensorrt.py", "onnx_file.py"), "", ("fp32", "fp16", "int8")),
 }
 README = """Measure this folder on the device:

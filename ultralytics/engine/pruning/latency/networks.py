@@ -81,6 +81,12 @@ def export_litert(model: nn.Module, imgsz: int, file: Path) -> Path:
     return Path(shutil.move(_export(model, imgsz, file, "litert"), file.with_suffix(".tflite")))
 
 
+def export_litert_int8(model: nn.Module, imgsz: int, file: Path) -> Path:
+    """Write a .tflite file in INT8 and return its path; see `EXPORTS`."""
+    exported = _export(model, imgsz, file, "litert", RandomImages, int8=True)
+    return Path(shutil.move(exported, file.with_suffix(".tflite")))
+
+
 def _export(
     model: nn.Module, imgsz: int, file: Path, form: str, exporter: type[Exporter] = Exporter, **keys: bool
 ) -> Path:
@@ -106,4 +112,8 @@ EXPORTS: dict[str, Callable[[nn.Module, int, Path], Path]] = {  # runtime: model
     "litert": export_litert,
     "tensorrt": export_onnx,
 }
-INT8_EXPORTS = {"onnx": export_onnx_int8, "openvino": export_openvino_int8}  # where the file says the precision
+INT8_EXPORTS = {  # where the file says the precision
+    "onnx": export_onnx_int8,
+    "openvino": export_openvino_int8,
+    "litert": export_litert_int8,
+}

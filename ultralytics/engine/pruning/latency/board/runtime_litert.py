@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 RESOLUTION = 0.0
 AT_ONCE = 8
+SCALES = {"image": 1 / 64, "weight": 1 / 256, "LOGISTIC": 1 / 256}  # of INT8; that of other tensors is 1 / 16
 SAME, VALID = 0, 1  # paddings; SAME may pad the other side, which takes as long
 
 
@@ -27,11 +28,11 @@ def open_network(file, threads, precision):
 
 def time_convolutions(shapes, threads, precision, repeats):
     """Return the milliseconds of each run of every convolution; channels are last, as in a whole network."""
-    return [_time(shape, threads, repeats) for shape in shapes]
+    return [_time(shape, threads, precision, repeats) for shape in shapes]
 
 
-def _time(shape, threads, repeats):
-    interpreter = _interpreter(threads, model_content=_model(shape))
+def _time(shape, threads, precision, repeats):
+    interpreter = _interpreter(threads, model_content=_model(shape, precision == "int8"))
     times = []
     for _ in repeats:
         begin = repeats.clock()
@@ -45,12 +46,13 @@ def _interpreter(threads, **model):
     interpreter.allocate_tensors()
     random = np.random.default_rng(0)
     for i in interpreter.get_input_details():
-        interpreter.set_tensor(i["index"], random.random(i["shape"], dtype=np.float32))
+        values = random.random(i["shape"], dtype=np.float32)
+        interpreter.set_tensor(i["index"], values if i["dtype"] is np.float32 else (values * 127).astype(i["dtype"]))
     return interpreter
 
 
-def _model(shape):
-    """Return the content of a .tflite file."""
+def _model(shape, int8):
+    """Return the content of a .tflite file; in INT8, a scale for each output of the weights, as in a whole network."""
     channels = shape.outputs if shape.depthwise else shape.inputs
     graph = schema.SubGraphT()
     model = schema.ModelT()
@@ -62,6 +64,9 @@ def _model(shape):
         new = schema.TensorT()
         new.name, new.shape, new.buffer = name, list(size), 0
         new.type = schema.TensorType.INT32 if name == "size" else schema.TensorType.FLOAT32
+        if int8 and name != "size":
+            new.type = schema.TensorType.INT32 if name == "bias" else schema.TensorType.INT8
+            new.quantization = _scales(name, shape)
         if content is not None:
             new.buffer = len(model.buffers)
             model.buffers.append(schema.BufferT())
@@ -86,8 +91,9 @@ def _model(shape):
     image = tensor("image", [1, shape.height, shape.width, channels])
     lead = [1] if shape.depthwise else [shape.outputs]
     sizes = [*lead, height, width, shape.outputs if shape.depthwise else channels]
-    weight = tensor("weight", sizes, np.random.default_rng(0).random(sizes, dtype=np.float32) - 0.5)
-    bias = tensor("bias", [shape.outputs], np.zeros(shape.outputs, np.float32))
+    values = np.random.default_rng(0).random(sizes, dtype=np.float32) - 0.5
+    weight = tensor("weight", sizes, (values * 254).astype(np.int8) if int8 else values)
+    bias = tensor("bias", [shape.outputs], np.zeros(shape.outputs, np.int32 if int8 else np.float32))
     if shape.transposed:
         name, options = "TRANSPOSE_CONV", schema.TransposeConvOptionsT()
         out = [1, shape.height * down, shape.width * right, shape.outputs]
@@ -112,3 +118,16 @@ def _model(shape):
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _scales(name, shape):
+    """Return how the INT8 values of a tensor are meant."""
+    new = schema.QuantizationParametersT()
+    scale, count = SCALES.get(name, 1 / 16), 1
+    if name in ("weight", "bias"):
+        count = shape.outputs
+        new.quantizedDimension = 3 if shape.depthwise and name == "weight" else 0
+    if name == "bias":
+        scale = SCALES["image"] * SCALES["weight"]
+    new.scale, new.zeroPoint = [scale] * count, [-128 if name == "LOGISTIC" else 0] * count
+    return new
