@@ -8,6 +8,7 @@ import sys
 import time
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 from conftest import build_model
@@ -157,6 +158,24 @@ def test_networks_and_convolutions_are_measured_in_int8_in_openvino(tmp_path):
     shapes = shapes_of()
     folder = write_bundle(tmp_path / "b", "openvino", {"dense": build_model("yolov8n")}, shapes, 64, precision="int8")
     assert 'type="FakeQuantize"' in (folder / "dense.xml").read_text() and (folder / "dense.bin").is_file()
+    done = measure(folder, "--anyway")
+    assert done.returncode == 0, done.stderr
+    answer = read_answer(folder / "answer.json")
+    assert answer.precision == "int8" and answer.times.keys() == {shape.key for group in shapes for shape in group}
+
+
+@pytest.mark.skipif("litert" not in INSTALLED or not find_spec("ai_edge_quantizer"), reason="needs LiteRT's quantiser")
+def test_networks_and_convolutions_are_measured_in_int8_in_litert(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BOARD))
+    import runtime_litert
+
+    shapes = shapes_of()
+    for shape in (shape for group in shapes for shape in group):
+        interpreter = runtime_litert._interpreter(1, model_content=runtime_litert._model(shape, int8=True))
+        kinds = {tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+        assert np.int8 in kinds and np.float32 not in kinds
+    folder = write_bundle(tmp_path / "b", "litert", {"dense": build_model("yolov8n")}, shapes, 64, precision="int8")
+    assert (folder / "dense.tflite").stat().st_size < 5e6  # 12.6 MB in float
     done = measure(folder, "--anyway")
     assert done.returncode == 0, done.stderr
     answer = read_answer(folder / "answer.json")

@@ -57,6 +57,7 @@ class Runtime(NamedTuple):
 
 DISTRIBUTIONS = {
     "ai_edge_litert": "ai-edge-litert",
+    "ai_edge_quantizer": "ai-edge-quantizer",
     "litert_torch": "litert-torch",
 }  # package: where it is another name
 
