@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, build_model, save_dense
 
 import ultralytics
@@ -256,6 +257,24 @@ def test_deploy(benchmark, best_pt, tiny_data, tmp_path, monkeypatch):
         ]  # QAT is calibrated
     monkeypatch.setattr(YOLO, "compress", None)
     benchmark("deploy", *arguments)  # everything is complete
+
+
+def test_forecast(benchmark, best_pt, tmp_path, caplog):
+    """A report is enough: the run of one model that had converged, and of one whose file is gone."""
+    dense = torch.load(best_pt, weights_only=False)
+    dense["train_results"] = {"epoch": [*range(1, 21)], "metrics/mAP50-95(B)": [0.5, 0.51, 0.49, 0.5] * 5}
+    dense["train_args"]["mosaic"] = 0.0
+    torch.save(dense, tmp_path / "dense.pt")
+    for name, weights, last in (("one", tmp_path / "dense.pt", 0.49), ("two", "gone.pt", 0.9)):
+        values = [0.1, 0.2, 0.3, 0.4, 0.45, 0.45, 0.45, 0.45, 0.45, last]
+        curve = {"metric": "mAP50-95", "epochs": [*range(1, 11)], "values": values}
+        report = {"rows": {"dense": {"mAP50-95": 0.5, "weights": str(weights)}, "fine-tuned": {}}, "curve": curve}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    with caplog.at_level("INFO", logger="ultralytics"):
+        benchmark("forecast", tmp_path)
+    assert "dense had converged: held in 1 of 1, gains 0.080 to 0.080" in caplog.text
+    assert cells(caplog.text, "one")[-2:] == ["yes", ""] and cells(caplog.text, "two")[-2] == "no"
 
 
 @pytest.mark.slow

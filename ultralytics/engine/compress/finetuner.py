@@ -19,7 +19,8 @@ from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
 from ultralytics.engine.compress.checks.quantization import QAT, check_quantization
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
-from ultralytics.engine.compress.evaluation import TASK_METRICS, report_on
+from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, read_curve, report_on
+from ultralytics.engine.compress.forecast import forecast_of, halfway
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
 from ultralytics.engine.compress.runs import find_run, moved
@@ -128,6 +129,21 @@ class Finetuner(PruneArguments, LoggedTrainer):
         super()._model_train()
         if self.teaching:
             unwrap_model(self.model).dis = self.args.dis * self.teaching.share(self.epoch / self.epochs)
+        if self.epoch and self.epoch == halfway(self.epochs) and RANK in {-1, 0} and self.before is None:
+            self.tell_forecast()
+
+    def tell_forecast(self) -> None:
+        """Log what the fine-tuning will come to, if the run that has pruned the model is there."""
+        model = unwrap_model(self.model)
+        run = Path(Record.of(getattr(model, "student_model", model)).run)
+        file = moved(run / REPORT_FILE, self.save_dir)
+        if not file.is_file():
+            return
+        dense = read_report(file, [*TASK_METRICS[self.args.task]])["rows"]["dense"]
+        curve = read_curve(self.csv, self.args.task, self.args.val)
+        if found := forecast_of(curve, self.epochs, dense, self.args.task, self.save_dir):
+            metric = MAIN_METRIC[self.args.task]
+            LOGGER.info(f"{colorstr('finetune:')} {found.text(metric, dense[metric])}")
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Build the stock optimizer; for quantization-aware training after the fine-tuning, with a lower learning rate.
@@ -237,4 +253,9 @@ def report_on_finetuning(
     args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs
     metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
     files[QUANTISED if before else TUNED] = weights
-    save_report(report_on(files, metrics, args, device, folder), folder, args.plots, on_plot)
+    report = report_on(files, metrics, args, device, folder)
+    if before is None and report["curve"]:
+        epochs = len(report["curve"]["epochs"])
+        found = forecast_of(report["curve"], epochs, rows["dense"], args.task, folder)
+        report["forecast"] = found and found._asdict()
+    save_report(report, folder, args.plots, on_plot)

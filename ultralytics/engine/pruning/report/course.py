@@ -38,17 +38,22 @@ def passed_dense(curve: dict[str, Any], dense: float) -> dict[str, float] | None
 
 
 def course_of(report: dict[str, Any]) -> list[str]:
-    """Return the line that tells when the last training has passed the dense model; none if there is no training."""
+    """Return the line that tells when the last training has passed the dense model, and what was expected of it."""
     curve = report["curve"]
     if not curve or not curve["values"]:
         return []
     training = "quantization-aware training" if QUANTISED in report["rows"] else "fine-tuning"
     dense, last = report["rows"]["dense"][curve["metric"]], curve["epochs"][-1]
+    expected = ""
+    if forecast := report.get("forecast"):
+        expected = f" {forecast['low']:.3f} to {forecast['high']:.3f} was expected after epoch {forecast['epoch']}."
     if found := passed_dense(curve, dense):
         after = f", after {found['seconds'] / 60:.1f} minutes" if "seconds" in found else ""
         return [
             f"{training.capitalize()} was first as good as the dense model in epoch {found['epoch']} of {last}{after}."
+            + expected
         ]
     best = max(curve["values"])
     epoch = curve["epochs"][curve["values"].index(best)]
-    return [f"No epoch of {training} was as good as the dense model: the best, {epoch} of {last}, has {best:.4f}."]
+    behind = f"No epoch of {training} was as good as the dense model: the best, {epoch} of {last}, has {best:.4f}."
+    return [f"{behind}{expected}"]
