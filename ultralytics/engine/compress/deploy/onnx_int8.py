@@ -12,7 +12,7 @@ from torch import nn
 
 from ultralytics.engine.compress.deploy.relief import FEW, Relief
 from ultralytics.engine.exporter import Exporter
-from ultralytics.engine.pruning.latency.onnx_int8 import QUANTISED, quantise_onnx
+from ultralytics.engine.pruning.latency.onnx_int8 import QUANTISED, no_advice, quantise_onnx
 from ultralytics.utils.export.onnx import onnx_calibration_reader
 
 
@@ -38,7 +38,8 @@ def export_onnx(exporter: Exporter, model: nn.Module, relief: Relief) -> Path:
     def quantise(in_float: Sequence[str], folder: Path, most: int | None = FEW) -> Path:
         pictures = islice(exporter.get_int8_calibration_dataloader(), most)
         reader = onnx_calibration_reader(pictures, exporter._transform_fn)
-        return quantise_onnx(file, folder / f"{file.stem}_int8.onnx", reader, in_float, unsigned=x86)
+        with no_advice():
+            return quantise_onnx(file, folder / f"{file.stem}_int8.onnx", reader, in_float, unsigned=x86)
 
     quantised = quantise(relief.choose(layers, quantise), file.parent, None)
     file.unlink()

@@ -70,7 +70,8 @@ class LatencyCost:
         """
         check_installed(runtime, runner, precision)
         self.runtime = runtime_at(runtime, runner, precision)
-        self.unit = f"milliseconds in {self.runtime.label}{f' at {runner}' * bool(runner)}"
+        how = f" in {precision.upper()}" * (precision != "fp32") + f" at {runner}" * bool(runner)
+        self.unit = f"milliseconds in {self.runtime.label}{how}"
         self.dense, self.imgsz = dense, fit_image_size(dense, imgsz)
         self.device = next(dense.parameters()).device
         self.table = open_table(runtime, self.device, runner, precision)

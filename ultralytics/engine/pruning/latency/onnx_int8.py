@@ -84,7 +84,7 @@ def fold_constants(file: Path) -> None:
     """Fold the constants of an ONNX file in its place.
 
     Of equal biases an export stores one and copies it by an operator, and a convolution whose bias is no constant is
-    not quantised. A quantization-aware training's export leaves weights in float, which become INT8.
+    not quantised.
 
     Args:
         file (Path): ONNX file.
@@ -108,7 +108,7 @@ def fold_constants(file: Path) -> None:
 
 @contextmanager
 def no_advice() -> Iterator[None]:
-    """Keep ONNX Runtime's advice on how to prepare a file back, which concerns one that serves a measurement."""
+    """Keep ONNX Runtime's advice back to prepare a file in another way, and by its own script."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "quantization" not in Path(record.pathname).parts

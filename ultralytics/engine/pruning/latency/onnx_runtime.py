@@ -17,6 +17,7 @@ from torch import nn
 
 from ultralytics.cfg.compress.compat.export import traced_export
 from ultralytics.engine.exporter import Exporter
+from ultralytics.engine.pruning.latency.board.onnx_file import convolutions_file, tag
 from ultralytics.engine.pruning.latency.shapes import REPEATS, WARMUP, ConvShape
 from ultralytics.engine.pruning.latency.turns import Timing, take_turns
 from ultralytics.engine.pruning.log import warnings_only
@@ -24,9 +25,6 @@ from ultralytics.nn.tasks import guess_model_task
 
 if TYPE_CHECKING:
     import onnxruntime
-
-OPSET = 17
-TAG = "time{}_"  # begins the name of every node of a convolution
 
 
 def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device | None = None) -> dict[str, Timing]:
@@ -71,7 +69,9 @@ def onnx_convolutions(shapes: Sequence[ConvShape], device: torch.device) -> list
         (list[float]): Milliseconds of each, the fastest of some runs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session, feed = open_session(_graph(shapes), torch.get_num_threads(), profile=Path(folder) / "profile")
+        session, feed = open_session(
+            convolutions_file(shapes), torch.get_num_threads(), profile=Path(folder) / "profile"
+        )
         for _ in range(WARMUP + REPEATS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def onnx_convolutions(shapes: Sequence[ConvShape], device: torch.device) -> list
     for i in range(len(shapes)):
         own: dict[str, list[float]] = {}
         for event in events:
-            if event["name"].startswith(TAG.format(i)) and event["name"].endswith("_kernel_time"):
+            if event["name"].startswith(tag(i)) and event["name"].endswith("_kernel_time"):
                 own.setdefault(event["name"], []).append(event["dur"])
         times.append(1e-3 * sum(min(runs[WARMUP:]) for runs in own.values()))
     return times
@@ -117,51 +117,3 @@ def open_session(
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     return session, {i.name: random.random(i.shape, dtype=np.float32) for i in session.get_inputs()}
-
-
-def _graph(shapes: Sequence[ConvShape]) -> bytes:
-    """Return an ONNX model that has every convolution once, convolutions of equal inputs reading the same one."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    inputs, nodes, weights, results = {}, [], [], []
-    random = np.random.default_rng(0)
-    for i, shape in enumerate(shapes):
-        tag, size = TAG.format(i), shape.input_size
-        image = "image{}x{}x{}".format(*size)
-        inputs[image] = helper.make_tensor_value_info(image, TensorProto.FLOAT, [1, *size])
-        groups = size[0] if shape.depthwise else 1
-        first, second = (size[0], shape.outputs) if shape.transposed else (shape.outputs, size[0] // groups)
-        weight = random.random((first, second, *shape.kernel), dtype=np.float32) - 0.5
-        weights += [
-            numpy_helper.from_array(weight, f"{tag}weight"),
-            numpy_helper.from_array(np.zeros(shape.outputs, np.float32), f"{tag}bias"),
-        ]
-        # ONNX Runtime names what it fuses by the nodes or by the outputs of the nodes
-        conv = helper.make_node(
-            "ConvTranspose" if shape.transposed else "Conv",
-            [image, f"{tag}weight", f"{tag}bias"],
-            [f"{tag}conv"],
-            name=f"{tag}conv",
-            kernel_shape=shape.kernel,
-            strides=shape.stride,
-            pads=shape.padding * 2,
-            dilations=shape.dilation,
-            group=groups,
-        )
-        nodes += [conv, *(helper.make_node(*node, name=node[2][0]) for node in _activation(shape.activation, tag))]
-        results.append(helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None))
-    graph = helper.make_graph(nodes, "convolutions", list(inputs.values()), results, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    return model.SerializeToString()
-
-
-def _activation(name: str, tag: str) -> list[tuple[str, list[str], list[str]]]:
-    """Return an activation as ONNX has it: operator, inputs and outputs of each node."""
-    return {
-        "": [],
-        "ReLU": [("Relu", [f"{tag}conv"], [f"{tag}act"])],
-        "SiLU": [
-            ("Sigmoid", [f"{tag}conv"], [f"{tag}gate"]),
-            ("Mul", [f"{tag}conv", f"{tag}gate"], [f"{tag}act"]),
-        ],
-    }[name]
