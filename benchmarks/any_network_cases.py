@@ -18,6 +18,7 @@ from torch import nn
 from ultralytics import RTDETR, YOLO, YOLOE, YOLOWorld
 from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.nn import modules
+from ultralytics.nn.conversion.stock_form import stock_form
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 SURGERY = Path(__file__).resolve().parents[1] / "tests" / "engine" / "pruning" / "surgery"
@@ -197,7 +198,7 @@ def build(kind: str, name: str) -> nn.Module:
     if kind == "random":
         return sys_path_import("random_networks").random_network(int(name), foreign=True)
     if kind == "checkpoint":
-        return load_checkpoint(unpack(Path(name)))[0]
+        return stock_form(load_checkpoint(unpack(Path(name)))[0])[0]  # as `yolo compress` does
     model = BUILDERS[kind](name)
     vary(model)
     return enliven(model, model.predict)

