@@ -26,7 +26,7 @@ class Slice:
     """Channels of one layer that a group holds.
 
     Attributes:
-        layer (nn.Module): A convolution or batch norm.
+        layer (nn.Module): A convolution or batch norm; of a rider, whatever has channels.
         axis (str): 'out' for output channels, 'in' for input channels. The one channel axis of a batch norm or a
             depthwise convolution is 'out'.
         channels (torch.Tensor): Indices of the layer's channels, shape (N,).
@@ -178,23 +178,34 @@ class Graph:
                     self._trace.labels.keep(labels, f"they share '{name}' of {self.names[module]}")
         return axes
 
+    @property
+    def has_doubts(self) -> bool:
+        """Return True if code on the way of some channels may count on their number."""
+        return bool(self._trace.doubts)
+
     def queries(self, group: Group) -> list[Slice]:
-        """Return the channels of a group that products sum over, where the last layer before it puts them out.
+        """Return the channels of a group in the first factor of each product that sums over channels.
 
         Args:
             group (Group): Group.
+
+        Returns:
+            (list[Slice]): For each product, the channels in the last layer of the group that puts them out.
         """
         found = []
+        layers = {s.layer for s in group.slices if s.axis == "out"}
+        makers = [(m, out) for (m, axis), out in self._trace.axes.items() if axis == "out" and m in layers]
         for labels in self._trace.products:
-            makers = [(m, torch.isin(out, labels)) for (m, axis), out in self._trace.axes.items() if axis == "out"]
-            held = {s.layer: s for s in group.slices if s.axis == "out"}
-            last = next(((m, inside) for m, inside in reversed(makers) if inside.any() and m in held), None)
-            if last is not None:
-                s, channels = held[last[0]], last[1].nonzero().flatten()
-                inside = torch.isin(s.channels, channels)
-                rows = s.channels[inside]
-                rider = Queries(s.layer, tuple(rows.tolist()))
-                found.append(Slice(rider, "out", torch.arange(len(rows)), s.units[inside]))
+            last = next((m for m, out in reversed(makers) if torch.isin(out, labels).any()), None)
+            if last is None:
+                continue
+            inside = torch.isin(self._trace.axes[last, "out"], labels)
+            held = [s for s in group.slices if s.layer is last and s.axis == "out"]
+            rows = torch.cat([s.channels[inside[s.channels]] for s in held])
+            units = torch.cat([s.units[inside[s.channels]] for s in held])
+            if len(rows):
+                queries = Queries(last, tuple(rows.tolist()))
+                found.append(Slice(queries, "out", torch.arange(len(rows)), units))
         return found
 
     def leave_whole(self, group: Group, reason: str) -> None:

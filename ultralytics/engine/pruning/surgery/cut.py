@@ -69,6 +69,7 @@ def cut(model: nn.Module, kept: Kept) -> None:
         model (nn.Module): The model that the layers belong to.
         kept (dict[nn.Module, dict[str, torch.Tensor]]): What `channels_to_keep` returned.
     """
+    # queries are scaled where they are in the dense layer, which must not be sliced yet
     for layer, axes in sorted(kept.items(), key=lambda item: not isinstance(item[0], Queries)):
         find_slicer(layer)(layer, **{f"{axis}_channels": index for axis, index in axes.items()})
     for block in model.modules():

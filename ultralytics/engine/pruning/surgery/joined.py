@@ -15,6 +15,7 @@ PLACES: tuple[Callable[[torch.Tensor, int, int], torch.Tensor], ...] = (
     lambda units, _size, times: units // times,  # a row of channels, one of each head
 )
 """Ways in which the channels of a wider group lie: (units, joint units, how many for each) to the joint units."""
+FEW = 6  # groups, of which one that fails by itself may be left out
 
 
 def neighbours(groups: Sequence[Group]) -> list[list[Group]]:
@@ -24,6 +25,14 @@ def neighbours(groups: Sequence[Group]) -> list[list[Group]]:
         near = [s for s in sets if any(_layers(group) & _layers(other) for other in s)]
         sets = [s for s in sets if s not in near] + [[*(g for s in near for g in s), group]]
     return [s for s in sets if len(s) > 1]
+
+
+def choices(near: Sequence[Group]) -> Iterator[Sequence[Group]]:
+    """Yield the sets of groups to be tried as one: all that are near, then all but one of them, if they are few."""
+    yield near
+    if 2 < len(near) <= FEW:
+        for other in near:
+            yield [group for group in near if group is not other]
 
 
 def joined(groups: Sequence[Group]) -> Iterator[Group]:

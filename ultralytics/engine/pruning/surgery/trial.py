@@ -15,11 +15,12 @@ from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.graph.mode import FAILURES
 from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries, is_sliced, outputs
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, rescaling
-from ultralytics.engine.pruning.surgery.joined import joined, neighbours
+from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
 from ultralytics.engine.pruning.surgery.oracle import mask
 from ultralytics.engine.pruning.surgery.proof import layer_outputs, relative_difference
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
+SHARES = (0.0, 0.5, 1.0)  # of its units that a joined group loses in its trials: a few, half, all but one
 TOLERANCE = 1e-6  # of a layer's largest output, in FP64
 Layer = Union[nn.Module, BareTensor, Number, Queries]  # a value, which Python 3.9 cannot write with |
 
@@ -38,39 +39,53 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
     """
     graph = Graph(model, needs_norms)
     groups = list(graph.groups)
-    if doubted := [group for group in groups if group.doubt]:
+    if graph.has_doubts:
         certain = [group for group in groups if not group.doubt]
         # One unit of one group at a time, as losses of several may make up for each other. Equal counts and divisors
         # are linear conditions: where each single loss meets them, every other choice does.
-        alone = {group: sound for group in doubted for sound in _sound(graph, [], [group]).values()}
+        alone = {g: sound for g in groups if g.doubt for sound in _sound(graph, [], [g]).values()}
         if is_right(graph, [*certain, *alone.values()]):
             sound = {**{group: group for group in certain}, **alone}
         else:
             sound = _sound(graph, [], certain)  # mostly all
             together = _sound(graph, [*sound.values()], [*alone.values()])
             sound.update((group, together[one]) for group, one in alone.items() if one in together)
-        _join(graph, sound, [group for group in groups if group not in sound])
+        _join(graph, sound)
     return graph
 
 
-def _join(graph: Graph, sound: dict[Group, Group], rest: Sequence[Group]) -> None:
-    """Give a graph the groups that can be cut, those of the rest that can be cut only together as one.
+def _join(graph: Graph, sound: dict[Group, Group]) -> None:
+    """Give a graph the groups that can be cut, some of the others as one where they can be cut only together.
 
     Args:
         graph (Graph): Graph.
         sound (dict[Group, Group]): Groups of it, each with what can be cut.
-        rest (Sequence[Group]): The others.
     """
-    base = [*sound.values()]
-    merged: list[Group] = []
-    for groups in neighbours(rest):
-        ways = (way for one in joined(groups) for way in (one, *_others(graph, one)))
-        if one := next((way for way in ways if is_right(graph, [*base, *merged, way])), None):
-            merged.append(one)
-            rest = [group for group in rest if group not in groups]
+    rest = [group for group in graph.groups if group not in sound]
+    found: list[Group] = []
+    tied: set[Group] = set()
+    for near in neighbours(rest):
+        for groups in choices(near):
+            if one := _tied(graph, [*sound.values(), *found], groups):
+                found.append(one)
+                tied.update(groups)
+                break
     for group in rest:
-        graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
-    graph.groups = [sound[group] for group in graph.groups if group in sound] + merged
+        if group not in tied:
+            graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
+    graph.groups = [sound[group] for group in graph.groups if group in sound] + found
+
+
+def _tied(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> Group | None:
+    """Return some groups as one that can be cut together with others, however much it loses; None if there is none.
+
+    What its code computes of a width need not be linear in it, so that small losses say nothing of large ones.
+    """
+    for one in joined(groups):
+        for way in (one, *_others(graph, one)):
+            if all(is_right(graph, [*base, way], share) for share in SHARES):
+                return way
+    return None
 
 
 def _sound(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> dict[Group, Group]:
@@ -96,17 +111,20 @@ def _sound(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> dict
 def _others(graph: Graph, group: Group) -> Iterator[Group]:
     """Yield what a group may be that cannot be cut as it is.
 
-    That is without numbers that were equal to one of channels by chance, and with queries that make up for code which
-    divides by the root of their number.
+    That is without numbers that were equal to one of channels by chance, with queries that make up for code which
+    divides by the root of their number, of all products or of one, or both.
     """
     plain = [s for s in group.riders if not isinstance(s.layer, Number)]
-    if len(plain) < len(group.riders):
-        yield replace(group, riders=plain)
-    if queries := graph.queries(group):
-        yield replace(group, riders=[*group.riders, *queries])
+    queries = graph.queries(group)
+    added = [[], *([queries] if queries else []), *([one] for one in queries if len(queries) > 1)]
+    for more in added:
+        if more:
+            yield replace(group, riders=[*group.riders, *more])
+        if len(plain) < len(group.riders):
+            yield replace(group, riders=[*plain, *more])
 
 
-def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
+def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
     """Cut some units of each of some groups from a copy, and return True if it does what the masked model does.
 
     The outputs of all layers are compared, in FP64: an error in one may all but vanish on the way to the predictions.
@@ -114,8 +132,11 @@ def is_right(graph: Graph, groups: Sequence[Group]) -> bool:
     Args:
         graph (Graph): Graph.
         groups (Sequence[Group]): Groups of it.
+        share (float): Share of its units that the last group loses, instead of a few.
     """
-    kept = channels_to_keep(graph.model, groups, [_some_units(graph, g, i) for i, g in enumerate(groups)])
+    units = [_some_units(graph, group, i) for i, group in enumerate(groups[:-1])]
+    units += [_some_units(graph, group, len(units), share) for group in groups[-1:]]
+    kept = channels_to_keep(graph.model, groups, units)
     copies: dict[int, nn.Module] = {}
     pruned = deepcopy(graph.model, copies).cpu().double()
     reference = deepcopy(graph.model).cpu().double()
@@ -160,10 +181,11 @@ def _agree(graph: Graph, name: str, kept: list[int], actual: list, expected: lis
     )
 
 
-def _some_units(graph: Graph, group: Group, index: int) -> torch.Tensor:
+def _some_units(graph: Graph, group: Group, index: int, share: float = 0.0) -> torch.Tensor:
     """Return some units of a group, in each of the parts that must stay equally large.
 
-    How many go depends on the group's index: code that counts on two tensors to be equally wide would pass otherwise.
+    How many go depends on the group's index, or on a share of them: code that counts on two tensors to be equally wide
+    would pass otherwise.
     """
     parts = torch.arange(group.size)[None]
     for conv, count in equal_parts(graph.model):
@@ -175,7 +197,8 @@ def _some_units(graph: Graph, group: Group, index: int) -> torch.Tensor:
             parts = shared
     width = parts.shape[1]
     order = [*range(1, width, 2), *range(0, width, 2)]  # neighbours do not go together
-    gone = order[: 1 + index % (width // 2)] if width > 1 else []
+    count = min(round(share * width), width - 1) or 1 + index % max(width // 2, 1)
+    gone = order[:count] if width > 1 else []
     return parts[:, [i for i in range(width) if i not in gone]].flatten()
 
 
