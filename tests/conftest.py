@@ -31,7 +31,7 @@ from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS, HAS_QAT
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
 from ultralytics.engine.pruning.budget.flops import counts_attention
-from ultralytics.engine.pruning.surgery.oracle import enliven
+from ultralytics.engine.pruning.surgery.oracle import enliven, flatten
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn import tasks
@@ -182,6 +182,17 @@ def predict(model: nn.Module, images: torch.Tensor) -> Any:
     """Run a model on images; an older RT-DETR asks for their boxes in train mode, and here there are none."""
     is_rtdetr = isinstance(model, tasks.RTDETRDetectionModel)
     return model(images, **({"batch": {"gt_groups": [0] * len(images)}} if is_rtdetr else {}))
+
+
+def run_in_fp64(model: nn.Module, image: torch.Tensor, training: bool) -> dict[str, torch.Tensor]:
+    """Return all outputs, also of layers that run in training only, in FP64: rounding to FP32 makes up to 1e-4."""
+    model.double().train(training)
+    for m in model.modules():
+        if isinstance(m, (nn.BatchNorm2d, nn.Dropout)):
+            m.eval()
+    with torch.no_grad():
+        output = model(image.double())
+    return flatten(output[1] if isinstance(output, tuple) else output)
 
 
 def build_model(name: str, nc: int = 4) -> nn.Module:

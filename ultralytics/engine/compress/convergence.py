@@ -6,10 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeGuard
 
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
+from ultralytics.engine.compress.reading import read
 
 LEAST = 5  # measured epochs: a steady rise of fewer may be chance
 WINDOW = 8  # epochs of a slope, where a third has fewer
@@ -82,6 +84,17 @@ def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
     if balance - 1 < SIGNIFICANT * math.sqrt(n * (n - 1) * (2 * n + 5) / 18):
         return 0.0
     return median(rises) * min(epochs, n)
+
+
+def gain_of(file: str | Path, task: str, epochs: int) -> float | None:
+    """Return how much more the training of a checkpoint would have gained by going on, see `expected_gain`.
+
+    Args:
+        file (str | Path): Checkpoint.
+        task (str): Task of the model.
+        epochs (int): For how many epochs it would go on.
+    """
+    return expected_gain(curve_of(read(file).checkpoint, task), epochs)
 
 
 def _is_finite(value: Any) -> TypeGuard[float]:

@@ -255,7 +255,7 @@ def report_on_finetuning(
     files[QUANTISED if before else TUNED] = weights
     report = report_on(files, metrics, args, device, folder)
     if before is None and report["curve"]:
-        epochs = len(report["curve"]["epochs"])
-        found = forecast_of(report["curve"], epochs, rows["dense"], args.task, folder)
+        # half of the epochs that were asked for, as the log had it, also of a training that patience has ended
+        found = forecast_of(report["curve"], args.epochs, rows["dense"], args.task, folder)
         report["forecast"] = found and found._asdict()
     save_report(report, folder, args.plots, on_plot)

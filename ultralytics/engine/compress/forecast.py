@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ultralytics.engine.compress.convergence import RISING, curve_of, expected_gain
-from ultralytics.engine.compress.reading import read
+from ultralytics.engine.compress.convergence import RISING, gain_of
 from ultralytics.engine.compress.runs import moved
 
 LEAST = 10  # epochs of a fine-tuning that has a first half to speak of
@@ -93,5 +92,5 @@ def is_forecastable(dense: Path, task: str, epochs: int) -> bool:
         task (str): Task of the model.
         epochs (int): Epochs of the fine-tuning.
     """
-    gain = expected_gain(curve_of(read(dense).checkpoint, task), epochs) if dense.is_file() else None
+    gain = gain_of(dense, task, epochs) if dense.is_file() else None
     return gain is not None and gain < RISING

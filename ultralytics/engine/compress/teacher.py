@@ -11,9 +11,8 @@ from torch import nn
 
 from ultralytics import __version__
 from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
-from ultralytics.engine.compress.convergence import RISING, curve_of, expected_gain
+from ultralytics.engine.compress.convergence import RISING, gain_of
 from ultralytics.engine.compress.evaluation import MAIN_METRIC
-from ultralytics.engine.compress.reading import read
 from ultralytics.engine.compress.runs import moved
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.files import sha256
@@ -56,7 +55,7 @@ def teaching_of(teacher: str | Path, pruned: nn.Module, task: str, epochs: int) 
     """
     if not is_dense_model(teacher, pruned):
         return Teaching(False, f"'{teacher}' teaches throughout, as it was chosen")
-    gain = expected_gain(curve_of(read(teacher).checkpoint, task), epochs)
+    gain = gain_of(teacher, task, epochs)
     if gain is None:
         return Teaching(False, f"'{teacher}' teaches throughout: it has no curve of its training that says more")
     if gain < RISING:

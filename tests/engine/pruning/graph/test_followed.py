@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from conftest import NEEDS
+from conftest import NEEDS, run_in_fp64
 from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
@@ -12,7 +12,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.graph.places import outputs
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, largest_difference, masked, relative_difference
+from ultralytics.engine.pruning.surgery.oracle import enliven, largest_difference, masked, relative_difference
 from ultralytics.engine.pruning.surgery.trial import is_right, sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.nn.tasks import DetectionModel
@@ -198,17 +198,6 @@ BLOCKS = {  # the layers that lose channels, besides the one in front
 }
 
 
-def run(model, image, training):
-    """Return all outputs, in FP64."""
-    model.double().train(training)
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.eval()
-    with torch.no_grad():
-        output = model(image)
-    return flatten(output[1] if isinstance(output, tuple) else output)
-
-
 @pytest.mark.parametrize("name", BLOCKS)
 def test_it_is_pruned_through(name):
     make, losing = BLOCKS[name]
@@ -221,7 +210,7 @@ def test_it_is_pruned_through(name):
     assert [type(m) for m in pruned.modules()] == [type(m) for m in model.modules()]
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)).double()
     for training in (False, True):
-        expected, actual = (run(m, image, training) for m in (masked(model, record), pruned))
+        expected, actual = (run_in_fp64(m, image, training) for m in (masked(model, record), pruned))
         assert actual.keys() == expected.keys()
         for output, value in expected.items():
             assert relative_difference(actual[output], value) < 1e-6, output

@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from conftest import run_in_fp64
 from foreign_blocks import BLOCKS, Block, conv
 from torch import nn
 
@@ -10,7 +11,7 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, masked, relative_difference
+from ultralytics.engine.pruning.surgery.oracle import enliven, masked, relative_difference
 from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.nn.tasks import DetectionModel
@@ -90,20 +91,9 @@ def test_it_is_pruned_through_and_exactly(kind, width, training):
     assert inside and not any(layer.startswith("model.1.") for layer in record.left_dense)
     assert all(len(kept["out"]) < model.get_submodule(layer).weight.shape[0] for layer, kept in inside.items())
     image = torch.rand(1, 3, 64, 96, dtype=torch.double, generator=torch.Generator().manual_seed(1))
-    expected, actual = (outputs(m, image, training) for m in (masked(model, record), pruned))
+    expected, actual = (run_in_fp64(m, image, training) for m in (masked(model, record), pruned))
     assert all(value.std() > 1e-3 * value.abs().max() for value in expected.values())
     assert max(relative_difference(actual[key], value) for key, value in expected.items()) < 1e-7  # scales are FP32
-
-
-def outputs(model: nn.Module, image: torch.Tensor, training: bool) -> dict[str, torch.Tensor]:
-    """Return what the head puts out in FP64, with the statistics of the batch norms."""
-    model.double().train(training)
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.eval()
-    with torch.no_grad():
-        output = model(image)
-    return flatten(output[1] if isinstance(output, tuple) else output)
 
 
 def test_heads_and_what_comes_in_are_one_group():
@@ -187,6 +177,6 @@ def test_the_rest_stays_whole_with_its_reason(kind, width, whole):
         pruned, record = prune_model(model, lower, prune_method="lamp")
     assert "model.1.1" in record.left_dense[f"model.1.1.{whole}"]
     image = torch.rand(1, 3, 64, 96, dtype=torch.double, generator=torch.Generator().manual_seed(1))
-    expected, actual = (outputs(m, image, False) for m in (masked(model, record), pruned))
+    expected, actual = (run_in_fp64(m, image, False) for m in (masked(model, record), pruned))
     assert max(relative_difference(actual[key], value) for key, value in expected.items()) < 1e-7
     assert kind is not Beside or len(record.channels["model.1.1.attention.qkv"]["out"]) < 3 * width

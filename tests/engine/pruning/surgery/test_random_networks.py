@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 import torch
+from conftest import run_in_fp64
 from random_networks import random_network
 from torch import nn
 
@@ -14,7 +15,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.engine.pruning.surgery.oracle import flatten, masked, relative_difference
+from ultralytics.engine.pruning.surgery.oracle import masked, relative_difference
 
 FAST, FAST_FOREIGN, SLOW, ALL = 12, 6, 50, 200
 METHODS_WITHOUT_LOSSES = [name for name, method in METHODS.items() if not method.needs_gradients]
@@ -36,17 +37,6 @@ def settings(seed: int) -> tuple[Budget, str]:
         max_sparsity=random.choice((1.0, 0.75)),
     )
     return budget, random.choice(METHODS_WITHOUT_LOSSES)
-
-
-def run(model: nn.Module, image: torch.Tensor, training: bool) -> dict[str, torch.Tensor]:
-    """Return all outputs, of layers that run in training only as well, in FP64: rounding to FP32 makes up to 1e-4."""
-    model.double().train(training)
-    for m in model.modules():
-        if isinstance(m, (nn.BatchNorm2d, nn.Dropout)):
-            m.eval()
-    with torch.no_grad():
-        output = model(image.double())
-    return flatten(output[1] if isinstance(output, tuple) else output)
 
 
 @pytest.mark.parametrize("seed", seeds(FAST))
@@ -79,7 +69,7 @@ def assert_exact(model: nn.Module, pruned: nn.Module, record: Record, seed: int)
     """Compare pruned with masked, in inference and in training."""
     image = torch.rand(1, 3, 128, 192, generator=torch.Generator().manual_seed(seed))
     for training in (False, True):
-        expected, actual = (run(m, image, training) for m in (masked(model, record), pruned))
+        expected, actual = (run_in_fp64(m, image, training) for m in (masked(model, record), pruned))
         assert actual.keys() == expected.keys()
         for name, value in expected.items():
             assert value.std() > 1e-3 * value.abs().max(), name  # a constant output would prove nothing

@@ -155,7 +155,7 @@ def slice_attention(attention: nn.MultiheadAttention, out_channels: torch.Tensor
     by_torch_pruning(tp.prune_multihead_attention_out_channels)(attention, out_channels)
     for joint in (attention.in_proj_weight, attention.in_proj_bias):
         if joint is not None:
-            joint.data[: attention.embed_dim] *= (attention.embed_dim / dense) ** 0.5
+            joint.data[: attention.embed_dim] *= queries_factor(attention.embed_dim, dense)
 
 
 def slice_group_norm(norm: nn.GroupNorm, out_channels: torch.Tensor) -> None:
@@ -192,12 +192,16 @@ def set_number(number: Number, out_channels: torch.Tensor) -> None:
     setattr(number.owner, number.name, len(out_channels))
 
 
-def rescaling(queries: Queries, out_channels: torch.Tensor) -> float:
-    """Return by what queries are multiplied when some of them are kept.
+def queries_factor(left: int, dense: int) -> float:
+    """Return by what queries are multiplied that lose channels.
 
-    Their products are divided by the root of their number (Vaswani et al., arXiv 1706.03762), which falls.
+    An attention divides sums over them by the root of their number (Vaswani et al., arXiv 1706.03762), which falls.
+
+    Args:
+        left (int): Channels that are kept.
+        dense (int): Channels before.
     """
-    return (len(out_channels) / len(queries.channels)) ** 0.5
+    return (left / dense) ** 0.5
 
 
 def rescale_queries(queries: Queries, out_channels: torch.Tensor) -> None:
@@ -209,7 +213,7 @@ def rescale_queries(queries: Queries, out_channels: torch.Tensor) -> None:
     """
     layer = queries.owner
     rows = torch.tensor(queries.channels, device=layer.weight.device)
-    factor = rescaling(queries, out_channels)
+    factor = queries_factor(len(out_channels), len(queries.channels))
     for name, dim in (("weight", weight_dim(layer, "out")), ("bias", 0)):
         if (values := getattr(layer, name)) is not None:
             values.data.index_copy_(dim, rows, values.data.index_select(dim, rows) * factor)

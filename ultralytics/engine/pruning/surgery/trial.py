@@ -14,7 +14,7 @@ from torch import nn
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.graph.mode import FAILURES
 from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries, is_sliced, outputs
-from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, rescaling
+from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, queries_factor
 from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
 from ultralytics.engine.pruning.surgery.oracle import mask
 from ultralytics.engine.pruning.surgery.proof import layer_outputs, relative_difference
@@ -134,8 +134,8 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
         groups (Sequence[Group]): Groups of it.
         share (float): Share of its units that the last group loses, instead of a few.
     """
-    units = [_some_units(graph, group, i) for i, group in enumerate(groups[:-1])]
-    units += [_some_units(graph, group, len(units), share) for group in groups[-1:]]
+    shares = [*[0.0] * (len(groups) - 1), share]
+    units = [_some_units(graph, group, i, part) for i, (group, part) in enumerate(zip(groups, shares))]
     kept = channels_to_keep(graph.model, groups, units)
     copies: dict[int, nn.Module] = {}
     pruned = deepcopy(graph.model, copies).cpu().double()
@@ -156,7 +156,7 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
     for layer, axes in kept.items():
         if isinstance(layer, Queries) and (name := graph.names[layer.owner]) in expected:
             factor = torch.ones(outputs(layer.owner), dtype=torch.double)
-            factor[list(layer.channels)] *= rescaling(layer, axes["out"])
+            factor[list(layer.channels)] *= queries_factor(len(axes["out"]), len(layer.channels))
             expected[name] = [y * _along(factor, layer.owner, y) for y in expected[name]]
     return all(
         _agree(graph, name, channels[name]["out"], actual.get(name, []), calls) for name, calls in expected.items()
