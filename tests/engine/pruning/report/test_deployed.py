@@ -62,6 +62,16 @@ def test_the_fastest_file_that_quantisation_has_left_accurate_is_proposed(report
     )
 
 
+def test_files_that_were_timed_beside_other_work_are_remarked(report):
+    rows = report["deploy"]["rows"]
+    rows[3] |= {"p10_ms": 6.0, "interrupted": True}
+    first, *others = deployed_remarks(report)
+    assert first.startswith(
+        "Other work had the CPU during nearly all runs of pruned + INT8 in ONNX: they took too long"
+    )
+    assert not any("no faster" in remark for remark in others)
+
+
 def test_int8_that_gains_nothing_or_costs_much_is_remarked(report):
     rows = report["deploy"]["rows"]
     rows[3] |= {"p10_ms": 6.0}

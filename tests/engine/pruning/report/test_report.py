@@ -33,6 +33,7 @@ from ultralytics.engine.pruning.report.plots import contradictions, draw_blocks
 from ultralytics.engine.pruning.report.table import (
     export_command,
     format_report,
+    no_gain,
     remarks_of,
     spreads_of,
     summary_of,
@@ -240,6 +241,18 @@ def test_a_ratio_of_overlapping_latencies_is_not_resolved(measured, dense, prune
     pytorch, onnx = spreads_of(report)
     assert "dense and pruned overlap" in pytorch and "overlap" not in onnx
     assert pytorch in format_report(report) and str(Markup.escape(pytorch)) in report_page(report, {})
+
+
+def test_a_ratio_to_interrupted_runs_is_not_resolved(measured):
+    report = measured([Timing(50, 40, 60), Timing(8, 8, 9)], [Timing(50, 40, 60, True), Timing(8, 8, 9)], QUIET)
+    assert report["interrupted"] == {"onnx": ["dense"]}
+    assert report["pytorch_latency_ratio"] == 5.0 and report["onnx_latency_ratio"] is None
+    pytorch, onnx = spreads_of(report)
+    assert "other work" not in pytorch
+    assert "Other work had the CPU during nearly all runs of dense, so their ratio is not resolved." in onnx
+    assert no_gain(report) == []  # nothing is known about it
+    del report["interrupted"]  # as in reports of version 0.2.0
+    assert "overlap" in spreads_of(report)[1] and "no faster in ONNX Runtime" in no_gain(report)[0]
 
 
 def test_a_pruned_model_that_is_slower_says_so(measured):

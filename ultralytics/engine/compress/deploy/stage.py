@@ -88,6 +88,6 @@ def _time(rows: list[dict[str, Any]], run: StockTrainer) -> None:
         for name, (row, file) in opened.items():
             timing = timings[name]
             row |= {"p10_ms": timing.low, "p50_ms": timing.median, "p90_ms": timing.high}
-            row |= {"threads": file.threads, "precision": file.precision}
+            row |= {"threads": file.threads, "precision": file.precision, "interrupted": timing.interrupted}
             dense = timings.get(f"dense {row['float_target']}")
             row["ratio"] = None if dense is None or dense is timing else latency_ratio(dense, timing)

@@ -28,6 +28,7 @@ NOISE = 0.05  # share by which times of the same model differ on a machine that 
 ATTEMPTS = 3  # to measure when it has
 BUSY = " Times vary when the machine has other work to do."
 OVERLAP = " This is noise: the latencies of the dense and the pruned model overlap. Run again when the machine is idle."
+INTERRUPTED = " Other work had the CPU during nearly all runs. Run again when the machine is idle."
 
 
 class LatencyCost:
@@ -134,7 +135,8 @@ class LatencyCost:
         times = min(attempts, key=lambda attempt: attempt["dense"].low)
         self._learn(times["dense"])
         self.noise = latency_ratio(times["dense"], times["pruned"]) is None
-        self.doubt = OVERLAP if self.noise else BUSY
+        interrupted = any(timing.interrupted for timing in times.values())
+        self.doubt = INTERRUPTED if interrupted else OVERLAP if self.noise else BUSY
         ratio = times["dense"].low / times["pruned"].low
         left = convolutions_time(self.shapes, conv_shapes(pruned, self.imgsz), self.table)
         self._pruned, self.calibrated = (left, self.whole / ratio), ratio > 1.0

@@ -9,27 +9,35 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ultralytics.engine.pruning.latency.board.runs import switches, undisturbed_runs
 from ultralytics.engine.pruning.latency.inference import inference_settings, synchronized_time
-from ultralytics.utils import TQDM
+from ultralytics.utils import LOGGER, TQDM
 
+UNRESOLVED = "not resolved"  # of a ratio, in words
 REPEATS, WARMUP = 30, 5  # timed rounds, and rounds before them that do not count
 
 
 class Timing(NamedTuple):
     """Milliseconds of repeated runs: median, 10th and 90th percentile.
 
-    Models are compared by the 10th percentile, which other work of the machine disturbs least.
+    Models are compared by the 10th percentile, which other work of the machine disturbs least. Where it had the CPU
+    during nearly every run, the timing is 'interrupted': too long, and by how much depends on the model.
     """
 
     median: float
     low: float
     high: float
+    interrupted: bool = False
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Timing:
-        """Return the milliseconds of repeated runs, given their seconds."""
-        low, median, high = (1e3 * float(q) for q in np.percentile(seconds, (10, 50, 90)))
-        return cls(median, low, high)
+    def of(cls, seconds: Sequence[float], undisturbed: Sequence[bool] | None = None) -> Timing:
+        """Return the milliseconds of repeated runs, given their seconds and which of them had the CPU for themselves.
+
+        Disturbed runs count only if there are hardly any others.
+        """
+        alone = seconds if undisturbed is None else undisturbed_runs(seconds, undisturbed)
+        low, median, high = (1e3 * float(q) for q in np.percentile(alone or seconds, (10, 50, 90)))
+        return cls(median, low, high, not alone)
 
 
 def latency_ratio(dense: Timing, pruned: Timing) -> float | None:
@@ -41,10 +49,10 @@ def latency_ratio(dense: Timing, pruned: Timing) -> float | None:
 
     Returns:
         (float | None): Dense over pruned; None if the ranges from the 10th to the 90th percentile overlap, which leaves
-            it open which model is faster.
+            it open which model is faster, or if a timing was interrupted.
     """
     apart = pruned.high < dense.low or dense.high < pruned.low
-    return dense.low / pruned.low if apart else None
+    return dense.low / pruned.low if apart and not (dense.interrupted or pruned.interrupted) else None
 
 
 @inference_settings()
@@ -63,10 +71,19 @@ def take_turns(
         (dict[str, Timing]): Name to milliseconds.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
+    undisturbed: dict[str, list[bool]] = {name: [] for name in runs}
     for i in TQDM(range(WARMUP + repeats), desc=description):
         for name, run in runs.items():
-            start = synchronized_time(device)
+            before, start = switches(), synchronized_time(device)
             run()
             if i >= WARMUP:
                 times[name].append(synchronized_time(device) - start)
-    return {name: Timing.of(t) for name, t in times.items()}
+                undisturbed[name].append(switches() == before)
+    found = {name: Timing.of(times[name], undisturbed[name]) for name in runs}
+    if busy := [name for name, timing in found.items() if timing.interrupted]:
+        LOGGER.warning(
+            f"{description}: other work had the CPU during nearly all runs of {', '.join(busy)}, so they took too long "
+            f"by an amount that differs between models, and ratios to them are {UNRESOLVED}. Measure again when the "
+            "machine has no other work."
+        )
+    return found

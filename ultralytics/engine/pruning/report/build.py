@@ -56,8 +56,9 @@ def build_report(
         (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'rows' (see `_row`; models
             with the same shapes of layers share their latencies), 'data', 'metrics' (their names), 'metric', 'method',
             'target' ('budget', the 'value' asked for and what the cut 'reached', both dense over pruned in the budget's
-            unit), 'flops_ratio' and '<runtime>_latency_ratio' (dense over the last row; None where the latencies
-            overlap, see `latency_ratio`, and missing where not measured), 'imgsz', 'device', 'threads', 'runtimes'
+            unit), 'flops_ratio' and '<runtime>_latency_ratio' (dense over the last row; None where it is not
+            resolved, see `latency_ratio`, and missing where not measured), 'interrupted' (runtime to the rows that
+            other work of the machine interrupted all the time), 'imgsz', 'device', 'threads', 'runtimes'
             (name to version, or why not measured), 'layers' (see `compare_layers`), 'blocks' (see `block_latency`),
             'left_dense' (layers whose outputs stay whole, and why), 'kept_whole' (those and others that a bound keeps
             whole, by block and reason, with their 'share' of the dense cost, see `kept_whole`), 'needs_ultralytics'
@@ -90,6 +91,11 @@ def build_report(
         },
         "flops_ratio": rows["dense"]["gflops"] / rows[last]["gflops"],
         **{f"{kind}_latency_ratio": latency_ratio(t["dense"], t[twins[last]]) for kind, t in latency.items()},
+        "interrupted": {
+            kind: [name for name in models if t[twins[name]].interrupted]
+            for kind, t in latency.items()
+            if any(timing.interrupted for timing in t.values())
+        },
         "imgsz": imgsz,
         "device": str(device),
         "threads": torch.get_num_threads(),

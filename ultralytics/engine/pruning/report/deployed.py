@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine.pruning.latency.turns import UNRESOLVED
 from ultralytics.engine.pruning.report.sweep_plot import pareto_front
 
 TUNED, QUANTISED = "fine-tuned", "quantised"  # rows of the report: the latter after a quantization-aware training
@@ -21,7 +22,6 @@ KINDS = {  # model, where its INT8 ranges come from: how the reader knows it
     **dict.fromkeys(((TUNED, "recalibrated"), (QUANTISED, "recalibrated")), "pruned + QAT, calibrated"),
 }
 MOST_PICTURES = 10  # rows of the table of differing pictures
-UNRESOLVED = "not resolved"
 
 
 def kind_of(row: dict[str, Any]) -> str:
@@ -120,12 +120,18 @@ def deployed_remarks(report: dict[str, Any]) -> list[str]:
     if found is None:
         return []
     remarks = []
+    if busy := [f"{kind_of(row)} in {row['label']}" for row in found["rows"] if row.get("interrupted")]:
+        remarks.append(
+            f"Other work had the CPU during nearly all runs of {', '.join(busy)}: they took too long, by how much "
+            f"depends on the file, and ratios to them are {UNRESOLVED}. Measure again when the machine is idle."
+        )
     for row in measured(found["rows"]):
         twin = float_twin(row, found["rows"])
         if not row["quantised"] or twin is None:
             continue
         name = f"{kind_of(row)} in {row['label']}"
-        if row["p10_ms"] >= twin["p10_ms"]:
+        interrupted = row.get("interrupted") or twin.get("interrupted")  # which reports of version 0.2.0 lack
+        if row["p10_ms"] >= twin["p10_ms"] and not interrupted:
             remarks.append(
                 f"{name} is no faster than the same model in float on this machine: {row['p10_ms']:.2f} ms against "
                 f"{twin['p10_ms']:.2f} ms."

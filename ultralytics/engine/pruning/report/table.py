@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
+from ultralytics.engine.pruning.latency.turns import UNRESOLVED
 from ultralytics.engine.pruning.report.course import course_of
 from ultralytics.engine.pruning.report.deployed import deployed_table
 
@@ -29,7 +30,6 @@ COLUMNS = {  # key of a row: heading, format, key of the report's ratio if it ha
 }
 LEAST_GAIN = 1.05  # times that a pruned model must be faster to be called so
 SHOWN = 0.01  # share of the cost from which on the log names what stays whole
-UNRESOLVED = "not resolved"
 
 
 def table_of(report: dict[str, Any]) -> list[list[str]]:
@@ -56,8 +56,8 @@ def spreads_of(report: dict[str, Any]) -> list[str]:
         line = f"{PLACES[runtime]}, 10th / 50th / 90th percentile in ms: {', '.join(ranges)}."
         if report[f"{runtime}_latency_ratio"] is None:
             line += (
-                f" The ranges of dense and {name} overlap, so their ratio is {UNRESOLVED}. Measure again when the "
-                "machine has no other work."
+                f" {_reason(report, runtime, name)}, so their ratio is {UNRESOLVED}. Measure again when the machine "
+                "has no other work."
             )
         lines.append(line)
     return lines
@@ -94,7 +94,7 @@ def no_gain(report: dict[str, Any]) -> list[str]:
     rows, lines = report["rows"], []
     for runtime in timed_runtimes(report) if "fine-tuned" not in rows else ():
         ratio = report[f"{runtime}_latency_ratio"]
-        if ratio is None or ratio < LEAST_GAIN:
+        if runtime not in report.get("interrupted", {}) and (ratio is None or ratio < LEAST_GAIN):
             dense, pruned = (rows[name][f"{runtime}_latency_p10_ms"] for name in ("dense", "pruned"))
             lines.append(
                 f"The pruned model is no faster in {PLACES[runtime]}: {pruned:.2f} ms, dense {dense:.2f} ms"
@@ -189,6 +189,13 @@ def format_report(report: dict[str, Any]) -> str:
             *files,
         ]
     )
+
+
+def _reason(report: dict[str, Any], runtime: str, name: str) -> str:
+    """Return why a runtime's ratio of the dense model to another is not resolved."""
+    if busy := report.get("interrupted", {}).get(runtime):  # which reports of version 0.2.0 lack
+        return f"Other work had the CPU during nearly all runs of {', '.join(busy)}"
+    return f"The ranges of dense and {name} overlap"
 
 
 def _ratio(ratio: float | None, digits: int = 2) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Repeated runs of convolutions, and which of them count."""
+"""Repeated runs, and which of them count."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 import numpy as np
 
 WARMUP, REPEATS = 3, 10  # runs that do not count, and runs that do
+LEAST = 0.2  # share of the runs of a network that must have been undisturbed for them to count alone
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -48,6 +49,20 @@ class Runs:
             alone = runs[mask] if mask.any() else runs
             found.append([alone.min(), np.median(alone)])
         return np.array(found)
+
+
+def undisturbed_runs(times, undisturbed):
+    """Return the times of those runs during which no other process had the CPU, none if these are too few.
+
+    The kernel gives each process some milliseconds in turn: a network that takes longer is interrupted in every run and
+    one that takes less in few, so that their ratio says nothing.
+
+    Args:
+        times (list[float]): Time of each run.
+        undisturbed (list[bool]): Whether each run had the CPU for itself.
+    """
+    alone = [time for time, quiet in zip(times, undisturbed) if quiet]
+    return alone if len(alone) >= LEAST * len(times) else []
 
 
 def switches():
