@@ -140,6 +140,42 @@ def test_a_rising_dense_model_teaches_less_and_less_also_after_a_resume(settings
     assert resumed.weights == [0.0, 0.0]
 
 
+class Listened(DetectionFinetune):
+    """Counts the batches for which the teacher is run, by epoch, and has it run in all of them if told."""
+
+    always = False
+
+    def _model_train(self):
+        super()._model_train()
+        if not hasattr(self, "heard"):
+            self.heard = [0] * self.epochs
+            self.model.teacher_model.register_forward_hook(self.hear)
+        self.model.training = self.model.training or self.always
+
+    def hear(self, *_):
+        self.heard[self.epoch] += 1
+
+
+@needs("distillation")
+def test_a_teacher_that_has_fallen_silent_is_not_run_and_nothing_else_changes(settings, tmp_path):
+    """It took a fifth of each batch's time, in half of the epochs, for a loss that was multiplied by zero."""
+    dense = with_curve(settings["model"], saturating(20, scale=20), tmp_path / "dense.pt")
+    pruned = DetectionCompressor(overrides={**settings, "model": dense, "name": "s-prune"}).compress()
+    weights = {}
+    for always in (False, True):
+        run = Listened(overrides={**settings, "model": pruned, "name": f"s-{always}-finetune", "epochs": 4})
+        run.always = always
+        run.train()
+        batches = len(run.train_loader)
+        assert run.heard == [batches] * 2 + [batches * always] * 2
+        weights[always] = load_checkpoint(run.last)[0].float().state_dict()
+    assert weights[False].keys() == weights[True].keys()
+    for name, value in weights[
+        False
+    ].items():  # checkpoints are FP16, and the norm of the gradients sums in another order
+        torch.testing.assert_close(value, weights[True][name], atol=2e-4, rtol=2e-3)
+
+
 @needs("distillation")
 @pytest.mark.parametrize(
     ("curve", "why"),

@@ -128,7 +128,9 @@ class Finetuner(PruneArguments, LoggedTrainer):
         """Set the model to training as the stock trainer does in every epoch, with the epoch's share of teaching."""
         super()._model_train()
         if self.teaching:
-            unwrap_model(self.model).dis = self.args.dis * self.teaching.share(self.epoch / self.epochs)
+            pair = unwrap_model(self.model)
+            pair.dis = self.args.dis * self.teaching.share(self.epoch / self.epochs)
+            pair.training = pair.dis > 0  # else Ultralytics' loss is the student's alone, and the teacher is not run
         if self.epoch and self.epoch == halfway(self.epochs) and RANK in {-1, 0} and self.before is None:
             self.tell_forecast()
 
