@@ -33,6 +33,11 @@ class Runs:
             yield
             self.undisturbed.append(switches() == before)
 
+    def were_too_long(self):
+        """Return True if convolutions that ran one after the other in every run were interrupted in all of them."""
+        masks = np.array(self.undisturbed).reshape(-1, len(self))
+        return len(masks) == 1 and not masks[0, WARMUP:].any()
+
     def low_and_median(self, times):
         """Return the lowest and the median time of every convolution, shape (convolutions, 2).
 
