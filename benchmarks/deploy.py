@@ -51,6 +51,8 @@ def main() -> None:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     photographs = args.data in {"trees", "cells"}
+    if unknown := photographs and [model for model in args.models if model not in STARTS]:
+        parser.error(f"--models {' '.join(unknown)}: photographs have trained starts for {', '.join(STARTS)}")
     settings = settings_of(args.data, out, bccd=args.bccd) if photographs else {"data": args.data, **DRAWN}
     given = {key: getattr(args, key) for key in ("imgsz", "batch", "epochs", "device")}
     settings |= {key: value for key, value in given.items() if value is not None} | {"project": str(out)}

@@ -241,6 +241,12 @@ def test_int8_time(benchmark, tmp_path):
     assert "| yolov8n | FLOPs | 2.00x |" in (tmp_path / "results.md").read_text()
 
 
+def test_deploy_names_the_models_that_photographs_have_starts_for(benchmark, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        benchmark("deploy", "--out", tmp_path, "--models", "yolov8x", "--data", "trees")
+    assert "--models yolov8x: photographs have trained starts for yolov8n" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_deploy(benchmark, best_pt, tiny_data, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")

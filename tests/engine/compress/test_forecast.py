@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ultralytics import YOLO
-from ultralytics.engine.compress.forecast import LEAST, RISE, Forecast, forecast, halfway, is_forecastable
+from ultralytics.engine.compress.forecast import LEAST, RISE, Forecast, forecast, forecast_of, halfway, is_forecastable
 
 FLAT, RISING = [0.5, 0.51, 0.49, 0.5, 0.51] * 4, [0.02 * i for i in range(20)]
 
@@ -49,6 +49,17 @@ def test_only_of_a_model_whose_curve_says_that_it_had_converged(best_pt, tmp_pat
     give_curve(file, "metrics/mAP50-95(B)", curve)
     assert is_forecastable(file, "detect", 20) is told
     assert not is_forecastable(Path("no-such-file.pt"), "detect", 20)
+
+
+def test_that_of_a_run_goes_by_the_epochs_that_were_asked_for(best_pt, tmp_path):
+    """Patience ended it after 12 of 20: the forecast was made after 10, not after 6."""
+    file = tmp_path / "dense.pt"
+    shutil.copy(best_pt, file)
+    give_curve(file, "metrics/mAP50-95(B)", FLAT)
+    curve = {"metric": "mAP50-95", "values": [0.1, 0.2, 0.3, 0.35, 0.4, 0.4, 0.45, 0.45, 0.5, 0.5, 0.5, 0.5]}
+    found = forecast_of(curve, 20, {"weights": str(file), "mAP50-95": 0.6}, "detect", tmp_path)
+    assert found == Forecast(10, 0.5 + RISE[0] * 0.6, 0.5 + RISE[1] * 0.6)
+    assert forecast_of(None, 20, {"weights": str(file), "mAP50-95": 0.6}, "detect", tmp_path) is None
 
 
 @pytest.fixture

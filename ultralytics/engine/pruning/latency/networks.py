@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -76,14 +77,9 @@ def export_mnn(model: nn.Module, imgsz: int, file: Path) -> Path:
     return result
 
 
-def export_litert(model: nn.Module, imgsz: int, file: Path) -> Path:
-    """Write a .tflite file and return its path; see `EXPORTS`."""
-    return Path(shutil.move(_export(model, imgsz, file, "litert"), file.with_suffix(".tflite")))
-
-
-def export_litert_int8(model: nn.Module, imgsz: int, file: Path) -> Path:
-    """Write a .tflite file in INT8 and return its path; see `EXPORTS`."""
-    exported = _export(model, imgsz, file, "litert", RandomImages, int8=True)
+def export_litert(model: nn.Module, imgsz: int, file: Path, **keys: bool) -> Path:
+    """Write a .tflite file, in INT8 with the key of this name, and return its path; see `EXPORTS`."""
+    exported = _export(model, imgsz, file, "litert", RandomImages, **keys)
     return Path(shutil.move(exported, file.with_suffix(".tflite")))
 
 
@@ -115,5 +111,5 @@ EXPORTS: dict[str, Callable[[nn.Module, int, Path], Path]] = {  # runtime: model
 INT8_EXPORTS = {  # where the file says the precision
     "onnx": export_onnx_int8,
     "openvino": export_openvino_int8,
-    "litert": export_litert_int8,
+    "litert": partial(export_litert, int8=True),
 }
