@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Budgets in milliseconds on a device: predicted, after the first cut, and after one correction, per runtime.
+"""Budgets in milliseconds on a device: predicted, after the first cut, and after one correction of what missed.
 
     python benchmarks/on_device.py --out runs/on_device --minutes 40
 
@@ -24,6 +24,7 @@ from fetch import machine, markdown
 from ultralytics import YOLO
 from ultralytics.engine.compress.device import make_bundle
 from ultralytics.engine.pruning.budget.answered import AnswerCost
+from ultralytics.engine.pruning.budget.counted import TOLERANCE
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.files import write_json
@@ -140,8 +141,9 @@ def measure(file: Path, imgsz: int, named: str, args: argparse.Namespace) -> lis
                     "noisy": " ".join(filter(None, [rows[target].get("noisy", ""), *found["noisy"]])),
                 }
             )
-            answers[target] = folder / f"{trip}-{target:g}.json"
-            write_json(answers[target], answer_about(found, pruned))
+            if abs(ratio / target - 1) > TOLERANCE:  # a run leaves others as they are
+                answers[target] = folder / f"{trip}-{target:g}.json"
+                write_json(answers[target], answer_about(found, pruned))
     step = AnswerCost(dense, imgsz, str(first)).step
     common = {
         "step": str(step),
