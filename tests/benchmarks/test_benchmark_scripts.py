@@ -234,6 +234,15 @@ def test_on_device(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_on_this_machine(benchmark, tmp_path):
+    benchmark("on_this_machine", "--out", tmp_path, "--weights", "yolov8n.yaml", "--targets", 1.2, 99, "--imgsz", 64)
+    _, _, cut, impossible = (tmp_path / "results.md").read_text().splitlines()
+    *_, target, first, kept, cuts, again = cells(cut, "yolov8n")
+    assert target == "1.2" and int(cuts) >= 1 and all(float(ratio) > 0 for ratio in (first, kept, again))
+    assert "| 99 | none |" in impossible
+
+
+@pytest.mark.slow
 def test_int8_time(benchmark, tmp_path):
     pytest.importorskip("onnxruntime")
     cuts = {"FLOPs": ("flops", "fp32")}  # the others are tests of budgets
