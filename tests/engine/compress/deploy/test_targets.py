@@ -60,6 +60,15 @@ def test_a_package_that_is_missing_is_named_with_the_command(monkeypatch):
         check_targets("openvino-int8", CPU)
 
 
+def test_packages_that_several_formats_lack_are_named_at_once(monkeypatch):
+    monkeypatch.setitem(formats.NEEDS, "openvino", formats.Needs(("no-such-package>=1.0",), ("no-such-quantiser",)))
+    monkeypatch.setitem(formats.NEEDS, "ncnn", formats.Needs(("no-such-package>=1.0", "another-one")))
+    monkeypatch.setitem(formats.NEEDS, "onnx", formats.Needs())
+    command = r"'deploy=openvino-int8,ncnn' needs .* 'no-such-package>=1.0' 'no-such-quantiser' 'another-one'$"
+    with pytest.raises(ModuleNotFoundError, match=command):
+        check_targets("onnx,openvino-int8,ncnn", CPU)
+
+
 def test_a_gpu_s_format_is_refused_on_the_cpu(monkeypatch):
     monkeypatch.setitem(formats.NEEDS, "engine", formats.Needs())
     with pytest.raises(ValueError, match="files of format=engine run on a GPU alone"):

@@ -94,13 +94,14 @@ def check_targets(deploy: str | Sequence[str] | None, device: torch.device) -> l
         ModuleNotFoundError: If a format needs a package that is not installed.
     """
     targets = read_targets(deploy)
+    missing = {target.name: missing_packages(target.format, target.is_int8) for target in targets}
+    if packages := list(dict.fromkeys(name for names in missing.values() for name in names)):
+        needy = ",".join(target for target, names in missing.items() if names)
+        command = " ".join(f"'{name}'" for name in packages)
+        raise ModuleNotFoundError(
+            f"'deploy={needy}' needs {', '.join(packages)}, which is not installed. Install with: pip install {command}"
+        )
     for target in targets:
-        if missing := missing_packages(target.format, target.is_int8):
-            packages = " ".join(f"'{name}'" for name in missing)
-            raise ModuleNotFoundError(
-                f"'deploy={target.name}' needs {', '.join(missing)}, which is not installed. "
-                f"Install with: pip install {packages}"
-            )
         if needs_gpu(target.format) and device.type != "cuda":
             raise ValueError(
                 f"'deploy={target.name}' is an invalid value with 'device={device}': files of format={target.format} "
