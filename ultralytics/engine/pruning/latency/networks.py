@@ -100,7 +100,8 @@ def _export(
     return Path(exported)
 
 
-EXPORTS: dict[str, Callable[[nn.Module, int, Path], Path]] = {  # runtime: model, image size and path without suffix
+Export = Callable[[nn.Module, int, Path], Path]  # of a model for an image size, to a path without suffix
+EXPORTS: dict[str, Export] = {  # by runtime
     "onnx": export_onnx,
     "openvino": export_onnx,
     "ncnn": export_ncnn,
@@ -108,7 +109,7 @@ EXPORTS: dict[str, Callable[[nn.Module, int, Path], Path]] = {  # runtime: model
     "litert": export_litert,
     "tensorrt": export_onnx,
 }
-INT8_EXPORTS = {  # where the file says the precision
+INT8_EXPORTS: dict[str, Export] = {  # where the file says the precision
     "onnx": export_onnx_int8,
     "openvino": export_openvino_int8,
     "litert": partial(export_litert, int8=True),
