@@ -85,7 +85,7 @@ def _relieved(
 ) -> dict[str, Any]:
     """Return a row, made anew with more and more layers in float as long as INT8 costs more than 'int8_drop'.
 
-    Where layers cannot be taken out of it, or that does not help, all of them are INT8 again.
+    If it does with all shares, the smallest of them is taken that comes within 'int8_drop' of the best.
     """
     if row["quantised"] not in {"calibrated", "recalibrated"} or target.format not in QUANTISERS:
         return row
@@ -95,22 +95,25 @@ def _relieved(
     if twin is None or twin["error"]:
         return row
     relief = Relief(lambda file: _metrics(run, file, target)[metric])
-    for share in (*SHARES, THROUGHOUT):  # if none of them helps, the file that is INT8 throughout is the faster one
-        if row["error"] and not relief.share:  # the export itself
-            break
-        if row["error"]:
-            share = THROUGHOUT
-        elif (drop := twin[metric] - row[metric]) <= run.prune_args.int8_drop:
-            break
-        else:
-            LOGGER.info(f"{colorstr('deploy:')} INT8 costs {drop:.4f} {metric}")
+
+    def made(share: float) -> dict[str, Any]:
         stay = f"the {share:.0%} of the layers that lose most stay in float" if share else "all layers are INT8 again"
         LOGGER.info(f"{colorstr('deploy:')} {stay}")
         relief.share = share
-        row = _make(run, weights, key, target, folder, relief)
-        if share == THROUGHOUT:
+        return _make(run, weights, key, target, folder, relief)
+
+    allowed = run.prune_args.int8_drop
+    drops: dict[float, float] = {}
+    for share in (THROUGHOUT, *SHARES):
+        row = made(share) if share else row
+        if row["error"]:
             break
-    return row
+        drops[share] = twin[metric] - row[metric]
+        if drops[share] <= allowed:
+            return row
+        LOGGER.info(f"{colorstr('deploy:')} INT8 costs {drops[share]:.4f} {metric}")
+    chosen = min((share for share, drop in drops.items() if drop <= min(drops.values()) + allowed), default=None)
+    return row if chosen is None or (chosen == relief.share and not row["error"]) else made(chosen)
 
 
 def _metrics(run: StockTrainer, file: Path, target: Target) -> dict[str, float]:
