@@ -74,6 +74,8 @@ def deploy(run: StockTrainer, weights: Path, elsewhere: Sequence[dict[str, Any]]
 def _time(rows: list[dict[str, Any]], run: StockTrainer) -> None:
     """Time the files of each format in turns, and note how much faster than the dense one in float each is."""
     size = check_imgsz(run.args.imgsz, min_dim=2)
+    for row in rows:  # also those that fail, and those of an earlier version
+        row["interrupted"] = False
     for form in dict.fromkeys(row["format"] for row in rows):
         opened: dict[str, tuple[dict[str, Any], Opened]] = {}
         for row in (row for row in rows if row["format"] == form and row["error"] is None):
