@@ -20,15 +20,15 @@ from ultralytics.engine.pruning.latency.formula import LatencyFormula, convoluti
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, distribution, runtime_at
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.latency.table import LatencyTable
-from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
+from ultralytics.engine.pruning.latency.turns import INTERRUPTED, Timing, latency_ratio
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.utils import LOGGER
 
 NOISE = 0.05  # share by which times of the same model differ on a machine that has nothing else to do
 ATTEMPTS = 3  # to measure when it has
 BUSY = " Times vary when the machine has other work to do."
+BESIDE = f" {INTERRUPTED}. Run again when the machine is idle."
 OVERLAP = " This is noise: the latencies of the dense and the pruned model overlap. Run again when the machine is idle."
-INTERRUPTED = " Other work had the CPU during nearly all runs. Run again when the machine is idle."
 
 
 class LatencyCost:
@@ -136,7 +136,7 @@ class LatencyCost:
         self._learn(times["dense"])
         self.noise = latency_ratio(times["dense"], times["pruned"]) is None
         interrupted = any(timing.interrupted for timing in times.values())
-        self.doubt = INTERRUPTED if interrupted else OVERLAP if self.noise else BUSY
+        self.doubt = BESIDE if interrupted else OVERLAP if self.noise else BUSY
         ratio = times["dense"].low / times["pruned"].low
         left = convolutions_time(self.shapes, conv_shapes(pruned, self.imgsz), self.table)
         self._pruned, self.calibrated = (left, self.whole / ratio), ratio > 1.0

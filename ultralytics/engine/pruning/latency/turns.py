@@ -14,6 +14,7 @@ from ultralytics.engine.pruning.latency.inference import inference_settings, syn
 from ultralytics.utils import LOGGER, TQDM
 
 UNRESOLVED = "not resolved"  # of a ratio, in words
+INTERRUPTED = "Other work had the CPU during nearly all runs"  # of a timing
 REPEATS, WARMUP = 30, 5  # timed rounds, and rounds before them that do not count
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ultralytics.engine.pruning.latency.turns import UNRESOLVED
+from ultralytics.engine.pruning.latency.turns import INTERRUPTED, UNRESOLVED
 from ultralytics.engine.pruning.report.sweep_plot import pareto_front
 
 TUNED, QUANTISED = "fine-tuned", "quantised"  # rows of the report: the latter after a quantization-aware training
@@ -122,7 +122,7 @@ def deployed_remarks(report: dict[str, Any]) -> list[str]:
     remarks = []
     if busy := [f"{kind_of(row)} in {row['label']}" for row in found["rows"] if row.get("interrupted")]:
         remarks.append(
-            f"Other work had the CPU during nearly all runs of {', '.join(busy)}: they took too long, by how much "
+            f"{INTERRUPTED} of {', '.join(busy)}: they took too long, by how much "
             f"depends on the file, and ratios to them are {UNRESOLVED}. Measure again when the machine is idle."
         )
     for row in measured(found["rows"]):

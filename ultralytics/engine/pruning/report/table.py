@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
-from ultralytics.engine.pruning.latency.turns import UNRESOLVED
+from ultralytics.engine.pruning.latency.turns import INTERRUPTED, UNRESOLVED
 from ultralytics.engine.pruning.report.course import course_of
 from ultralytics.engine.pruning.report.deployed import deployed_table
 
@@ -194,7 +194,7 @@ def format_report(report: dict[str, Any]) -> str:
 def _reason(report: dict[str, Any], runtime: str, name: str) -> str:
     """Return why a runtime's ratio of the dense model to another is not resolved."""
     if busy := report.get("interrupted", {}).get(runtime):  # which reports of version 0.2.0 lack
-        return f"Other work had the CPU during nearly all runs of {', '.join(busy)}"
+        return f"{INTERRUPTED} of {', '.join(busy)}"
     return f"The ranges of dense and {name} overlap"
 
 
