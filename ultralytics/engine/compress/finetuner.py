@@ -28,6 +28,7 @@ from ultralytics.engine.compress.stages import BEST, LAST
 from ultralytics.engine.compress.teacher import Teaching, find_teacher, teaching_of
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.log import lines_counted
+from ultralytics.engine.pruning.report.beside import advice_of, better_beside
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.report.deployed import QUANTISED, TUNED
 from ultralytics.engine.pruning.report.read import read_report
@@ -141,11 +142,13 @@ class Finetuner(PruneArguments, LoggedTrainer):
         file = moved(run / REPORT_FILE, self.save_dir)
         if not file.is_file():
             return
-        dense = read_report(file, [*TASK_METRICS[self.args.task]])["rows"]["dense"]
+        earlier, metric = read_report(file, [*TASK_METRICS[self.args.task]]), MAIN_METRIC[self.args.task]
+        dense = earlier["rows"]["dense"]
         curve = read_curve(self.csv, self.args.task, self.args.val)
         if found := forecast_of(curve, self.epochs, dense, self.args.task, self.save_dir):
-            metric = MAIN_METRIC[self.args.task]
-            LOGGER.info(f"{colorstr('finetune:')} {found.text(metric, dense[metric])}")
+            better = better_beside(earlier, file.parent, "pruned", found.high)
+            advice = f". Or {advice_of(better, metric)}" if better else ""
+            LOGGER.info(f"{colorstr('finetune:')} {found.text(metric, dense[metric])}{advice}")
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Build the stock optimizer; for quantization-aware training after the fine-tuning, with a lower learning rate.
@@ -260,4 +263,6 @@ def report_on_finetuning(
         # half of the epochs that were asked for, as the log had it, also of a training that patience has ended
         found = forecast_of(report["curve"], args.epochs, rows["dense"], args.task, folder)
         report["forecast"] = found and found._asdict()
+    *_, last = report["rows"]
+    report["better"] = better_beside(report, folder, last, report["rows"][last][report["metric"]])
     save_report(report, folder, args.plots, on_plot)

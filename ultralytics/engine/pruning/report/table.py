@@ -9,6 +9,7 @@ from typing import Any
 
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.latency.turns import INTERRUPTED, UNRESOLVED
+from ultralytics.engine.pruning.report.beside import advice_of
 from ultralytics.engine.pruning.report.course import course_of
 from ultralytics.engine.pruning.report.deployed import deployed_table
 
@@ -105,14 +106,17 @@ def no_gain(report: dict[str, Any]) -> list[str]:
 
 
 def remarks_of(report: dict[str, Any]) -> list[str]:
-    """Return what the reader should not overlook: a fine-tuning that left the model worse than the cut did."""
+    """Return what the reader should not overlook: a fine-tuning that was worth nothing, a better model beside."""
     rows, metric = report["rows"], report["metric"]
+    better = report.get("better")  # earlier versions had none
+    advice = [f"Of what has been measured beside this run, {advice_of(better, metric)}."] if better else []
     if "fine-tuned" not in rows or not rows["fine-tuned"][metric] < rows["pruned"][metric]:
-        return []
+        return advice
     return [
+        *advice,
         f"Fine-tuning ended below the model straight after the cut: {metric} {rows['fine-tuned'][metric]:.4f}, was "
         f"{rows['pruned'][metric]:.4f}. Fine-tune with more 'epochs' or a lower 'lr0', or deploy "
-        f"{rows['pruned']['weights']}."
+        f"{rows['pruned']['weights']}.",
     ]
 
 
