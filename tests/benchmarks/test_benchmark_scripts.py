@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Every script of benchmarks/ in its smallest form: it runs to its end and writes its table, without a download."""
 
+import csv
 import importlib
 import json
 import shutil
@@ -324,6 +325,13 @@ def test_peers_on_blood_cells(benchmark, wheels, bccd, tmp_path):
     for arm in ("ours", "taught", "pupil"):
         run = Path(runs[f"{arm}-1.05-seed0"]["weights"]).parents[1]
         assert "train/dis_loss" in (run / "results.csv").read_text()
+    zoo = tmp_path / "zoo"
+    benchmark("zoo_of_peers", "--peers", tmp_path, "--out", zoo, "--name", "cells", "--command", "yolo compress ...")
+    dense, pruned = (cells((zoo / "zoo.md").read_text(), row) for row in ("dense", "ours 1.05x"))
+    assert dense[1:3] == ["0", f"{runs['dense-seed0']['mAP50-95']:.3f}"] and dense[7].endswith("(1.00x)")
+    assert float(dense[5]) == pytest.approx(1.05 * float(pruned[5]), rel=0.03)
+    log = {row["model"]: row for row in csv.DictReader((zoo / "zoo.csv").open())}
+    assert log["ours 1.05x"]["sha256"] == sha256(runs["ours-1.05-seed0"]["weights"])
 
 
 @pytest.mark.slow
