@@ -329,3 +329,18 @@ def test_distribution_keeps_the_bins_of_the_first_epoch(tmp_path):
     assert epochs.tolist() == [1, 2] and edges[-1] == 2
     assert shares[0, 0] == 0.25 and shares[0, -1] == 0.25
     assert shares[1, 0] == 0.5 and shares[1, -1] == 0.5
+
+
+@needs("SGD without momentum")
+def test_it_ends_when_what_the_target_removes_is_small(settings, log):
+    overrides = {**settings, **SLIM, "epochs": 16, "reg": 24.0, "name": "b", "nbs": 4, "speed_up": 1.2}
+    overrides |= {"optimizer": "SGD", "lr0": 0.05, "momentum": 0.0, "warmup_epochs": 0}
+    trainer = DetectionSparsifier(overrides=overrides)
+    trainer.train()
+    shares = [row["sparsity/share_small"] for row in rows_of(trainer.save_dir)]
+    assert 1 < len(shares) < 16 and shares[-1] == max(shares)
+    assert f"the units that speed_up=1.2 removes are small after epoch {len(shares)}" in log.text
+    small = trainer.regulariser.scales(trainer.ema.ema) < trainer.regulariser.SMALL
+    assert trainer.aim.is_met(small)
+    weights = torch.load(trainer.best, weights_only=False)
+    assert weights["train_metrics"]["sparsity/share_small"] == pytest.approx(shares[-1], rel=1e-4)

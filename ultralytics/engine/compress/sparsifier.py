@@ -35,9 +35,11 @@ from ultralytics.engine.pruning.budget.selection import check_target, select_uni
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
+from ultralytics.engine.pruning.sparsity.aim import find_aim
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.engine.pruning.surgery.trial import sound_graph
@@ -55,13 +57,16 @@ class Sparsifier(PruneArguments, LoggedTrainer):
 
     Which epoch becomes best.pt: the sparsest, and among equally sparse ones the fittest. Sparsity is the share of units
     whose scale is below the regulariser's `SMALL`, rounded down to a step of 5%. Early stopping follows the same order,
-    so it waits as long as the model still becomes sparser.
+    so it waits as long as the model still becomes sparser. Once the small units are those that the target removes, the
+    training ends: what it would make small then has to stay.
 
     Attributes:
         regulariser (Regulariser): What is added to the gradients.
+        aim (Aim, optional): What the small units have to be enough for; None for a budget in time.
     """
 
     best_fitness: float | None
+    stop: bool
     _planned: int | None = None  # epochs for which a strength was found
     _needed: Strength
 
@@ -152,7 +157,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             if not self.resume and RANK in {-1, 0}:
                 for file in (DISTRIBUTION_FILE, DOOMED_FILE):  # as the stock trainer does with results.csv
                     (self.save_dir / file).unlink(missing_ok=True)
-            self.regulariser = self._build_regulariser(self.save_dir / DOOMED_FILE)
+            self._build_regulariser(self.save_dir / DOOMED_FILE)
         # before every step the gradients are complete, unscaled and clipped: the pull is what `reg` says
         self.optimizer.register_step_pre_hook(self._add_gradients)
         LOGGER.info(
@@ -169,17 +174,24 @@ class Sparsifier(PruneArguments, LoggedTrainer):
             steps = plan(self, self.epochs).updates
             LOGGER.info(f"{colorstr('sparsity:')} {key}={value:.2g} for some {steps:,.0f} optimizer steps")
 
-    def _build_regulariser(self, file: Path) -> Regulariser:
+    def _build_regulariser(self, file: Path) -> None:
         """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
         chosen = load_doomed(file, self.device) if file.exists() else None
-        regulariser = build_regulariser(unwrap_model(self.model), self.all_args, chosen)
-        if chosen is None and regulariser.doomed is not None:
+        model, args = unwrap_model(self.model), self.all_args
+        graph = sound_graph(prunable_copy(model), METHODS[args.prune_method].needs_norms)
+        self.regulariser = build_regulariser(model, graph, args, chosen)
+        self.aim = find_aim(model, graph, self.regulariser.units, args)
+        if chosen is None and self.regulariser.doomed is not None:
             with written_whole(file) as temporary:
-                torch.save(regulariser.doomed.cpu(), temporary)
-        return regulariser
+                torch.save(self.regulariser.doomed.cpu(), temporary)
 
     def _add_gradients(self, *_: Any) -> None:
         self.regulariser.add_gradients(unwrap_model(self.model), self.strength)
+
+    def is_done(self) -> bool:
+        """Return True if the small units of the EMA model are enough for the target."""
+        small = self.regulariser.scales(self.ema.ema) < self.regulariser.SMALL
+        return self.aim is not None and self.aim.is_met(small)
 
     def figures(self) -> dict[str, float]:
         """Return how sparse the EMA model is, for results.csv and the loggers."""
@@ -193,7 +205,7 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         }
 
     def validate(self) -> tuple[dict | None, float | None]:
-        """Validate as the stock trainer does, with sparsity before fitness.
+        """Validate as the stock trainer does, with sparsity before fitness, and end the training that is done.
 
         Returns:
             metrics (dict | None): Validation metrics and `figures`.
@@ -206,6 +218,11 @@ class Sparsifier(PruneArguments, LoggedTrainer):
         figures = self.figures()
         ranked = SHARE_WORTH * (figures["sparsity/share_small"] // SHARE_STEP) + fitness
         self.best_fitness = ranked if best is None else max(best, ranked)
+        if self.epoch + 1 < self.epochs and self.is_done():
+            assert self.aim is not None  # it is done by its aim
+            reason = f"the units that {self.aim.asked} removes are small after epoch {self.epoch + 1}"
+            LOGGER.info(f"{colorstr('sparsity:')} {reason}, so the training ends here")
+            self.stop = True
         return {**metrics, **figures}, ranked
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
@@ -259,11 +276,14 @@ def load_doomed(file: Path, device: torch.device) -> torch.Tensor:
     return doomed
 
 
-def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Tensor | None = None) -> Regulariser:
+def build_regulariser(
+    model: nn.Module, graph: Graph, args: SimpleNamespace, doomed: torch.Tensor | None = None
+) -> Regulariser:
     """Return the regulariser of a method for a model about to be trained.
 
     Args:
         model (nn.Module): Stock model.
+        graph (Graph): Its graph.
         args (SimpleNamespace): Arguments of the run; 'prune_method' and, for a method that trains towards a target,
             the keys of the budget are read.
         doomed (torch.Tensor, optional): True for units that the target removes, shape (units,), if they have been
@@ -277,7 +297,6 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
     """
     method = METHODS[args.prune_method]
     assert method.regulariser is not None  # a Sparsifier takes no other method
-    graph = sound_graph(prunable_copy(model), method.needs_norms)
     units = Units(graph)
     if method.trains_towards_target and doomed is None:
         budget = Budget.from_args(args)
