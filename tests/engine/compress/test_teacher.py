@@ -14,7 +14,7 @@ from conftest import Interrupted, needs
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import YAML
-from ultralytics.engine.compress.convergence import RISING, curve_of, expected_gain
+from ultralytics.engine.compress.convergence import RISING, curve_of, epochs_of, expected_gain, tell_of_epochs
 from ultralytics.engine.compress.teacher import Teaching, teaching_of
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 
@@ -94,6 +94,30 @@ def test_a_curve_ends_where_mosaic_was_closed():
         assert found == flat + closed
     stopped = {"epoch": [1, 2, 3], COLUMN: [0.1, 0.2, 0.3]}
     assert curve_of({"train_results": stopped, "train_args": args}, "detect") == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "epochs"),
+    [
+        ({"train_results": {"epoch": [1, 2, 3, 3, 4]}, "train_args": {"epochs": 100}}, 4),
+        ({"train_results": {"epoch": [1, math.nan]}}, 1),
+        ({"train_results": {}, "train_args": {"epochs": 100}}, 100),
+        ({"train_results": None, "train_args": {"epochs": "many"}}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_epochs_of_a_checkpoint(checkpoint, epochs):
+    assert epochs_of(checkpoint) == epochs
+
+
+def test_a_fine_tuning_that_is_short_beside_the_dense_training_is_told(log):
+    checkpoint = {"train_results": {"epoch": [*range(1, 81)]}}
+    for epochs in (40, 80, 100):
+        tell_of_epochs(checkpoint, epochs)
+    tell_of_epochs({}, 1)
+    assert not log.text
+    tell_of_epochs(checkpoint, 39)
+    assert "epochs=39, and the dense model was trained for 80" in log.text and "'epochs=40'" in log.text
 
 
 def test_teaching_falls_to_nothing_half_way():

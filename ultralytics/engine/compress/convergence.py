@@ -12,9 +12,13 @@ from typing import Any, TypeGuard
 
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 from ultralytics.engine.compress.reading import read
+from ultralytics.utils import LOGGER, colorstr
 
 LEAST = 5  # measured epochs: a steady rise of fewer may be chance
 WINDOW = 8  # epochs of a slope, where a third has fewer
+ENOUGH = (
+    0.5  # of the dense model's epochs: with fewer a cut to half the FLOPs stays behind it, see benchmarks/README.md
+)
 RISING = 0.02  # gain of the main metric from which a teacher holds its student back, see benchmarks/README.md
 SIGNIFICANT = 1.645  # standard deviations of Kendall's S, 5% of curves without a trend
 
@@ -84,6 +88,37 @@ def expected_gain(curve: Sequence[float], epochs: int) -> float | None:
     if balance - 1 < SIGNIFICANT * math.sqrt(n * (n - 1) * (2 * n + 5) / 18):
         return 0.0
     return median(rises) * min(epochs, n)
+
+
+def epochs_of(checkpoint: Mapping[str, Any]) -> int:
+    """Return for how many epochs a checkpoint's training went on, as its curve says, or else its arguments.
+
+    Args:
+        checkpoint (Mapping[str, Any]): What a .pt file holds, possibly of another origin.
+
+    Returns:
+        (int): Number of epochs, 0 if it is not known.
+    """
+    results, args = checkpoint.get("train_results"), checkpoint.get("train_args")
+    found = results.get("epoch") if isinstance(results, Mapping) else None
+    found = found or (args.get("epochs") if isinstance(args, Mapping) else None)
+    numbers = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+    return int(max((number for number in numbers if _is_finite(number)), default=0))
+
+
+def tell_of_epochs(checkpoint: Mapping[str, Any], epochs: int) -> None:
+    """Log that a fine-tuning is short beside the training of the dense model.
+
+    Args:
+        checkpoint (Mapping[str, Any]): The dense model's.
+        epochs (int): Epochs of the fine-tuning.
+    """
+    trained = epochs_of(checkpoint)
+    if epochs < ENOUGH * trained:
+        LOGGER.info(
+            f"{colorstr('compress:')} epochs={epochs}, and the dense model was trained for {trained}. Cuts to half of "
+            f"the FLOPs were as good as it after half as many, 'epochs={round(ENOUGH * trained)}'; larger need more"
+        )
 
 
 def gain_of(file: str | Path, task: str, epochs: int) -> float | None:
