@@ -19,6 +19,7 @@ from conftest import ROOT, build_model, save_dense
 import ultralytics
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat import TESTED
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.files import sha256
 from ultralytics.utils.checks import parse_version
 
@@ -332,6 +333,20 @@ def test_peers_on_blood_cells(benchmark, wheels, bccd, tmp_path):
     assert float(dense[5]) == pytest.approx(1.05 * float(pruned[5]), rel=0.03)
     log = {row["model"]: row for row in csv.DictReader((zoo / "zoo.csv").open())}
     assert log["ours 1.05x"]["sha256"] == sha256(runs["ours-1.05-seed0"]["weights"])
+
+
+@pytest.mark.slow
+def test_without_training(benchmark, best_pt, tiny_data, tmp_path):
+    arguments = ["--out", tmp_path, "--model", best_pt, "--data", tiny_data, "--imgsz", 32, "--batch", 4]
+    benchmark("without_training", *arguments, "--methods", "lamp", "--speed-ups", 1.5)
+    table = (tmp_path / "results.md").read_text()
+    assert [line.split("|")[2].strip() for line in table.splitlines()[2:]] == ["nothing", "recalibrate", "refit"]
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert {name: load_checkpoint(run["weights"])[0].pruning["refitted"] for name, run in list(runs.items())[1:]} == {
+        "lamp-1.5-nothing": False,
+        "lamp-1.5-recalibrate": False,
+        "lamp-1.5-refit": True,
+    }
 
 
 @pytest.mark.slow

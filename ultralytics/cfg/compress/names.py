@@ -21,7 +21,7 @@ SWEEPABLE: dict[str, Callable[[Any], str]] = {  # keys that take several values:
     "budget": lambda v: Path(v).stem,
     "precision": str,
     "prune_method": str,
-    **{key: partial(_switched, key) for key in ("global_pruning", "recalibrate", "distill")},
+    **{key: partial(_switched, key) for key in ("global_pruning", "recalibrate", "refit", "distill")},
     **{
         key: f"{key}{{:g}}".format
         for key in (

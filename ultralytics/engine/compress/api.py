@@ -50,6 +50,7 @@ def compress(
     sensitivity: bool = False,
     sensitivity_drop: Several[float] | None = None,
     recalibrate: Several[bool] = True,
+    refit: Several[bool] = False,
     distill: Several[bool] = True,
     dense_epochs: Several[int] = 0,
     qat_epochs: int = 0,
@@ -98,6 +99,7 @@ def compress(
         sensitivity (bool): Before pruning, validate with each layer pruned alone.
         sensitivity_drop (float, optional): Largest drop of the main metric that a layer may cause alone.
         recalibrate (bool): Measure the batch norm statistics anew after the cut.
+        refit (bool): After the cut, fit the convolutions to what they put out in the dense model.
         distill (bool): Fine-tune with the dense model as the teacher; throughout, or less and less if its own training
             had ended while it was still rising.
         dense_epochs (int): Epochs for which the dense model is trained on before it is pruned.

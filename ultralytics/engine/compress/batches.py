@@ -51,18 +51,22 @@ def training_losses(trainer: BaseTrainer, batch: int) -> Losses:
     return losses
 
 
-def training_images(trainer: BaseTrainer, model: nn.Module, batch: int) -> Iterator[torch.Tensor]:
-    """Yield the images of 'prune_batches' training batches, augmented as for training.
+def training_images(
+    trainer: BaseTrainer, model: nn.Module, batch: int, description: str = "Batch norms", images: int = 0
+) -> Iterator[torch.Tensor]:
+    """Yield the images of training batches, augmented as for training.
 
     Args:
         trainer (BaseTrainer): A stock trainer that has its data set and arguments.
         model (nn.Module): The model that they are for.
         batch (int): Images in a batch.
+        description (str): What they are for; the progress bar says it.
+        images (int): Images of all batches at least, by default those of 'prune_batches' batches of the run.
 
     Yields:
         (torch.Tensor): Images of shape (batch, C, H, W).
     """
-    for data in training_batches(trainer, model, batch, "Batch norms"):
+    for data in training_batches(trainer, model, batch, description, images):
         yield data["img"]
 
 
@@ -81,7 +85,9 @@ def batch_to_measure(args: SimpleNamespace) -> int:
     return max(batch // gpus, 1)
 
 
-def training_batches(trainer: BaseTrainer, model: nn.Module, batch: int, description: str) -> Iterator[dict[str, Any]]:
+def training_batches(
+    trainer: BaseTrainer, model: nn.Module, batch: int, description: str, images: int = 0
+) -> Iterator[dict[str, Any]]:
     """Yield batches of the training loader, which depend on the run's 'seed' and on what they are for, nothing else.
 
     The state of all random generators is put back afterwards.
@@ -92,12 +98,12 @@ def training_batches(trainer: BaseTrainer, model: nn.Module, batch: int, descrip
         batch (int): Images in a batch. There are as many batches as 'prune_batches' of the run have images for, or all
             if the data set has fewer.
         description (str): What they are for; the progress bar says it.
+        images (int): Images of all batches at least, 0 for those of 'prune_batches' batches of the run.
 
     Yields:
         (dict): Batch on the trainer's device.
     """
-    images = trainer.prune_args.prune_batches * batch_to_measure(trainer.args)
-    count = math.ceil(images / batch)
+    count = math.ceil((images or trainer.prune_args.prune_batches * batch_to_measure(trainer.args)) / batch)
     with model_lent(trainer, model), seeded(trainer.args.seed, description):
         # every image is read a few times at most; and Ultralytics drops the last batch for compiled models
         with override_configs(trainer.args, {"cache": False, "compile": False}):

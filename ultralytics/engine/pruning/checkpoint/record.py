@@ -56,6 +56,7 @@ class Record:
         source (dict[str, str]): 'path' and 'sha256' of the dense checkpoint; empty for a model that came from none.
         iterative_steps (int): Cuts on the way to the target.
         recalibrated (bool): Batch norm statistics were measured anew after the cut.
+        refitted (bool): Convolutions were fitted to the dense model's outputs after the cut.
         cost (dict[str, float]): Cost of the 'dense' and the 'pruned' model in GFLOPs, millions of parameters, megabytes
             or milliseconds, by the budget; and the 'target', if it was given as such.
         run (str): Folder of the run that made the cut; empty for none.
@@ -82,6 +83,7 @@ class Record:
     source: dict[str, str] = field(default_factory=dict)
     iterative_steps: int = 1
     recalibrated: bool = False
+    refitted: bool = False
     cost: dict[str, float] = field(default_factory=dict)
     run: str = ""
     held: dict[str, str] = field(default_factory=dict)
