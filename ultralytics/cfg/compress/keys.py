@@ -75,7 +75,7 @@ TYPES = {
     **dict.fromkeys(("round_to", "iterative_steps", "prune_batches"), int),
     **dict.fromkeys(("dense_epochs", "qat_epochs", "sl_epochs", "reg_decay_step"), int),
     **dict.fromkeys(("max_failures", "grace_period"), int),
-    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "refit", "distill", "use_ray"), bool),
+    **dict.fromkeys(("global_pruning", "sensitivity", "recalibrate", "refit", "finetune", "distill", "use_ray"), bool),
     **dict.fromkeys(("prune_method", "budget", "precision", "runner", "reg_decay_type"), str),
     **dict.fromkeys(("sl_hyp", "sl_model", "storage_path"), Path),
     "deploy": list,

@@ -51,6 +51,7 @@ def compress(
     sensitivity_drop: Several[float] | None = None,
     recalibrate: Several[bool] = True,
     refit: Several[bool] = False,
+    finetune: bool = True,
     distill: Several[bool] = True,
     dense_epochs: Several[int] = 0,
     qat_epochs: int = 0,
@@ -100,6 +101,7 @@ def compress(
         sensitivity_drop (float, optional): Largest drop of the main metric that a layer may cause alone.
         recalibrate (bool): Measure the batch norm statistics anew after the cut.
         refit (bool): After the cut, fit the convolutions to what they put out in the dense model.
+        finetune (bool): Fine-tune after the cut; without it the run ends there.
         distill (bool): Fine-tune with the dense model as the teacher; throughout, or less and less if its own training
             had ended while it was still rising.
         dense_epochs (int): Epochs for which the dense model is trained on before it is pruned.

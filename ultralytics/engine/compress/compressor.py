@@ -226,7 +226,8 @@ class Compressor(Trainings):
         model, checkpoint = read_model(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
-        tell_of_epochs(checkpoint, self.args.epochs)
+        if self.prune_args.finetune:
+            tell_of_epochs(checkpoint, self.args.epochs)
         files = {"dense": dense}
         if needs_sparsity(self.prune_args):
             files["sparse"] = self.sparsify(dense)

@@ -13,7 +13,7 @@ import torch
 from ultralytics import YOLO
 from ultralytics.cfg.compress.keys import check_names, check_sweep, load_cfg, read_list, read_sweep, refusing
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
-from ultralytics.engine.compress.checks.training import check_training
+from ultralytics.engine.compress.checks.training import check_cut_alone, check_training
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.families import compressors_of, find_compressor
 from ultralytics.engine.compress.reading import forget_models
@@ -31,12 +31,14 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
 
     Args:
         yolo (Model): Object with a .pt or .yaml model, of several 'model' the first; it holds the fine-tuned model
-            afterwards, but for a sweep, which leaves it as it was; of a search the one that it has found.
+            afterwards, with 'finetune=False' the pruned one, but for a sweep, which leaves it as it was; of a search
+            the one that it has found.
         compressor (type, optional): Compressor class, by default the one of the model's task.
         **kwargs (Any): Overrides of the configuration. 'name' gets '-prune' and '-finetune' appended.
 
     Returns:
-        (dict): The report, of all cells if keys are lists, of all tries with 'max_drop'.
+        (dict): The report, of all cells if keys are lists, of all tries with 'max_drop'; that of the cut alone with
+            'finetune=False'.
 
     Raises:
         ValueError: If such models cannot be pruned, or the object holds other weights than its file.
@@ -52,6 +54,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         else:
             args |= held_weights(yolo, args)
             compressors = {str(args["model"]): own}
+    check_cut_alone(args, read_sweep(args))
     try:
         if args.get("max_drop") is not None:
             found = search(own, args, yolo.callbacks)
@@ -62,7 +65,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         args["name"] = f"{args['name']}-prune"
         run = own(overrides=args, _callbacks=yolo.callbacks)
         run.compress()
-        best = run.finetune()
+        best = run.finetune() if run.prune_args.finetune else run.pruned
     finally:
         forget_models()
     hold(yolo, best)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,6 +125,25 @@ def check_training(args: Mapping[str, Any]) -> None:
             raise TypeError(f"'{key}=None' is invalid. '{key}' must not be None.")
         if value is not None and key in RULES and not RULES[key].holds(value):
             raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RULES[key].text}.")
+
+
+def check_cut_alone(args: Mapping[str, Any], several: Iterable[str]) -> None:
+    """Refuse what follows a fine-tuning, or compares several, where 'finetune=False' leaves it out.
+
+    Args:
+        args (Mapping[str, Any]): Keys of a run, of a sweep or of a search.
+        several (Iterable[str]): Those that have several values.
+
+    Raises:
+        ValueError: If there is such a key.
+    """
+    needs = [key for key in ("max_drop", "qat_epochs", "deploy") if args.get(key)] + [*several]
+    if args.get("finetune", True) is False and needs:
+        given = " and ".join(f"'{key}={args[key]}'" for key in needs)
+        raise ValueError(
+            f"'finetune=False' leaves out the fine-tuning, which {given} needs. Leave one of them out; files of a cut "
+            "are made by yolo export."
+        )
 
 
 def check_freeze(freeze: int | list[int] | None, layers: int) -> None:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""With finetune=False a run ends after the cut, and what would need a fine-tuning is refused before work."""
+
+from pathlib import Path
+
+import pytest
+
+from ultralytics import YOLO
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+
+
+def test_the_run_ends_after_the_cut(settings, tmp_path, log):
+    keys = {**settings, "name": "c", "finetune": False, "refit": True}
+    yolo = YOLO(settings["model"])
+    report = yolo.compress(**keys)
+    assert [*report["rows"]] == ["dense", "pruned"]
+    pruned = Path(report["rows"]["pruned"]["weights"])
+    assert pruned == tmp_path / "c-prune" / "weights" / "prune.pt" and yolo.ckpt_path == str(pruned)
+    assert load_checkpoint(pruned)[0].pruning["refitted"] and not (tmp_path / "c-finetune").exists()
+    assert "and the dense model was trained for" not in log.text
+    assert YOLO(settings["model"]).compress(**keys, resume=True) == report
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"max_drop": 0.5}, "'max_drop=0.5'"),
+        ({"qat_epochs": 1, "deploy": "onnx"}, "'qat_epochs=1' and 'deploy=onnx'"),
+        ({"speed_up": [1.5, 2]}, r"'speed_up=\[1.5, 2\]'"),
+    ],
+)
+def test_what_needs_a_fine_tuning_is_refused(settings, tmp_path, keys, named):
+    with pytest.raises(ValueError, match=f"'finetune=False' leaves out the fine-tuning, which {named} needs"):
+        YOLO(settings["model"]).compress(**{**settings, "finetune": False, "name": "c", **keys})
+    assert not (tmp_path / "c-prune").exists()
