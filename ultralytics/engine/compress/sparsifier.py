@@ -22,6 +22,7 @@ from ultralytics.engine.compress.checks.sparsity import shapes
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
 from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed
+from ultralytics.engine.compress.sparsity_aim import find_aim
 from ultralytics.engine.compress.sparsity_strength import (
     Strength,
     advice,
@@ -39,7 +40,6 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
-from ultralytics.engine.pruning.sparsity.aim import find_aim
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.engine.pruning.surgery.trial import sound_graph

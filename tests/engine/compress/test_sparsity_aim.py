@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ultralytics.engine.compress.sparsifier import build_regulariser
-from ultralytics.engine.pruning.sparsity.aim import find_aim
+from ultralytics.engine.compress.sparsity_aim import find_aim
 from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 
