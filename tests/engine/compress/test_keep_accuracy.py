@@ -14,7 +14,7 @@ from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
-from ultralytics.engine.compress import finetuner
+from ultralytics.engine.compress import stepping
 from ultralytics.engine.compress.finetuner import find_teacher
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
@@ -184,6 +184,6 @@ def test_short_fine_tuning_steps_after_each_batch(settings, monkeypatch):
         uneven._build_train_pipeline()
         assert {group["weight_decay"] for group in uneven.optimizer.param_groups} == {0.0, uneven.args.weight_decay}
 
-    monkeypatch.setattr(finetuner, "SHORT_TRAINING", len(stepped.train_loader) * stepped.epochs - 1)
+    monkeypatch.setattr(stepping, "SHORT_TRAINING", len(stepped.train_loader) * stepped.epochs - 1)
     long = fine_tuning(settings, model=model)
     assert long.args.nbs == 64 and long.accumulate > 1

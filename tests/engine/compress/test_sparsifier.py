@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Interrupted, also_slow, interrupt, needs, save_dense
+from conftest import ROOT, Interrupted, also_slow, interrupt, needs, save_dense, set_up
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
@@ -66,6 +66,13 @@ def test_regulariser_acts_once_an_optimizer_step(settings):
         held = torch.cat([share.unit < len(trainer.regulariser.units) for share, _ in norms])
         assert trainer.accumulate == 2 and trainer.ema.updates == 1  # two batches of 4, one step
     torch.testing.assert_close(scales[0.0] - scales[0.5], 0.05 * held.float(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_short_training_steps_after_each_batch(settings):
+    for nbs, gathered in ((64, 1), (8, 2)):
+        trainer = DetectionSparsifier(overrides={**settings, **SLIM, "name": f"o{nbs}", "nbs": nbs})
+        set_up(trainer)
+        assert trainer.accumulate == gathered and trainer.args.nbs == gathered * settings["batch"]
 
 
 @needs("SGD without momentum")

@@ -13,7 +13,6 @@ import torch
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.devices import unset_deterministic, unwrap_model
 from ultralytics.cfg.compress.compat.keys import teacher_of
-from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress.arguments import PruneArguments
 from ultralytics.engine.compress.checks.deployment import check_deployment
 from ultralytics.engine.compress.checks.models import check_model, check_teacher, load_named
@@ -21,10 +20,10 @@ from ultralytics.engine.compress.checks.quantization import QAT, check_quantizat
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, read_curve, report_on
 from ultralytics.engine.compress.forecast import forecast_of, halfway
-from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
 from ultralytics.engine.compress.runs import find_run, moved
 from ultralytics.engine.compress.stages import BEST, LAST
+from ultralytics.engine.compress.stepping import OftenTrainer
 from ultralytics.engine.compress.teacher import Teaching, find_teacher, teaching_of
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.log import lines_counted
@@ -32,13 +31,12 @@ from ultralytics.engine.pruning.report.beside import advice_of, better_beside
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.report.deployed import QUANTISED, TUNED
 from ultralytics.engine.pruning.report.read import read_report
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, colorstr
+from ultralytics.utils import DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, colorstr
 
 QAT_LR = 0.01  # of the learning rate, in a quantization-aware training after the fine-tuning (arXiv 2004.09602)
-SHORT_TRAINING = 10_000  # batches, up to which Ultralytics' optimizer=auto takes AdamW
 
 
-class Finetuner(PruneArguments, LoggedTrainer):
+class Finetuner(PruneArguments, OftenTrainer):
     """Trains a pruned checkpoint and reports; stands before a task's stock trainer among the bases of a class.
 
     Attributes:
@@ -48,7 +46,6 @@ class Finetuner(PruneArguments, LoggedTrainer):
     """
 
     task: str
-    accumulate: int
     teaching: Teaching | None = None
     before: Path | None = None
 
@@ -107,19 +104,12 @@ class Finetuner(PruneArguments, LoggedTrainer):
         """Set up as the stock trainer does, without the report of another run in the same folder."""
         with lines_counted("Freezing layer 'teacher_model.", "the teacher's parameters are frozen, {} in all"):
             super()._setup_train(*args)
-        if not BUILDS_PIPELINE:
-            self.step_often()
         if teacher := teacher_of(self.args):
             self.teaching = self.decide_teaching(teacher)
             if RANK in {-1, 0}:
                 LOGGER.info(f"{colorstr('finetune:')} {self.teaching.reason}")
         if not self.resume:
             (self.save_dir / REPORT_FILE).unlink(missing_ok=True)
-
-    def _build_train_pipeline(self) -> None:
-        """Build the stock pipeline, and have it step often enough."""
-        super()._build_train_pipeline()
-        self.step_often()
 
     def decide_teaching(self, teacher: str) -> Teaching:
         """Return how the teacher teaches, see `teaching_of`; the same in every process and after a resume."""
@@ -161,20 +151,6 @@ class Finetuner(PruneArguments, LoggedTrainer):
             for group in optimizer.param_groups:
                 group["lr"] *= QAT_LR
         return optimizer
-
-    def step_often(self) -> None:
-        """Let a short training, whose 'nbs' is the default, step the optimizer with every batch.
-
-        A pruned network has far to go: the 64 images that Ultralytics gathers for each step leave a small data set with
-        too few steps to get there.
-        """
-        batches = len(self.train_loader) * self.epochs
-        if self.args.nbs == DEFAULT_CFG.nbs and self.accumulate > 1 and batches <= SHORT_TRAINING:
-            self.args.nbs, self.accumulate = self.batch_size, 1
-            for group in self.optimizer.param_groups:  # which were scaled for the images of the accumulated step
-                if group["weight_decay"]:
-                    group["weight_decay"] = self.args.weight_decay
-            LOGGER.info(f"{batches} batches in all: an optimizer step after each, nbs={self.batch_size}")
 
     def train(self) -> None:
         """Train as the stock trainer does, unless a run to resume has nothing left to train, then write the report."""

@@ -20,7 +20,6 @@ from ultralytics.engine.compress.checks.models import check_model_name, is_yaml,
 from ultralytics.engine.compress.checks.quantization import QAT
 from ultralytics.engine.compress.checks.sparsity import shapes
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
-from ultralytics.engine.compress.loggers import LoggedTrainer
 from ultralytics.engine.compress.recovery import check_resumed
 from ultralytics.engine.compress.sparsity_aim import find_aim
 from ultralytics.engine.compress.sparsity_strength import (
@@ -31,6 +30,7 @@ from ultralytics.engine.compress.sparsity_strength import (
     plan,
     strength_for,
 )
+from ultralytics.engine.compress.stepping import OftenTrainer
 from ultralytics.engine.pruning.budget.costs import COUNTED
 from ultralytics.engine.pruning.budget.selection import check_target, select_units
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
@@ -52,7 +52,7 @@ SHARE_STEP = 0.05  # sparsity is compared in steps of this
 SHARE_WORTH = 1000.0  # fitness that a step of sparsity outweighs, whatever the task measures
 
 
-class Sparsifier(PruneArguments, LoggedTrainer):
+class Sparsifier(PruneArguments, OftenTrainer):
     """Adds a sparsity regulariser to a task's stock trainer, before which it stands among the bases of a class.
 
     Which epoch becomes best.pt: the sparsest, and among equally sparse ones the fittest. Sparsity is the share of units
