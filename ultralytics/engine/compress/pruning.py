@@ -22,9 +22,9 @@ from ultralytics.engine.pruning.ranking.scoring import Losses
 from ultralytics.engine.pruning.ranking.sensitivity import limits_from
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.engine.pruning.surgery.refit import refit
-from ultralytics.utils import LOGGER, colorstr
 
 REFIT_PIXELS = 3_000_000  # of the images to which a pruned model is fitted: more gained nothing, benchmarks/README.md
+REFIT_IMAGES = 16  # at least, however large they are
 
 
 def prune_for_run(run: StockTrainer, model: nn.Module) -> tuple[nn.Module, Record]:
@@ -47,16 +47,16 @@ def prune_for_run(run: StockTrainer, model: nn.Module) -> tuple[nn.Module, Recor
     if args.recalibrate:
         within_memory(lambda batch: recalibrate(pruned, training_images(run, pruned, batch)), max(batch, 2))
     if args.refit:
-        within_memory(partial(_refit, run, pruned, model, record), max(REFIT_PIXELS // run.args.imgsz**2, batch))
-    return pruned, replace(record, recalibrated=args.recalibrate, refitted=args.refit, run=str(run.save_dir))
+        images = max(REFIT_PIXELS // run.args.imgsz**2, REFIT_IMAGES)
+        record = within_memory(partial(_refit, run, model, pruned, record), images)
+    return pruned, replace(record, recalibrated=args.recalibrate, run=str(run.save_dir))
 
 
-def _refit(run: StockTrainer, pruned: nn.Module, dense: nn.Module, record: Record, images: int) -> None:
+def _refit(run: StockTrainer, dense: nn.Module, pruned: nn.Module, record: Record, images: int) -> Record:
     """Fit a pruned model to the dense one on so many training images, or all if the data set has fewer."""
     batch = min(images, batch_to_measure(run.args))
     batches = training_images(run, pruned, batch, "Dense outputs", images)
-    count = refit(pruned, dense, record.channels, torch.cat(list(batches))[:images])
-    LOGGER.info(f"{colorstr('compress:')} {count} convolutions were fitted to their outputs in the dense model")
+    return refit(dense, pruned, record, torch.cat(list(batches))[:images])
 
 
 def _cut(run: StockTrainer, model: nn.Module, limits: dict[str, float], batch: int) -> tuple[nn.Module, Record]:

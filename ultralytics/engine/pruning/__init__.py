@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .prune import prune_model
     from .ranking.methods import METHODS
     from .surgery.oracle import largest_difference
+    from .surgery.refit import refit
 
-__all__ = ("METHODS", "Budget", "Record", "largest_difference", "prune_model", "save_pruned")
+__all__ = ("METHODS", "Budget", "Record", "largest_difference", "prune_model", "refit", "save_pruned")
 
 FACE = {  # public name: module that has it, imported when it is asked for
     "Budget": "budget.target",
@@ -26,6 +27,7 @@ FACE = {  # public name: module that has it, imported when it is asked for
     "Record": "checkpoint.record",
     "largest_difference": "surgery.oracle",
     "prune_model": "prune",
+    "refit": "surgery.refit",
     "save_pruned": "checkpoint.pruned",
 }
 

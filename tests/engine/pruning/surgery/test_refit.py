@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """A pruned network whose convolutions are fitted again computes what is nearer to the dense one."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from conftest import build_model
 from torch import nn
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.engine.pruning import prune_model
+from ultralytics.engine.pruning import Record, prune_model
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.surgery.refit import _patches, least_squares, refit
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 
+NOTHING_LOST = Record("lamp", 1.0, 1.0, True, 1, 1.0, {}, {}, 0.0, {}, channels={}, yaml={})
 IMAGES = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -29,6 +31,12 @@ def settle(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         model(IMAGES)
     return model.eval()
+
+
+def fitted_in(log) -> int:
+    """Return how many convolutions were fitted, as the log says."""
+    (count,) = re.findall(r"(\d+) convolutions were fitted", log.text)
+    return int(count)
 
 
 def error(model: nn.Module, dense: nn.Module) -> float:
@@ -71,20 +79,22 @@ def test_inputs_that_say_nothing_leave_the_weights_as_they_are():
 
 
 @pytest.mark.parametrize("name", ["yolov8n", "yolo11n", "yolov10n", "yolo26n"])
-def test_outputs_come_nearer_to_the_dense_ones(name):
+def test_outputs_come_nearer_to_the_dense_ones(name, log):
     dense = settle(build_model(name))
     pruned, record = prune_model(dense, Budget(2.0), prune_method="l1")
     before, count = error(pruned, dense), len([m for m in pruned.modules() if type(m) is nn.Conv2d])
-    fitted = refit(pruned, dense, record.channels, IMAGES)
-    assert count - 1 <= fitted <= count  # all but the one that integrates box sides, which has neither bias nor norm
+    record = refit(dense, pruned, record, IMAGES)
+    fitted = fitted_in(log)
+    assert record.refitted and count - 1 <= fitted <= count  # the one that integrates box sides has no bias, no norm
     assert error(pruned, dense) < 0.7 * before
     assert not pruned.training
 
 
-def test_a_model_that_has_lost_nothing_stays_as_it_is(yolov8n):
+def test_a_model_that_has_lost_nothing_stays_as_it_is(yolov8n, log):
     dense = settle(yolov8n)
     same = deepcopy(dense)
-    assert refit(same, dense, {}, IMAGES) > 60
+    refit(dense, same, NOTHING_LOST, IMAGES)
+    assert fitted_in(log) > 60
     assert error(same, dense) < 1e-2
 
 
@@ -99,13 +109,14 @@ class Shared(nn.Module):
         return self.last(self.twice(self.twice(self.first(x))))
 
 
-def test_what_is_called_twice_or_was_scaled_is_left_alone():
+def test_what_is_called_twice_or_was_scaled_is_left_alone(log):
     dense = Shared()
     pruned = deepcopy(dense)
     with torch.no_grad():
         pruned.last.weight *= 2  # as queries are, which make up for a root
     before = deepcopy(pruned.state_dict())
-    assert refit(pruned, dense, {}, torch.rand(2, 3, 8, 8)) == 1
+    refit(dense, pruned, NOTHING_LOST, torch.rand(2, 3, 8, 8))
+    assert fitted_in(log) == 1
     assert all(torch.equal(before[key], value) for key, value in pruned.state_dict().items() if "first" not in key)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ultralytics.engine.pruning.checkpoint.record import Record
+from ultralytics.utils import LOGGER
 
 ROWS = 20_000  # pixels of a layer's output to which it is fitted, at most
 RIDGE = 1e-3  # of the variance of a layer's inputs: holds weights of which the images say nothing where they are
@@ -31,7 +35,7 @@ class Goal(NamedTuple):
     outputs: torch.Tensor
 
 
-def refit(pruned: nn.Module, dense: nn.Module, channels: Channels, images: torch.Tensor) -> int:
+def refit(dense: nn.Module, pruned: nn.Module, record: Record, images: torch.Tensor) -> Record:
     """Fit the convolutions of a pruned network to the outputs that they have in the dense one, in place.
 
     A convolution that has lost inputs can make up for some by those that are left. From the first to the last, each
@@ -40,16 +44,24 @@ def refit(pruned: nn.Module, dense: nn.Module, channels: Channels, images: torch
     they are (like He et al., ICCV 2017, arXiv 1707.06168, who fit each layer to the dense outputs after its cut). The
     constants go to the bias, or to the batch norm behind, whose statistics are the dense ones again.
 
+    Left as they are: convolutions that are called several times, that have neither a bias nor a batch norm behind, and
+    whose weights the cut has scaled.
+
     Args:
-        pruned (nn.Module): Pruned model, FP32; it is in evaluation mode afterwards.
-        dense (nn.Module): The model that it was cut from, in evaluation mode.
-        channels (Mapping): Name of a layer to the dense 'out' channels that it has kept, for layers that lost some.
-        images (torch.Tensor): Images of shape (B, C, H, W), on the models' device.
+        dense (nn.Module): The model before the cut, in evaluation mode.
+        pruned (nn.Module): The model after it, FP32, changed in place; it is in evaluation mode afterwards.
+        record (Record): Record of the cut.
+        images (torch.Tensor): Images of shape (B, C, H, W), on the models' device: dozens, as the network meets them.
 
     Returns:
-        (int): Number of convolutions that were fitted.
+        (Record): The record, which says that the model was fitted.
+
+    Examples:
+        >>> pruned, record = prune_model(dense, Budget(speed_up=1.5), prune_method="lamp")
+        >>> record = refit(dense, pruned, record, images)
     """
     pruned.eval()
+    channels = record.channels
     targets, norms = dict(dense.named_modules()), _norms_behind(pruned, images[:1])
     layers = {
         name: m
@@ -75,7 +87,8 @@ def refit(pruned: nn.Module, dense: nn.Module, channels: Channels, images: torch
 
     with torch.no_grad(), _watched(layers, lambda name, args, _: fit(name, args[0]), before=True):
         pruned(images)
-    return fitted
+    LOGGER.info(f"{fitted} convolutions were fitted to their outputs in the dense model")
+    return replace(record, refitted=True)
 
 
 def least_squares(layer: nn.Conv2d, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
