@@ -123,6 +123,27 @@ def test_best_is_the_fittest_among_equally_sparse(settings):
     assert written["sparsity/share_small"] == FOUND[2][0]
 
 
+def test_best_is_the_fittest_of_those_that_are_sparse_enough(settings, monkeypatch):
+    """The second epoch and all later ones have as many small units as the target removes."""
+    trainer = ScriptedSparsifier(overrides={**settings, **SLIM, "epochs": len(FOUND), "name": "e"})
+    monkeypatch.setattr(trainer, "is_sparse_enough", lambda: trainer.epoch > 0)
+    trainer.train()
+    written = torch.load(trainer.best, weights_only=False)["train_metrics"]
+    assert written["sparsity/share_small"] == FOUND[4][0]
+
+
+def test_sparse_enough_is_what_meets_the_target(settings):
+    trainer = DetectionSparsifier(overrides={**settings, **SLIM, "speed_up": 1.2, "name": "w"})
+    set_up(trainer)
+    assert not trainer.is_sparse_enough()
+    for m in trainer.ema.ema.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            m.weight.data[: len(m.weight) // 2] = 0
+    assert trainer.is_sparse_enough()
+    trainer.aim = None  # of a budget in time
+    assert not trainer.is_sparse_enough()
+
+
 def train_and_note(trainer):
     """Train by SGD with a momentum of 0.9; return how far each step moves a scale that nothing else pulls."""
     moved = []
@@ -336,18 +357,3 @@ def test_distribution_keeps_the_bins_of_the_first_epoch(tmp_path):
     assert epochs.tolist() == [1, 2] and edges[-1] == 2
     assert shares[0, 0] == 0.25 and shares[0, -1] == 0.25
     assert shares[1, 0] == 0.5 and shares[1, -1] == 0.5
-
-
-@needs("SGD without momentum")
-def test_it_ends_when_what_the_target_removes_is_small(settings, log):
-    overrides = {**settings, **SLIM, "epochs": 16, "reg": 24.0, "name": "b", "nbs": 4, "speed_up": 1.2}
-    overrides |= {"optimizer": "SGD", "lr0": 0.05, "momentum": 0.0, "warmup_epochs": 0}
-    trainer = DetectionSparsifier(overrides=overrides)
-    trainer.train()
-    shares = [row["sparsity/share_small"] for row in rows_of(trainer.save_dir)]
-    assert 1 < len(shares) < 16 and shares[-1] == max(shares)
-    assert f"the units that speed_up=1.2 removes are small after epoch {len(shares)}" in log.text
-    small = trainer.regulariser.scales(trainer.ema.ema) < trainer.regulariser.SMALL
-    assert trainer.aim.is_met(small)
-    weights = torch.load(trainer.best, weights_only=False)
-    assert weights["train_metrics"]["sparsity/share_small"] == pytest.approx(shares[-1], rel=1e-4)

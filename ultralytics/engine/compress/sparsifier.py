@@ -57,8 +57,8 @@ class Sparsifier(PruneArguments, OftenTrainer):
 
     Which epoch becomes best.pt: the sparsest, and among equally sparse ones the fittest. Sparsity is the share of units
     whose scale is below the regulariser's `SMALL`, rounded down to a step of 5%. Early stopping follows the same order,
-    so it waits as long as the model still becomes sparser. Once the small units are those that the target removes, the
-    training ends: what it would make small then has to stay.
+    so it waits as long as the model still becomes sparser. Epochs whose small units are enough for the target are
+    equally sparse: it removes no more, and what is left recovers.
 
     Attributes:
         regulariser (Regulariser): What is added to the gradients.
@@ -66,7 +66,6 @@ class Sparsifier(PruneArguments, OftenTrainer):
     """
 
     best_fitness: float | None
-    stop: bool
     _planned: int | None = None  # epochs for which a strength was found
     _needed: Strength
 
@@ -188,7 +187,7 @@ class Sparsifier(PruneArguments, OftenTrainer):
     def _add_gradients(self, *_: Any) -> None:
         self.regulariser.add_gradients(unwrap_model(self.model), self.strength)
 
-    def is_done(self) -> bool:
+    def is_sparse_enough(self) -> bool:
         """Return True if the small units of the EMA model are enough for the target."""
         small = self.regulariser.scales(self.ema.ema) < self.regulariser.SMALL
         return self.aim is not None and self.aim.is_met(small)
@@ -205,7 +204,7 @@ class Sparsifier(PruneArguments, OftenTrainer):
         }
 
     def validate(self) -> tuple[dict | None, float | None]:
-        """Validate as the stock trainer does, with sparsity before fitness, and end the training that is done.
+        """Validate as the stock trainer does, with sparsity before fitness.
 
         Returns:
             metrics (dict | None): Validation metrics and `figures`.
@@ -216,13 +215,9 @@ class Sparsifier(PruneArguments, OftenTrainer):
         if metrics is None:
             return None, None
         figures = self.figures()
-        ranked = SHARE_WORTH * (figures["sparsity/share_small"] // SHARE_STEP) + fitness
+        share = 1.0 if self.is_sparse_enough() else figures["sparsity/share_small"]
+        ranked = SHARE_WORTH * (share // SHARE_STEP) + fitness
         self.best_fitness = ranked if best is None else max(best, ranked)
-        if self.epoch + 1 < self.epochs and self.is_done():
-            assert self.aim is not None  # it is done by its aim
-            reason = f"the units that {self.aim.asked} removes are small after epoch {self.epoch + 1}"
-            LOGGER.info(f"{colorstr('sparsity:')} {reason}, so the training ends here")
-            self.stop = True
         return {**metrics, **figures}, ranked
 
     def save_metrics(self, metrics: dict[str, float]) -> None:

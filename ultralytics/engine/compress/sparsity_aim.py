@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""When a sparsity training has done its work: the units that the target removes are small."""
+"""When a model is sparse enough: the units that are small are enough for the target."""
 
 from __future__ import annotations
 
@@ -19,24 +19,17 @@ Cost = Callable[[Sequence[float] | np.ndarray], np.ndarray]
 
 
 class Aim:
-    """What a network may cost after the cut, as a question to the units that a training has made small.
+    """What a network may cost after the cut, as a question to the units that a training has made small."""
 
-    Attributes:
-        asked (str): The target as the user has given it.
-    """
-
-    def __init__(
-        self, units: Units, cost: Callable[[Sequence[float] | np.ndarray], np.ndarray], most: float, asked: str
-    ):
+    def __init__(self, units: Units, cost: Cost, most: float):
         """Take the units and what they may cost.
 
         Args:
             units (Units): Units of the model.
             cost (Cost): Units kept in each group, shape (groups,), to the cost of the network.
             most (float): What the network may cost.
-            asked (str): The target as the user has given it.
         """
-        self._units, self._cost, self._most, self.asked = units, cost, most, asked
+        self._units, self._cost, self._most = units, cost, most
 
     def is_met(self, small: torch.Tensor) -> bool:
         """Return True if the network would meet the target without the small units; every group keeps one.
@@ -68,4 +61,4 @@ def find_aim(model: nn.Module, graph: Graph, units: Units, args: SimpleNamespace
         return None
     cost = build_cost(model, budget)
     formula, ratio = cost.formula(graph), wanted_ratio(cost, budget)
-    return Aim(units, formula, formula.dense / ratio, budget.asked)
+    return Aim(units, formula, formula.dense / ratio)
