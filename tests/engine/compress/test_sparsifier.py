@@ -123,27 +123,6 @@ def test_best_is_the_fittest_among_equally_sparse(settings):
     assert written["sparsity/share_small"] == FOUND[2][0]
 
 
-def test_best_is_the_fittest_of_those_that_are_sparse_enough(settings, monkeypatch):
-    """The second epoch and all later ones have as many small units as the target removes."""
-    trainer = ScriptedSparsifier(overrides={**settings, **SLIM, "epochs": len(FOUND), "name": "e"})
-    monkeypatch.setattr(trainer, "is_sparse_enough", lambda: trainer.epoch > 0)
-    trainer.train()
-    written = torch.load(trainer.best, weights_only=False)["train_metrics"]
-    assert written["sparsity/share_small"] == FOUND[4][0]
-
-
-def test_sparse_enough_is_what_meets_the_target(settings):
-    trainer = DetectionSparsifier(overrides={**settings, **SLIM, "speed_up": 1.2, "name": "w"})
-    set_up(trainer)
-    assert not trainer.is_sparse_enough()
-    for m in trainer.ema.ema.modules():
-        if isinstance(m, torch.nn.BatchNorm2d):
-            m.weight.data[: len(m.weight) // 2] = 0
-    assert trainer.is_sparse_enough()
-    trainer.aim = None  # of a budget in time
-    assert not trainer.is_sparse_enough()
-
-
 def train_and_note(trainer):
     """Train by SGD with a momentum of 0.9; return how far each step moves a scale that nothing else pulls."""
     moved = []

@@ -21,7 +21,6 @@ from ultralytics.engine.compress.checks.quantization import QAT
 from ultralytics.engine.compress.checks.sparsity import shapes
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
 from ultralytics.engine.compress.recovery import check_resumed
-from ultralytics.engine.compress.sparsity_aim import find_aim
 from ultralytics.engine.compress.sparsity_strength import (
     Strength,
     advice,
@@ -36,7 +35,6 @@ from ultralytics.engine.pruning.budget.selection import check_target, select_uni
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.files import written_whole
-from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
@@ -57,12 +55,10 @@ class Sparsifier(PruneArguments, OftenTrainer):
 
     Which epoch becomes best.pt: the sparsest, and among equally sparse ones the fittest. Sparsity is the share of units
     whose scale is below the regulariser's `SMALL`, rounded down to a step of 5%. Early stopping follows the same order,
-    so it waits as long as the model still becomes sparser. Epochs whose small units are enough for the target are
-    equally sparse: it removes no more, and what is left recovers.
+    so it waits as long as the model still becomes sparser.
 
     Attributes:
         regulariser (Regulariser): What is added to the gradients.
-        aim (Aim, optional): What the small units have to be enough for; None for a budget in time.
     """
 
     best_fitness: float | None
@@ -156,7 +152,7 @@ class Sparsifier(PruneArguments, OftenTrainer):
             if not self.resume and RANK in {-1, 0}:
                 for file in (DISTRIBUTION_FILE, DOOMED_FILE):  # as the stock trainer does with results.csv
                     (self.save_dir / file).unlink(missing_ok=True)
-            self._build_regulariser(self.save_dir / DOOMED_FILE)
+            self.regulariser = self._build_regulariser(self.save_dir / DOOMED_FILE)
         # before every step the gradients are complete, unscaled and clipped: the pull is what `reg` says
         self.optimizer.register_step_pre_hook(self._add_gradients)
         LOGGER.info(
@@ -173,24 +169,17 @@ class Sparsifier(PruneArguments, OftenTrainer):
             steps = plan(self, self.epochs).updates
             LOGGER.info(f"{colorstr('sparsity:')} {key}={value:.2g} for some {steps:,.0f} optimizer steps")
 
-    def _build_regulariser(self, file: Path) -> None:
+    def _build_regulariser(self, file: Path) -> Regulariser:
         """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
         chosen = load_doomed(file, self.device) if file.exists() else None
-        model, args = unwrap_model(self.model), self.all_args
-        graph = sound_graph(prunable_copy(model), METHODS[args.prune_method].needs_norms)
-        self.regulariser = build_regulariser(model, graph, args, chosen)
-        self.aim = find_aim(model, graph, self.regulariser.units, args)
-        if chosen is None and self.regulariser.doomed is not None:
+        regulariser = build_regulariser(unwrap_model(self.model), self.all_args, chosen)
+        if chosen is None and regulariser.doomed is not None:
             with written_whole(file) as temporary:
-                torch.save(self.regulariser.doomed.cpu(), temporary)
+                torch.save(regulariser.doomed.cpu(), temporary)
+        return regulariser
 
     def _add_gradients(self, *_: Any) -> None:
         self.regulariser.add_gradients(unwrap_model(self.model), self.strength)
-
-    def is_sparse_enough(self) -> bool:
-        """Return True if the small units of the EMA model are enough for the target."""
-        small = self.regulariser.scales(self.ema.ema) < self.regulariser.SMALL
-        return self.aim is not None and self.aim.is_met(small)
 
     def figures(self) -> dict[str, float]:
         """Return how sparse the EMA model is, for results.csv and the loggers."""
@@ -215,8 +204,7 @@ class Sparsifier(PruneArguments, OftenTrainer):
         if metrics is None:
             return None, None
         figures = self.figures()
-        share = 1.0 if self.is_sparse_enough() else figures["sparsity/share_small"]
-        ranked = SHARE_WORTH * (share // SHARE_STEP) + fitness
+        ranked = SHARE_WORTH * (figures["sparsity/share_small"] // SHARE_STEP) + fitness
         self.best_fitness = ranked if best is None else max(best, ranked)
         return {**metrics, **figures}, ranked
 
@@ -271,14 +259,11 @@ def load_doomed(file: Path, device: torch.device) -> torch.Tensor:
     return doomed
 
 
-def build_regulariser(
-    model: nn.Module, graph: Graph, args: SimpleNamespace, doomed: torch.Tensor | None = None
-) -> Regulariser:
+def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Tensor | None = None) -> Regulariser:
     """Return the regulariser of a method for a model about to be trained.
 
     Args:
         model (nn.Module): Stock model.
-        graph (Graph): Its graph.
         args (SimpleNamespace): Arguments of the run; 'prune_method' and, for a method that trains towards a target,
             the keys of the budget are read.
         doomed (torch.Tensor, optional): True for units that the target removes, shape (units,), if they have been
@@ -292,6 +277,7 @@ def build_regulariser(
     """
     method = METHODS[args.prune_method]
     assert method.regulariser is not None  # a Sparsifier takes no other method
+    graph = sound_graph(prunable_copy(model), method.needs_norms)
     units = Units(graph)
     if method.trains_towards_target and doomed is None:
         budget = Budget.from_args(args)

@@ -17,7 +17,6 @@ from ultralytics.engine.pruning.ranking.criteria import squared_norms
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.sparsity.regularisers import GroupShrinkage, GrowingL2, ScaleGroupLasso, ScaleL1
 from ultralytics.engine.pruning.sparsity.units import Units
-from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 
 
@@ -62,9 +61,7 @@ def test_scale_l1_by_hand(pair):
 @pytest.mark.parametrize("method", ["slim", "group_slim"])
 def test_units_without_batch_norm_do_not_count_as_sparse(method):
     model = build_model("yolov8n-seg")
-    regulariser = build_regulariser(
-        model, sound_graph(prunable_copy(model), True), SimpleNamespace(prune_method=method)
-    )
+    regulariser = build_regulariser(model, SimpleNamespace(prune_method=method))
     assert len(regulariser.units) > 1000 and (regulariser.scales(model) > regulariser.SMALL).all()
 
 
@@ -137,7 +134,7 @@ def test_units_of_the_stock_model_hold_what_the_groups_hold(name):
 def test_growing_l2_dooms_what_the_budget_removes(yolov8n):
     bounds = {"speed_up": 2.0, "global_pruning": True, "round_to": 8, "max_sparsity": 1.0}
     args = SimpleNamespace(prune_method="growing_reg", budget="flops", imgsz=64, **bounds)
-    regulariser = build_regulariser(yolov8n, sound_graph(prunable_copy(yolov8n), False), args)
+    regulariser = build_regulariser(yolov8n, args)
     _, record = prune_model(yolov8n, Budget(2.0), prune_method="growing_reg")
     model = build_model("yolov8n")
     for p in model.parameters():
