@@ -78,7 +78,8 @@ def trainings(runs: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
         row |= {"after the cut": None, "passed dense in epoch": None, "minutes": run["minutes"]}
         if report.exists():
             told = json.loads(report.read_text(encoding="utf-8"))
-            row |= {"after the cut": told["rows"]["pruned"][METRIC], "passed dense in epoch": told["passed_dense"]}
+            passed = told["passed_dense"] and told["passed_dense"]["epoch"]
+            row |= {"after the cut": told["rows"]["pruned"][METRIC], "passed dense in epoch": passed}
         yield {**row, "weights": str(weights)}
 
 
