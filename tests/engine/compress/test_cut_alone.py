@@ -7,6 +7,7 @@ import pytest
 
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.keys import is_refusal
 
 
 def test_the_run_ends_after_the_cut(settings, tmp_path, log):
@@ -18,6 +19,7 @@ def test_the_run_ends_after_the_cut(settings, tmp_path, log):
     assert pruned == tmp_path / "c-prune" / "weights" / "prune.pt" and yolo.ckpt_path == str(pruned)
     assert load_checkpoint(pruned)[0].pruning["refitted"] and not (tmp_path / "c-finetune").exists()
     assert "and the dense model was trained for" not in log.text
+    assert f"yolo export model={pruned} format=onnx imgsz={settings['imgsz']}" in log.text
     assert YOLO(settings["model"]).compress(**keys, resume=True) == report
 
 
@@ -30,6 +32,7 @@ def test_the_run_ends_after_the_cut(settings, tmp_path, log):
     ],
 )
 def test_what_needs_a_fine_tuning_is_refused(settings, tmp_path, keys, named):
-    with pytest.raises(ValueError, match=f"'finetune=False' leaves out the fine-tuning, which {named} needs"):
+    with pytest.raises(ValueError, match=f"'finetune=False' leaves out the fine-tuning, which {named} needs") as found:
         YOLO(settings["model"]).compress(**{**settings, "finetune": False, "name": "c", **keys})
+    assert is_refusal(found.value)  # no traceback on the command line
     assert not (tmp_path / "c-prune").exists()

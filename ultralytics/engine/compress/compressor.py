@@ -52,6 +52,7 @@ from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
+from ultralytics.engine.pruning.report.table import export_command
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
 
 
@@ -238,6 +239,9 @@ class Compressor(Trainings):
             report = report_on(files, dict(self.metrics), self.args, self.device, self.save_dir)
             save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
+        if not self.prune_args.finetune:
+            command = export_command(str(self.pruned), self.args.imgsz)
+            LOGGER.info(f"Deploy {colorstr('bold', self.pruned)}, for example: {command}")
 
     def _convert(self, dense: Path) -> Path:
         """Return the dense checkpoint, or one that holds its model in stock form, which stock trainers read too."""

@@ -48,13 +48,13 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
         find_ends(stock_form(yolo.model)[0])
         own = compressor or find_compressor(yolo)
         args = arguments_of(yolo, kwargs)
+        check_cut_alone(args, read_sweep(args))
         if isinstance(args["model"], list):
             check_object(yolo, args)
             compressors = compressors_of(args["model"], kwargs, compressor)
         else:
             args |= held_weights(yolo, args)
             compressors = {str(args["model"]): own}
-    check_cut_alone(args, read_sweep(args))
     try:
         if args.get("max_drop") is not None:
             found = search(own, args, yolo.callbacks)
