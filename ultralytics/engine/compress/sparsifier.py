@@ -216,7 +216,17 @@ class Sparsifier(PruneArguments, OftenTrainer):
         append_distribution(self.save_dir / DISTRIBUTION_FILE, self.epoch + 1, scales)
 
     def final_eval(self) -> None:
-        """Evaluate as the stock trainer does, and say what to change if the training has made nothing small."""
+        """Evaluate as the stock trainer does, and say what to change if the training has made nothing small.
+
+        Raises:
+            ValueError: If the training has diverged, which its checkpoints do not show: Ultralytics saves zeros for
+                weights that are no numbers.
+        """
+        if not self.regulariser.scales(self.ema.ema).isfinite().all():
+            raise ValueError(
+                "the weights of the sparsity training are not finite: it has diverged. Train it again with a lower "
+                "'reg' or 'lr0'."
+            )
         super().final_eval()
         if RANK in {-1, 0}:
             share = self.figures()["sparsity/share_small"]
