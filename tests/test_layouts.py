@@ -55,7 +55,8 @@ def test_site_packages_of_the_user(stock, borrowed, project, tmp_path):
     # Python 3.10's _base_executable may be that of the environment, in which pip installs nothing for the user
     base = Path(sys.base_prefix) / ("python.exe" if os.name == "nt" else f"bin/python3.{sys.version_info.minor}")
     python = [base, "-c"]
-    environ = {**stock.environ, "PYTHONUSERBASE": str(tmp_path / "user")}
+    # the folder is the test's own, also for a Python that its system manages
+    environ = {**stock.environ, "PYTHONUSERBASE": str(tmp_path / "user"), "PIP_BREAK_SYSTEM_PACKAGES": "1"}
 
     def run(*command):
         process = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)

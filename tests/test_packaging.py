@@ -39,7 +39,7 @@ def sdist(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sdist")
     shutil.copytree(ROOT, folder / "checkout", ignore=LEFT_OUT)
     with tarfile.open(build("build_sdist", folder / "checkout", folder)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     return folder / f"ultralytics_compress-{__version__}"
 
 
