@@ -16,9 +16,7 @@ from ultralytics.utils import LOGGER, colorstr
 
 LEAST = 5  # measured epochs: a steady rise of fewer may be chance
 WINDOW = 8  # epochs of a slope, where a third has fewer
-ENOUGH = (
-    0.5  # of the dense model's epochs: with fewer a cut to half the FLOPs stays behind it, see benchmarks/README.md
-)
+ENOUGH = 0.5  # of the dense model's epochs; with fewer even half its FLOPs stay behind it, see benchmarks/README.md
 RISING = 0.02  # gain of the main metric from which a teacher holds its student back, see benchmarks/README.md
 SIGNIFICANT = 1.645  # standard deviations of Kendall's S, 5% of curves without a trend
 

@@ -31,8 +31,11 @@ OWN = report_with(dense=(0.60, 9.0, 5.0), pruned=(0.10, 6.0, 3.0), **{"fine-tune
 
 
 @pytest.fixture
-def found(tmp_path):
+def found(tmp_path, monkeypatch):
     """Return a function that gives what is found beside the run once another run has written a report."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("smaller.pt", "larger.pt"):
+        (tmp_path / name).touch()
 
     def find(other: dict | str, own: dict = OWN, row: str = "fine-tuned", most: float = 0.55) -> dict | None:
         (tmp_path / "other").mkdir(exist_ok=True)
@@ -91,6 +94,11 @@ def test_own_models_do_not_count(found):
     own = copy.deepcopy(OWN)
     own["rows"]["dense"] |= {"pytorch_latency_p10_ms": 6.0, "onnx_latency_p10_ms": 3.0}
     assert found(own, own) is None
+
+
+def test_a_model_that_is_gone_does_not_count(found, tmp_path):
+    (tmp_path / "smaller.pt").unlink()
+    assert found(report_with(smaller=(0.70, 5.0, 2.0))) is None
 
 
 def test_a_broken_report_is_passed_over_and_said(found, log):

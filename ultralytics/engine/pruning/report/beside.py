@@ -43,6 +43,7 @@ def better_beside(report: dict[str, Any], folder: Path, row: str, most: float) -
             found += [_as_fast(report, row, other, name) for name in other["rows"]]
     own = {model["weights"] for model in report["rows"].values()}
     better = [m for m in found if m and m["weights"] not in own and m[report["metric"]] >= most + MARGIN]
+    better = [model for model in better if Path(model["weights"]).is_file()]
     return max(better, key=lambda model: model[report["metric"]], default=None)
 
 
