@@ -52,7 +52,7 @@ from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
-from ultralytics.engine.pruning.report.table import export_command
+from ultralytics.engine.pruning.report.table import deploy_line
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, colorstr
 
 
@@ -240,8 +240,7 @@ class Compressor(Trainings):
             save_report(report, self.save_dir, self.args.plots, self.on_plot)
             self.stages.complete("evaluate", self.save_dir / REPORT_FILE)
         if not self.prune_args.finetune:
-            command = export_command(str(self.pruned), self.args.imgsz)
-            LOGGER.info(f"Deploy {colorstr('bold', self.pruned)}, for example: {command}")
+            LOGGER.info(deploy_line(str(self.pruned), self.args.imgsz))
 
     def _convert(self, dense: Path) -> Path:
         """Return the dense checkpoint, or one that holds its model in stock form, which stock trainers read too."""

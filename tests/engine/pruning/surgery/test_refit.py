@@ -120,6 +120,14 @@ def test_what_is_called_twice_or_was_scaled_is_left_alone(log):
     assert all(torch.equal(before[key], value) for key, value in pruned.state_dict().items() if "first" not in key)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_that_is_named_is_left_alone(padding, log):
+    dense = nn.Sequential(nn.Conv2d(3, 4, 3, padding=padding), nn.Conv2d(4, 4, 1))
+    pruned = deepcopy(dense)
+    refit(dense, pruned, NOTHING_LOST, torch.rand(2, 3, 8, 8))
+    assert fitted_in(log) == 1 and torch.equal(pruned[0].weight, dense[0].weight)
+
+
 def test_it_is_a_stage_of_a_run_that_asks_for_it(settings, log):
     dense = load_checkpoint(settings["model"])[0].float().model[3].conv.weight
     for flag in (False, True):

@@ -22,7 +22,7 @@ from ultralytics.engine.pruning.report.deployed import deployed_remarks, deploye
 from ultralytics.engine.pruning.report.layers import compare_layers
 from ultralytics.engine.pruning.report.page import report_page
 from ultralytics.engine.pruning.report.plots import draw_report
-from ultralytics.engine.pruning.report.table import deployed, export_command, format_report, no_gain, remarks_of
+from ultralytics.engine.pruning.report.table import deploy_line, deployed, format_report, no_gain, remarks_of
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -164,7 +164,5 @@ def save_report(report: dict, folder: Path, plots: bool = True, on_plot: Callabl
     for remark in remarks_of(report) + no_gain(report) + deployed_remarks(report):
         LOGGER.warning(remark)
     if "fine-tuned" in report["rows"]:
-        weights = deployed(report)
-        command = export_command(weights, report["imgsz"])
         proposal = deployed_summary(report) if report.get("deploy") else ""
-        LOGGER.info(proposal or f"Deploy {colorstr('bold', weights)}, for example: {command}")
+        LOGGER.info(proposal or deploy_line(deployed(report), report["imgsz"]))

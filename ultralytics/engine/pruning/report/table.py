@@ -12,6 +12,7 @@ from ultralytics.engine.pruning.latency.turns import INTERRUPTED, UNRESOLVED
 from ultralytics.engine.pruning.report.beside import advice_of
 from ultralytics.engine.pruning.report.course import course_of
 from ultralytics.engine.pruning.report.deployed import deployed_table
+from ultralytics.utils import colorstr
 
 PLACES = {name: runtime.label + " on the CPU" * runtime.on_cpu for name, runtime in RUNTIMES.items()}
 BUDGET_LABELS = {
@@ -168,6 +169,16 @@ def export_command(weights: str, imgsz: int) -> str:
         imgsz (int): Image size in pixels.
     """
     return f"yolo export {shlex.quote(f'model={weights}')} format=onnx imgsz={imgsz}"
+
+
+def deploy_line(weights: str, imgsz: int) -> str:
+    """Return what to deploy, and the command that makes a file of it.
+
+    Args:
+        weights (str): Checkpoint.
+        imgsz (int): Image size in pixels.
+    """
+    return f"Deploy {colorstr('bold', weights)}, for example: {export_command(weights, imgsz)}"
 
 
 def format_report(report: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -44,8 +44,8 @@ def refit(dense: nn.Module, pruned: nn.Module, record: Record, images: torch.Ten
     they are (like He et al., ICCV 2017, arXiv 1707.06168, who fit each layer to the dense outputs after its cut). The
     constants go to the bias, or to the batch norm behind, whose statistics are the dense ones again.
 
-    Left as they are: convolutions that are called several times, that have neither a bias nor a batch norm behind, and
-    whose weights the cut has scaled.
+    Left as they are: convolutions that are called several times, that have neither a bias nor a batch norm behind,
+    whose weights the cut has scaled, and whose padding is no number of zeros.
 
     Args:
         dense (nn.Module): The model before the cut, in evaluation mode.
@@ -66,8 +66,8 @@ def refit(dense: nn.Module, pruned: nn.Module, record: Record, images: torch.Ten
     layers = {
         name: m
         for name, m in pruned.named_modules()
-        if isinstance(m, nn.Conv2d) and m.padding_mode == "zeros" and (m.bias is not None or name in norms)
-        if _is_slice(m, targets[name], channels.get(name, {}))
+        if isinstance(m, nn.Conv2d) and m.padding_mode == "zeros" and isinstance(m.padding, tuple)
+        if (m.bias is not None or name in norms) and _is_slice(m, targets[name], channels.get(name, {}))
     }
     goals, fitted = _goals({name: targets[name] for name in layers}, channels, dense, images), 0
 
@@ -137,8 +137,7 @@ def _patches(layer: nn.Conv2d, x: torch.Tensor, pixels: torch.Tensor) -> torch.T
     """
     rows = []
     for i, image in enumerate(x):  # a batch at once would take memory for every pixel
-        padding = layer.padding if isinstance(layer.padding, tuple) else 0
-        patches = F.unfold(image[None], layer.kernel_size, layer.dilation, padding, layer.stride)[0]
+        patches = F.unfold(image[None], layer.kernel_size, layer.dilation, layer.padding, layer.stride)[0]
         count = patches.shape[1]
         own = pixels[(pixels >= i * count) & (pixels < (i + 1) * count)] - i * count
         rows.append(patches[:, own].T)
@@ -204,14 +203,13 @@ def _norms_behind(model: nn.Module, image: torch.Tensor) -> dict[str, str]:
 @contextmanager
 def _watched(layers: Mapping[str, nn.Module], note: Callable[[str, Any, Any], None], before: bool = False) -> Iterator:
     """Call a function with name, arguments and output of layers, or before they run, without an output."""
-    hooks: Iterable[Any] = []
+    hooks = []
     try:
         for name, layer in layers.items():
             if before:
-                hook = layer.register_forward_pre_hook(lambda _, args, name=name: note(name, args, None))
+                hooks.append(layer.register_forward_pre_hook(lambda _, args, name=name: note(name, args, None)))
             else:
-                hook = layer.register_forward_hook(lambda _, args, output, name=name: note(name, args, output))
-            hooks = [*hooks, hook]
+                hooks.append(layer.register_forward_hook(lambda _, args, y, name=name: note(name, args, y)))
         yield
     finally:
         for hook in hooks:
