@@ -32,7 +32,6 @@ from ultralytics.engine.compress.checks.models import (
 from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, shapes
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
-from ultralytics.engine.compress.convergence import tell_of_epochs
 from ultralytics.engine.compress.device import write_next_bundle
 from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
@@ -227,8 +226,6 @@ class Compressor(Trainings):
         model, checkpoint = read_model(dense)
         self.args.imgsz = fit_image_size(model, self.args.imgsz)
         warn_of_image_size(checkpoint, self.args.imgsz)
-        if self.prune_args.finetune:
-            tell_of_epochs(checkpoint, self.args.epochs)
         files = {"dense": dense}
         if needs_sparsity(self.prune_args):
             files["sparse"] = self.sparsify(dense)

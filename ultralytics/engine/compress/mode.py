@@ -15,8 +15,9 @@ from ultralytics.cfg.compress.keys import check_names, check_sweep, load_cfg, re
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, read_yaml
 from ultralytics.engine.compress.checks.training import check_cut_alone, check_training
 from ultralytics.engine.compress.compressor import Compressor
+from ultralytics.engine.compress.convergence import tell_of_epochs
 from ultralytics.engine.compress.families import compressors_of, find_compressor
-from ultralytics.engine.compress.reading import forget_models
+from ultralytics.engine.compress.reading import forget_models, read
 from ultralytics.engine.compress.search.search import search
 from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
@@ -64,6 +65,8 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
             return sweep(compressors, args, yolo.callbacks)
         args["name"] = f"{args['name']}-prune"
         run = own(overrides=args, _callbacks=yolo.callbacks)
+        if run.prune_args.finetune and not is_yaml(run.args.model):  # tries of a search may well be short
+            tell_of_epochs(read(run.args.model).checkpoint, run.args.epochs)
         run.compress()
         best = run.finetune() if run.prune_args.finetune else run.pruned
     finally:
