@@ -42,7 +42,7 @@ class Methods(Experiment):
 
     def sparsify(self, method: str, dense: str, seed: int, speed_up: float, sl_epochs: int) -> str:
         """Return the checkpoint of a sparsity training; of the targets only growing_reg takes notice."""
-        targeted = METHODS[method].regulariser.NEEDS_TARGET
+        targeted = METHODS[method].trains_towards_target
         name = f"sparse-{method}{f'-{speed_up}' if targeted else ''}-seed{seed}"
         keys = {"model": dense, "name": name, "epochs": sl_epochs, "prune_method": method, "speed_up": speed_up}
 

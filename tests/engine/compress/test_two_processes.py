@@ -5,11 +5,12 @@ import json
 from importlib.util import find_spec
 
 import pytest
+import torch
 from conftest import needs
 from gloo_trainers import TwoFinetune, TwoSparsifier, doomed_of
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
-from ultralytics.engine.compress.sparsifier import build_regulariser
+from ultralytics.engine.compress.sparsifier import build_regulariser, load_doomed
 from ultralytics.engine.pruning import prune_model, save_pruned
 from ultralytics.utils.patches import torch_load
 
@@ -51,5 +52,7 @@ def test_sparsity_training(settings, method):
     trainer = TwoSparsifier(overrides={**settings, **keys})
     first, second = results(trainer)
     assert first == second and first["updates"] == 4
-    alone = build_regulariser(load_checkpoint(settings["model"])[0].float(), trainer.all_args)
+    chosen = trainer.save_dir / "doomed.pt"  # by the first process, for all
+    doomed = load_doomed(chosen, torch.device("cpu")) if method == "growing_reg" else None
+    alone = build_regulariser(load_checkpoint(settings["model"])[0].float(), trainer.all_args, doomed)
     assert first["units"] == len(alone.units) and first["doomed"] == doomed_of(alone)

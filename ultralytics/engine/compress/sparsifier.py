@@ -16,10 +16,12 @@ from ultralytics.cfg.compress.compat.devices import unwrap_model
 from ultralytics.cfg.compress.compat.keys import teacher_of
 from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.compress.arguments import PruneArguments
+from ultralytics.engine.compress.batches import batch_to_measure, training_losses
 from ultralytics.engine.compress.checks.models import check_model_name, is_yaml, load_named, refuse_foreign
 from ultralytics.engine.compress.checks.quantization import QAT
 from ultralytics.engine.compress.checks.sparsity import shapes
 from ultralytics.engine.compress.checks.training import check_freeze, check_resume_value
+from ultralytics.engine.compress.memory import within_memory
 from ultralytics.engine.compress.recovery import check_resumed
 from ultralytics.engine.compress.sparsity_strength import (
     Strength,
@@ -36,7 +38,7 @@ from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.engine.pruning.ranking.scoring import score_groups
+from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
@@ -172,7 +174,10 @@ class Sparsifier(PruneArguments, OftenTrainer):
     def _build_regulariser(self, file: Path) -> Regulariser:
         """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
         chosen = load_doomed(file, self.device) if file.exists() else None
-        regulariser = build_regulariser(unwrap_model(self.model), self.all_args, chosen)
+        model, batch = unwrap_model(self.model), batch_to_measure(self.args)
+        regulariser = within_memory(
+            lambda batch: build_regulariser(model, self.all_args, chosen, training_losses(self, batch)), batch
+        )
         if chosen is None and regulariser.doomed is not None:
             with written_whole(file) as temporary:
                 torch.save(regulariser.doomed.cpu(), temporary)
@@ -269,7 +274,9 @@ def load_doomed(file: Path, device: torch.device) -> torch.Tensor:
     return doomed
 
 
-def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Tensor | None = None) -> Regulariser:
+def build_regulariser(
+    model: nn.Module, args: SimpleNamespace, doomed: torch.Tensor | None = None, losses: Losses | None = None
+) -> Regulariser:
     """Return the regulariser of a method for a model about to be trained.
 
     Args:
@@ -278,6 +285,7 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
             the keys of the budget are read.
         doomed (torch.Tensor, optional): True for units that the target removes, shape (units,), if they have been
             chosen before.
+        losses (Callable, optional): Yields losses of the model, for a method that chooses units by gradients.
 
     Returns:
         (Regulariser): Regulariser on the model's device.
@@ -289,11 +297,11 @@ def build_regulariser(model: nn.Module, args: SimpleNamespace, doomed: torch.Ten
     assert method.regulariser is not None  # a Sparsifier takes no other method
     graph = sound_graph(prunable_copy(model), method.needs_norms)
     units = Units(graph)
-    if method.trains_towards_target and doomed is None:
+    if method.chosen_by and doomed is None:
         budget = Budget.from_args(args)
         cost = build_cost(model, budget)
         formula, ratio = cost.formula(graph), wanted_ratio(cost, budget)
-        scores = score_groups(graph.model, graph.groups, method)
+        scores = score_groups(graph.model, graph.groups, METHODS[method.chosen_by], losses)
         doomed = units.removed(select_units(graph, formula, scores, budget, formula.dense, graph.sizes, ratio))
     if doomed is not None and len(doomed) != len(units):
         raise ValueError(

@@ -17,6 +17,7 @@ from ultralytics.engine.pruning.ranking.criteria import squared_norms
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.sparsity.regularisers import GroupShrinkage, GrowingL2, ScaleGroupLasso, ScaleL1
 from ultralytics.engine.pruning.sparsity.units import Units
+from ultralytics.engine.pruning.surgery.oracle import flatten
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 
 
@@ -131,11 +132,14 @@ def test_units_of_the_stock_model_hold_what_the_groups_hold(name):
     assert torch.bincount(units.group).tolist() == [group.size for group in graph.groups]
 
 
-def test_growing_l2_dooms_what_the_budget_removes(yolov8n):
+def test_growing_l2_dooms_what_group_taylor_would_remove(yolov8n):
+    def losses(model):
+        yield sum(part.pow(2).mean() for part in flatten(model(torch.ones(1, 3, 64, 64))).values())
+
     bounds = {"speed_up": 2.0, "global_pruning": True, "round_to": 8, "max_sparsity": 1.0}
     args = SimpleNamespace(prune_method="growing_reg", budget="flops", imgsz=64, **bounds)
-    regulariser = build_regulariser(yolov8n, args)
-    _, record = prune_model(yolov8n, Budget(2.0), prune_method="growing_reg")
+    regulariser = build_regulariser(yolov8n, args, losses=losses)
+    _, record = prune_model(yolov8n, Budget(2.0), prune_method="group_taylor", losses=losses)
     model = build_model("yolov8n")
     for p in model.parameters():
         p.grad = torch.zeros_like(p)

@@ -22,7 +22,6 @@ class Regulariser:
         WORKED (float): That sum in the trainings of benchmarks/README.md, section "The ten methods", which the default
             strength aims at.
         GROWS (bool): The strength grows with every optimizer step instead of following a schedule.
-        NEEDS_TARGET (bool): Only units that the budget removes are pulled.
     """
 
     NAME: str
@@ -30,15 +29,14 @@ class Regulariser:
     ENOUGH: float
     WORKED: float
     GROWS = False
-    NEEDS_TARGET = False
 
     def __init__(self, units: Units, doomed: torch.Tensor | None = None):
         """Take the units to pull.
 
         Args:
             units (Units): Units of the model.
-            doomed (torch.Tensor, optional): True for units that the budget removes, shape (units,); for regularisers
-                with `NEEDS_TARGET`.
+            doomed (torch.Tensor, optional): True for units that the budget removes, shape (units,); for a regulariser
+                that pulls these alone.
         """
         self.units, self.doomed = units, doomed
 
@@ -164,18 +162,17 @@ class GroupShrinkage(UnitNorm):
 class GrowingL2(UnitNorm):
     """L2 that grows on the units to be removed (GReg-1, Wang et al., ICLR 2021, arXiv 2012.09243, algorithm 1).
 
-    The paper chooses the units by norm before training and adds λ ‖w_k‖² / 2 for them alone, λ rising in small steps
-    up to `CEILING`. torch-pruning 1.6.1 instead grows every unit's λ by how small the unit is, and what it adds for
-    batch norms gets lost in a copy; this follows the paper.
+    The units are chosen before training, and λ ‖w_k‖² / 2 is added for them alone, λ rising in small steps up to
+    `CEILING`. The paper chooses by norm; here the method says by what. torch-pruning 1.6.1 instead grows every unit's
+    λ by how small the unit is, and what it adds for batch norms gets lost in a copy.
     """
 
     GROWS = True
-    NEEDS_TARGET = True
     CEILING = 1.0
     ENOUGH = 0.2  # measured
     WORKED = 0.6
 
     def pull(self, model: nn.Module, strength: float) -> torch.Tensor:
         """Return λ for the units to be removed, 0 for the others."""
-        assert self.doomed is not None  # NEEDS_TARGET
+        assert self.doomed is not None  # a method with this regulariser has them chosen
         return min(strength, self.CEILING) * self.doomed.float()
