@@ -13,6 +13,7 @@ from conftest import ROOT, Interrupted, also_slow, interrupt, needs, save_dense,
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.engine.compress.sparsifier import SHARE_STEP
 from ultralytics.engine.compress.sparsity_strength import reach
 from ultralytics.engine.pruning.report.sparsity_plot import BINS, append_distribution, read_distribution
@@ -199,7 +200,11 @@ def test_article_style_slim(settings, tmp_path):
     report = json.loads((tmp_path / "exp-finetune" / "report.json").read_text())
     assert list(report["rows"]) == ["dense", "sparse", "pruned", "fine-tuned"]
     record = load_checkpoint(path)[0].pruning
-    assert record["prune_method"] == "slim" and record["source"]["path"].endswith("exp-sparsify/weights/best.pt")
+    assert record["prune_method"] == "slim"
+    # the dense model teaches, as without a sparsity training, not what that has made of it
+    assert record["source"]["path"] == str(Path(settings["model"]).resolve())
+    if HAS_DISTILLATION:
+        assert tuned["distill_model"] == record["source"]["path"]
 
 
 def test_sl_model_takes_the_place_of_the_training(settings, tmp_path):
@@ -208,7 +213,7 @@ def test_sl_model_takes_the_place_of_the_training(settings, tmp_path):
     overrides = {**settings, **SLIM, "name": "m-prune", "sl_model": str(sparsifier.best)}
     path = DetectionCompressor(overrides=overrides).compress()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m-prune", "s"]
-    assert load_checkpoint(path)[0].pruning["source"]["path"] == str(sparsifier.best)
+    assert load_checkpoint(path)[0].pruning["source"]["path"] == str(Path(settings["model"]).resolve())
 
 
 def test_resume_continues_within_sparsity_training(settings, tmp_path):

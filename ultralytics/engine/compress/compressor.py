@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
+from ultralytics.engine.pruning.checkpoint.record import source_of
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
@@ -230,7 +232,7 @@ class Compressor(Trainings):
         if needs_sparsity(self.prune_args):
             files["sparse"] = self.sparsify(dense)
         if not self.stages.result("prune"):
-            self._prune(list(files.values())[-1])
+            self._prune(dense, files.get("sparse"))
         if not self.stages.result("evaluate"):
             files["pruned"] = self.pruned
             report = report_on(files, dict(self.metrics), self.args, self.device, self.save_dir)
@@ -289,9 +291,11 @@ class Compressor(Trainings):
                     self.stages.complete("deploy", report)
         return best
 
-    def _prune(self, weights: Path) -> None:
-        """Cut the dense, or sparse, model and write the pruned weights."""
+    def _prune(self, dense: Path, sparse: Path | None = None) -> None:
+        """Cut the dense model, or what a sparsity training has made of it, and write the pruned weights."""
+        weights = sparse or dense
         pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
+        record = replace(record, source=source_of(read(dense).model))  # the dense model teaches, not the sparse one
         save_pruned(self.pruned, pruned, record, {**vars(self.args), **NOT_QUANTISED})
         if is_file(self.prune_args.budget):
             write_next_bundle(self, weights, pruned)
