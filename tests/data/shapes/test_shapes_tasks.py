@@ -238,3 +238,15 @@ def test_a_pruned_model_of_other_classes_trains_on_it(sets, task, tmp_path):
             assert trained[name].shape == (len(data["names"]), *before.shape[1:]) and len(before) == 7, name
             resized.add(name)
     assert bool(resized) == (task != "depth")
+
+
+@pytest.mark.parametrize("task", also_slow(["classify"], ["semantic"]))
+def test_growing_reg_chooses_units_by_the_loss_of_the_task(sets, task, tmp_path):
+    """Trainers of some tasks give their model no arguments, which its loss reads."""
+    load_architecture(TASKS[task][1])
+    yaml, _ = sets(task)
+    keys = {"project": str(tmp_path), "name": "g", "device": "cpu", "prune_method": "growing_reg", "sl_epochs": 1}
+    YOLO(TASKS[task][1]).compress(data=str(yaml), finetune=False, speed_up=1.5, **keys, **FAST)
+    doomed = torch.load(tmp_path / "g-sparsify" / "doomed.pt")
+    assert 0 < doomed.sum() < len(doomed)
+    assert (tmp_path / "g-prune" / "weights" / "prune.pt").is_file()

@@ -38,7 +38,7 @@ def training_losses(trainer: BaseTrainer, batch: int) -> Losses:
     """
 
     def losses(pruned: nn.Module) -> Iterator[torch.Tensor]:
-        args, pruned.args = pruned.args, trainer.args
+        args, pruned.args = getattr(pruned, "args", None), trainer.args  # a classifier in training has none
         forget_loss(pruned)
         try:
             for data in training_batches(trainer, pruned, batch, "Gradients"):
