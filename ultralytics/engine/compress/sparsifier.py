@@ -173,12 +173,14 @@ class Sparsifier(PruneArguments, OftenTrainer):
 
     def _build_regulariser(self, file: Path) -> Regulariser:
         """Build the regulariser; units that a target removes are chosen once in a run, before its first epoch."""
-        chosen = load_doomed(file, self.device) if file.exists() else None
-        model, batch = unwrap_model(self.model), batch_to_measure(self.args)
+        model, args = unwrap_model(self.model), self.all_args
+        if file.exists():
+            return build_regulariser(model, args, load_doomed(file, self.device))
         regulariser = within_memory(
-            lambda batch: build_regulariser(model, self.all_args, chosen, training_losses(self, batch)), batch
+            lambda images: build_regulariser(model, args, losses=training_losses(self, images)),
+            batch_to_measure(self.args),
         )
-        if chosen is None and regulariser.doomed is not None:
+        if regulariser.doomed is not None:
             with written_whole(file) as temporary:
                 torch.save(regulariser.doomed.cpu(), temporary)
         return regulariser
