@@ -20,6 +20,7 @@ from ultralytics.engine.compress.checks.quantization import QAT, check_quantizat
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, read_curve, report_on
 from ultralytics.engine.compress.forecast import forecast_of, halfway
+from ultralytics.engine.compress.lesson import lighten
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
 from ultralytics.engine.compress.runs import find_run, moved
 from ultralytics.engine.compress.stages import BEST, LAST
@@ -106,6 +107,7 @@ class Finetuner(PruneArguments, OftenTrainer):
             super()._setup_train(*args)
         if teacher := teacher_of(self.args):
             self.teaching = self.decide_teaching(teacher)
+            lighten(unwrap_model(self.model).teacher_model)
             if RANK in {-1, 0}:
                 LOGGER.info(f"{colorstr('finetune:')} {self.teaching.reason}")
         if not self.resume:
