@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="dense checkpoint")
     parser.add_argument("--data", default="shapes.yaml")
     parser.add_argument("--imgsz", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=25, help="of a whole fine-tuning")
+    parser.add_argument("--epochs", type=int, default=25, help="of every fine-tuning")
     parser.add_argument("--max-drop", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     parser.add_argument("--speed-ups", type=float, nargs="+", default=TARGETS)
     parser.add_argument("--training", nargs="*", default=["optimizer=AdamW", "lr0=0.002", "nbs=8", "mosaic=0.0"])
@@ -56,26 +56,28 @@ def main() -> None:
 def table_of_searches(searches: dict[float, dict], swept: dict[str, Any]) -> str:
     """Return what was found for each accuracy beside the best of the sweep."""
     rows, metric, dense = [], swept["metric"], swept["rows"][0][swept["metric"]]
-    epochs = max(row["epochs"] for row in next(iter(searches.values()))["rows"])
     for max_drop, found in searches.items():
         row = next(row for row in found["rows"] if row["weights"] == found["weights"])
         enough = [r for r in swept["rows"][1:] if r[metric] >= dense - max_drop / 100]
         best = max(enough, key=lambda r: r["flops_ratio"], default=None)
-        spent = sum(r["epochs"] for r in found["rows"]) / epochs
         rows.append(
             [f"{max_drop:g}", row["model"], f"{row['points_lost']:.1f}", "yes" if found["met"] else "no"]
-            + [best["model"] if best else "none", f"{100 * (dense - best[metric]):.1f}" if best else "", f"{spent:.1f}"]
+            + [
+                best["model"] if best else "none",
+                f"{100 * (dense - best[metric]):.1f}" if best else "",
+                str(len(found["rows"]) - 1),
+            ]
         )
-    heading = ["max_drop", "found", "points lost", "met", "best of the sweep", "points lost", "fine-tunings' worth"]
+    heading = ["max_drop", "found", "points lost", "met", "best of the sweep", "points lost", "fine-tunings"]
     return f"Dense: {metric} {dense:.3f}\n\n{markdown(heading, rows)}"
 
 
 def table_of_tries(found: dict[str, Any], swept: dict[str, Any]) -> str:
-    """Return every try and every cell of the sweep by target."""
+    """Return every try and every cell of the sweep."""
     metric = found["metric"]
-    rows = [[r["model"], str(r["epochs"]), f"{r[metric]:.3f}", f"{r['points_lost']:.1f}"] for r in found["rows"]]
-    rows += [[f"{r['model']} (sweep)", "", f"{r[metric]:.3f}", ""] for r in swept["rows"][1:]]
-    return markdown(["model", "epochs", metric, "points lost"], rows)
+    rows = [[r["model"], f"{r[metric]:.3f}", f"{r['points_lost']:.1f}"] for r in found["rows"]]
+    rows += [[f"{r['model']} (sweep)", f"{r[metric]:.3f}", ""] for r in swept["rows"][1:]]
+    return markdown(["model", metric, "points lost"], rows)
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def test_max_drop(benchmark, best_pt, tiny_data, tmp_path):
     table = (tmp_path / "results.md").read_text()
     assert cells(table, "0 ")[3] == cells(table, "1 ")[3] == "yes"  # of metrics that are all 0
     assert cells(table, "1 ")[4] == "2x"
-    assert len(cells(table, "2x (sweep)")) == 4
+    assert len(cells(table, "2x (sweep)")) == 3
 
 
 @pytest.mark.slow

@@ -3,37 +3,34 @@
 
 import math
 import random
+from statistics import mean
 
 import pytest
 
 from ultralytics.engine.compress.search.bisection import (
     CEILING,
-    SHORT_TRIES,
     START,
-    WHOLE_TRIES,
-    Try,
+    TRIES,
     best_target,
-    gain,
-    next_try,
+    next_target,
+    next_targets,
 )
 
 DENSE = 0.5
 
 
 def falling(slope, power, offset=0.0):
-    """Return the metric of a whole fine-tuning by target, for a curve that falls by `slope` at 2x."""
+    """Return the metric by target, for a curve that falls by `slope` at 2x, from `offset` above the dense model."""
     return lambda s: DENSE + offset - slope * math.log2(s) ** power
 
 
-def run(curve, wanted, behind=0.04, more_behind=0.03, noise=0.0, ceiling=CEILING, seed=0):
-    """Search on a curve, behind which short fine-tunings are, the more the larger the target."""
+def run(curve, wanted, noise=0.0, ceiling=CEILING, seed=0):
+    """Search on a curve, with the noise that the seed of a fine-tuning is."""
     rng, found = random.Random(seed), {}
-    while tried := next_try(found, wanted, ceiling):
-        assert tried not in found and 1 < tried.speed_up <= ceiling
-        shortfall = 0.0 if tried.whole else behind + more_behind * math.log2(tried.speed_up)
-        found[tried] = curve(tried.speed_up) - shortfall + rng.gauss(0, noise)
-        kinds = [t.whole for t in found]
-        assert kinds.count(False) <= SHORT_TRIES and kinds.count(True) <= WHOLE_TRIES
+    while target := next_target(found, wanted, ceiling):
+        assert target not in found and 1 < target <= ceiling
+        found[target] = curve(target) + rng.gauss(0, noise)
+    assert len(found) <= TRIES
     return found
 
 
@@ -45,30 +42,37 @@ def largest(curve, wanted):
 CURVES = [(0.002, 1), (0.002, 2), (0.005, 1), (0.005, 1.5), (0.01, 2), (0.02, 1.5), (0.05, 1), (0.05, 2)]
 
 
-@pytest.mark.parametrize("drop", [0.003, 0.005, 0.01])
+@pytest.mark.parametrize("drop", [0.0, 0.003, 0.005, 0.01])
 @pytest.mark.parametrize(("slope", "power"), CURVES)
-@pytest.mark.parametrize("more_behind", [0.0, 0.02, 0.05])
-def test_what_is_found_keeps_the_accuracy_and_is_near_the_best(slope, power, drop, more_behind):
-    curve, wanted = falling(slope, power), DENSE - drop
+@pytest.mark.parametrize("offset", [0.0, 0.005, 0.03])
+def test_what_is_found_keeps_the_accuracy_and_is_near_the_best(slope, power, drop, offset):
+    curve, wanted = falling(slope, power, offset), DENSE - drop
     best = largest(curve, wanted)
-    found = best_target(run(curve, wanted, more_behind=more_behind), wanted)
-    if best >= 1.15:
+    found = best_target(run(curve, wanted), wanted)
+    if best and best >= 1.1:
         assert curve(found) >= wanted
-        assert best / found < 1.2
+        assert best / found <= (2**0.5 + 0.01 if best < 8 else 2)  # after 2x, 4x and 8x one try is left
 
 
-@pytest.mark.parametrize(("slope", "power"), CURVES[2:])  # the others fall by no more than the noise
-def test_noise_costs_a_part_of_the_best(slope, power):
-    curve, wanted = falling(slope, power), DENSE - 0.01
-    best = largest(curve, wanted)
-    ratios = []
-    for seed in range(40):
-        found = run(curve, wanted, noise=0.002, seed=seed)
-        target = best_target(found, wanted)
-        assert target is None or found[Try(target, True)] >= wanted  # as measured
-        ratios.append((target or 1.0) / best)
+def test_noise_costs_a_part_of_the_best():
+    """Half a point of noise, as fine-tunings of real data have it: nearer than with short tries that predict (0.28)."""
+    errors, ratios = [], []
+    for offset in (0, 0.005, 0.015, 0.03):
+        for slope, power in CURVES[2:]:  # the others fall by no more than the noise
+            for drop in (0, 0.005, 0.01):
+                curve, wanted = falling(slope, power, offset), DENSE - drop
+                best = largest(curve, wanted)
+                if best is None or best < 1.15:
+                    continue
+                for seed in range(20):
+                    found = run(curve, wanted, noise=0.005, seed=seed)
+                    target = best_target(found, wanted)
+                    assert target is None or found[target] >= wanted  # as measured
+                    ratios.append((target or 1.0) / best)
+                    errors.append(abs(math.log(ratios[-1])))
     ratios.sort()
-    assert ratios[20] > 0.65 and ratios[36] < 1.5  # of 40
+    assert mean(errors) < 0.2
+    assert ratios[len(ratios) // 10] > 0.65 and ratios[len(ratios) // 2] > 0.85 and ratios[9 * len(ratios) // 10] < 1.3
 
 
 def test_a_model_that_loses_nothing_is_cut_as_far_as_it_goes():
@@ -77,29 +81,29 @@ def test_a_model_that_loses_nothing_is_cut_as_far_as_it_goes():
         assert best_target(run(lambda s: DENSE, wanted, ceiling=ceiling), wanted) == ceiling
 
 
-def test_an_impossible_wish_ends_at_the_smallest_cut():
+def test_an_impossible_wish_ends_at_a_small_cut():
     found = run(lambda s: DENSE - 0.1, DENSE)
     assert best_target(found, DENSE) is None
-    whole = sorted(t.speed_up for t in found if t.whole)
-    assert whole[0] < 1.5 and len(whole) >= 2  # a smaller cut than the first was fine-tuned to its end
+    assert [*found] == [2.0, 1.41, 1.19, 1.09]
 
 
-def test_a_miss_makes_a_step_back():
-    """The prediction from 2x is too good for 2.83x, which is therefore a bound."""
-    found = {Try(2.0, False): 0.48, Try(2.0, True): 0.50, Try(4.0, False): 0.40, Try(2.83, False): 0.475}
-    wanted = 0.49
-    assert next_try(found, wanted) == Try(2.83, True)
-    found[Try(2.83, True)] = 0.485
-    tried = next_try(found, wanted)
-    assert 2.0 < tried.speed_up < 2.83 and not tried.whole
+def test_targets_are_doubled_until_one_misses_and_then_bisected():
+    assert next_target({}, math.inf) == START
+    assert next_target({}, math.inf, ceiling=1.4) == 1.4
+    found = {2.0: 0.50}
+    assert next_target(found, 0.49) == 4.0
+    assert next_target(found, 0.49, ceiling=3.0) == 3.0
+    found[4.0] = 0.48
+    assert next_target(found, 0.49) == 2.83
+    found[2.83] = 0.49
+    assert next_target(found, 0.49) == 3.36
+    found[3.36] = 0.48
+    assert next_target(found, 0.49) is None
+    assert next_target(found, 0.49, uncounted=[2.0]) == 3.08
+    assert next_target({**found, 3.08: 0.49}, 0.49, uncounted=[*found]) is None  # 3.36 is not told apart
 
 
-def test_the_first_target_is_tried_whole_and_short():
-    assert next_try({}, math.inf) == Try(START, True)
-    assert next_try({Try(START, True): 0.3}, 0.4) == Try(START, False)
-    assert next_try({}, math.inf, ceiling=1.4) == Try(1.4, True)
-
-
-def test_gain_is_linear_between_targets_that_have_both():
-    assert gain(8.0, {2.0: 0.3, 3.0: 0.2}, {2.0: 0.4}) == pytest.approx(0.1)
-    assert gain(4.0, {2.0: 0.3, 8.0: 0.1}, {2.0: 0.4, 8.0: 0.4}) == pytest.approx(0.2)
+def test_what_may_come_next_is_known_whatever_a_try_comes_to():
+    assert next_targets({}, math.inf, CEILING, (), 8) == [2.0]  # no metric is wanted yet
+    assert next_targets({2.0: 0.5}, 0.49, CEILING, (), 1) == [4.0]
+    assert next_targets({2.0: 0.5}, 0.49, CEILING, (), 8) == [4.0, 2.83, 8.0, 2.38, 3.36, 5.66, 16.0]

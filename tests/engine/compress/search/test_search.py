@@ -15,9 +15,9 @@ from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.keys import get_prune_cfg
 from ultralytics.engine.compress.checks import cluster
 from ultralytics.engine.compress.search import search as searching
-from ultralytics.engine.compress.search.bisection import SHORT_TRIES, WHOLE_TRIES, Try, best_target
-from ultralytics.engine.compress.search.search import cell_of, tell, try_targets
-from ultralytics.engine.compress.search.tries import Tries
+from ultralytics.engine.compress.search.bisection import TRIES, best_target
+from ultralytics.engine.compress.search.search import tell, try_targets
+from ultralytics.engine.compress.search.tries import TRIES_FILE, Tries
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 
 
@@ -61,27 +61,19 @@ def test_search_is_killed_and_resumed_and_holds_what_it_has_found(settings, tmp_
     with pytest.raises(Interrupted):
         model.compress(**args, max_drop=0.5)
     runs = YAML.load(tmp_path / "s-search" / "runs.yaml")
-    assert list(runs) == ["2x", "2x-short", "3x-short", "3x"]
+    assert list(runs) == ["2x", "3x"]
 
     model = YOLO("yolov8n.yaml")
     model.add_callback("on_train_epoch_end", note)
     log.clear()
     result = model.compress(**args, max_drop=0.5, resume=True)
-    short, whole = (0,), (0, 1)
-    expected = {
-        "s-2x-base": whole,
-        "s-2x-finetune": whole,
-        "s-2x-short-finetune": short,
-        "s-3x-short-finetune": short,
-        "s-3x-finetune": whole,
-    }
-    assert epochs == [(name, epoch) for name, count in expected.items() for epoch in count]  # none of them twice
-    assert [row["model"] for row in result["rows"]] == ["dense", "2x", "2x-short", "3x-short", "3x"]
-    assert [row["epochs"] for row in result["rows"]] == [0, 2, 1, 1, 2]
+    trained = ("s-2x-base", "s-2x-finetune", "s-3x-finetune")
+    assert epochs == [(name, epoch) for name in trained for epoch in (0, 1)]  # none of them twice
+    assert [row["model"] for row in result["rows"]] == ["dense", "2x", "3x"]
     assert result["met"] and result["max_drop"] == 0.5
     assert result == json.loads((tmp_path / "s-search" / "search.json").read_text())
     with open(tmp_path / "s-search" / "search.csv") as f:
-        assert [float(row["points_lost"]) for row in csv.DictReader(f)] == [0.0] * 5
+        assert [float(row["points_lost"]) for row in csv.DictReader(f)] == [0.0] * 3
     assert cv2.imread(str(tmp_path / "s-search" / "search.png")).std() > 5
     assert result["weights"] == str(tmp_path / "s-3x-finetune" / "weights" / "best.pt") == model.ckpt_path
     assert load_checkpoint(result["weights"])[0].pruning["reached"] == pytest.approx(3, rel=0.05)
@@ -107,8 +99,8 @@ class Fake:
         if target > self.reachable:
             raise OutOfReachError(f"'speed_up={target}' cannot be reached.", self.reachable)
         self.cells.append(cell)
-        metric = self.curve(target) - (0.05 if cell.name.endswith("short") else 0)
-        rows = {"dense": {"mAP50-95": 0.5}, "fine-tuned": {"mAP50-95": metric, "weights": f"{cell.name}.pt"}}
+        tuned = {"mAP50-95": self.curve(target), "weights": f"{cell.name}.pt"}
+        rows = {"dense": {"mAP50-95": 0.5}, "fine-tuned": tuned}
         return {cell.name: {"rows": rows, "imgsz": 640}}
 
 
@@ -124,13 +116,19 @@ def fake(monkeypatch, tmp_path):
     return make
 
 
-def test_short_tries_have_a_fifth_of_the_epochs(fake):
+def test_the_largest_target_that_keeps_the_accuracy_is_found(fake):
     outcome, cells = fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=1.9)
-    assert {(cell.name.endswith("short"), cell.keys["epochs"]) for cell in cells} == {(True, 10), (False, 50)}
-    assert all(cell.keys["deploy"] is None for cell in cells if cell.name.endswith("short"))
-    assert 3.3 < outcome.best.speed_up < 4 and outcome.lost(outcome.best) <= 1.9
-    assert cell_of(Try(2.0, False), {"time": 5.0}).keys["time"] == 1.0
-    assert "time" not in cell_of(Try(2.0, True), {"time": 5.0}).keys  # the search's own holds
+    assert [cell.keys for cell in cells] == [{"speed_up": s, "epochs": 50} for s in (2.0, 4.0, 2.83, 3.36)]
+    assert outcome.best == 3.36 and outcome.lost(outcome.best) <= 1.9
+
+
+def test_a_search_of_an_earlier_version_goes_on_without_its_short_tries(fake, tmp_path):
+    rows = [(2.0, True), (2.0, False), (4.0, False), (2.83, True)]
+    tries = [{"speed_up": target, "whole": whole, "max_drop": 1.9} for target, whole in rows]
+    YAML.save(tmp_path / TRIES_FILE, {"tries": tries})
+    outcome, cells = fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=1.9, resumed=True)
+    assert [*outcome.found] == [2.0, 2.83, 5.66, 4.0] and outcome.best == 2.83
+    assert [row["speed_up"] for row in YAML.load(tmp_path / TRIES_FILE)["tries"]] == [*outcome.found]
 
 
 def test_another_accuracy_knows_what_was_tried_and_tries_as_many_more(fake):
@@ -140,10 +138,10 @@ def test_another_accuracy_knows_what_was_tried_and_tries_as_many_more(fake):
     assert again.found == first.found and [c.name for c in same] == [c.name for c in before]
     second, cells = fake(curve, max_drop=0.5, resumed=True)
     assert [cell.name for cell in cells[: len(before)]] == [cell.name for cell in before]
-    assert 0 < len(cells) - len(before) <= SHORT_TRIES + WHOLE_TRIES
-    assert 1.25 < second.best.speed_up < 2**0.5 and first.found.items() < second.found.items()
+    assert 0 < len(cells) - len(before) <= TRIES
+    assert 1.15 < second.best <= 2**0.5 and first.found.items() < second.found.items()
     third, _ = fake(curve, max_drop=1.0, resumed=True)
-    assert third.best.speed_up == 2.0 and third.found.keys() >= second.found.keys()
+    assert third.best == 2.0 and third.found.keys() >= second.found.keys()
     anew, cells = fake(curve, max_drop=1.9)
     assert anew.found == first.found and len(cells) == len(before)
 
@@ -151,15 +149,15 @@ def test_another_accuracy_knows_what_was_tried_and_tries_as_many_more(fake):
 def test_what_another_search_has_found_is_found_again(fake):
     fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=0.3)
     outcome, _ = fake(lambda s: 0.5 - 0.01 * math.log2(s), max_drop=0, resumed=True)
-    assert outcome.best == min((t for t in outcome.found if t.whole), key=lambda t: t.speed_up)
+    assert outcome.best == min(outcome.found)
 
 
 def test_a_target_out_of_reach_is_a_bound(fake, log):
     outcome, cells = fake(lambda s: 0.5, max_drop=0, reachable=2.719)
-    assert outcome.best == Try(2.71, True)
+    assert outcome.best == 2.71
     assert "The search goes up to 2.71." in log.text
     outcome, cells = fake(lambda s: 0.5, max_drop=0, reachable=1.6)
-    assert [cell.keys["speed_up"] for cell in cells] == [1.6, 1.6]
+    assert [cell.keys["speed_up"] for cell in cells] == [1.6]
     with pytest.raises(OutOfReachError):
         fake(lambda s: 0.5, max_drop=0, reachable=1.05)
 
@@ -168,15 +166,15 @@ def test_a_wish_that_cannot_be_met_names_the_nearest(fake, log, tmp_path):
     outcome, _ = fake(lambda s: 0.49 - 0.01 * s, max_drop=0.5)
     assert best_target(outcome.found, outcome.wanted) is None
     nearest = outcome.best
-    assert nearest.speed_up == min(t.speed_up for t in outcome.found if t.whole) < 2
+    assert nearest == min(outcome.found) < 2
     tell(outcome, {"met": False, "weights": "nearest.pt", "imgsz": 640}, tmp_path)
-    assert f"no try is accurate enough. The nearest, speed_up={nearest.speed_up:g} loses" in log.text
+    assert f"no try is accurate enough. The nearest, speed_up={nearest:g} loses" in log.text
     assert "of at most 0.5 points of mAP50-95: nearest.pt. Fine-tune with more 'epochs'" in log.text
 
 
 def test_a_metric_that_is_exactly_what_is_wanted_is_enough(fake):
     outcome, _ = fake(lambda s: 0.5 if s <= 2 else 0.3, max_drop=0)
-    assert outcome.best == Try(2.0, True) and outcome.found[outcome.best] >= outcome.wanted
+    assert outcome.best == 2.0 and outcome.found[outcome.best] >= outcome.wanted
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])
@@ -194,7 +192,7 @@ def test_tries_ahead_change_nothing_but_how_many_are_made_at_once(fake, monkeypa
     ahead, made = fake(curve, max_drop, count=count)
     assert ahead.found == alone.found and list(ahead.reports) == list(alone.reports) and ahead.best == alone.best
     assert len({cell.name for cell in made}) == len(made)  # none twice
-    assert max(map(len, batches)) <= count and len(batches) < len(one_by_one)
+    assert max(map(len, batches)) <= count and len(batches) <= len(one_by_one) - (count == 8)
     for cells in batches:
         assert [cell.keys["speed_up"] for cell in cells] == sorted(
             (cell.keys["speed_up"] for cell in cells), reverse=True
@@ -203,7 +201,7 @@ def test_tries_ahead_change_nothing_but_how_many_are_made_at_once(fake, monkeypa
 
 def test_a_try_ahead_that_is_out_of_reach_is_a_bound(fake):
     outcome, cells = fake(lambda s: 0.5, max_drop=0, reachable=2.719, count=4)
-    assert outcome.best == Try(2.71, True) and max(cell.keys["speed_up"] for cell in cells) == 2.71
+    assert outcome.best == 2.71 and max(cell.keys["speed_up"] for cell in cells) == 2.71
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,13 @@ from ultralytics.engine.compress.grid.folder import record_opened
 from ultralytics.engine.compress.grid.job import Grid, Reports, make_grid
 from ultralytics.engine.compress.grid.run import run_cells, run_on_a_worker, workers
 from ultralytics.engine.compress.grid.table import compare_cells, image_size, write_table
-from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, Try, best_target, next_tries
+from ultralytics.engine.compress.search.bisection import CEILING, TOLERANCE, Found, best_target, next_targets
 from ultralytics.engine.compress.search.tries import Tries
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.report.table import export_command
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 from ultralytics.utils.torch_utils import select_device
 
-SHORT = 5  # a short fine-tuning has the epochs of a whole one over this
 BACK_OFF = 0.9  # of a target that is out of reach, at most, is tried next
 ROUNDING = 1e-9  # a metric that is short of what is wanted by no more is what is wanted
 
@@ -35,7 +34,7 @@ class Outcome(NamedTuple):
         max_drop (float): Points of the main metric that may be lost.
         metric (str): Its name.
         reports (dict[str, dict]): Name of a cell to the report of its fine-tuning.
-        found (dict[Try, float]): Metric after each try.
+        found (dict[float, float]): Metric of each target.
     """
 
     max_drop: float
@@ -53,16 +52,14 @@ class Outcome(NamedTuple):
         """Return the least metric that is accurate enough."""
         return self.dense - self.max_drop / 100 - ROUNDING
 
-    def lost(self, tried: Try) -> float:
-        """Return how many points a try has lost, negative if it has won."""
-        return 100 * (self.dense - self.found[tried])
+    def lost(self, target: float) -> float:
+        """Return how many points the model of a target has lost, negative if it has won."""
+        return 100 * (self.dense - self.found[target])
 
     @property
-    def best(self) -> Try:
-        """Return the fastest try of a whole fine-tuning that is accurate enough, or else the most accurate one."""
-        target = best_target(self.found, self.wanted)
-        whole = [tried for tried in self.found if tried.whole]
-        return Try(target, True) if target else max(whole, key=lambda tried: self.found[tried])
+    def best(self) -> float:
+        """Return the largest target whose model is accurate enough, or else that of the most accurate one."""
+        return best_target(self.found, self.wanted) or max(self.found, key=lambda target: self.found[target])
 
 
 def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) -> dict[str, Any]:
@@ -78,7 +75,7 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
         callbacks (dict): Callbacks of the training stages.
 
     Returns:
-        (dict): See `compare_cells`, with 'epochs' and 'points_lost' in every row; 'max_drop', 'met' (a model is
+        (dict): See `compare_cells`, with 'points_lost' in every row; 'max_drop', 'met' (a model is
             accurate enough) and 'weights' (of the fastest one, or of the most accurate if none is); as in search.json.
 
     Raises:
@@ -99,7 +96,7 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
         grid = make_grid({str(args["model"]): compressor}, args, callbacks, record)
         with workers(grid) as count:
             outcome = try_targets(grid, max_drop, Tries(record.folder, resumed=bool(record.runs)), count)
-            result = run_on_a_worker(grid, describe_on, outcome, args)
+            result = run_on_a_worker(grid, describe, outcome, args)
         write_table(result, record.folder / "search", args.get("plots", DEFAULT_CFG_DICT["plots"]))
     tell(outcome, result, record.folder)
     return result
@@ -139,32 +136,31 @@ def try_targets(grid: Grid, max_drop: float, tries: Tries, count: int = 1) -> Ou
     begun, ceiling, others = list(tries.begun), CEILING, tries.of_others(max_drop)
     ahead: Reports = {}  # reports of tries that nobody has asked for yet
 
-    def coming() -> list[Try]:
+    def coming() -> list[float]:
         wanted = outcome.wanted if outcome.reports else math.inf
-        return begun[: count if outcome.reports else 1] or next_tries(outcome.found, wanted, ceiling, others, count)
+        return begun[: count if outcome.reports else 1] or next_targets(outcome.found, wanted, ceiling, others, count)
 
-    while next_ones := coming():
-        tried, *rest = next_ones
+    while targets := coming():
+        target, *rest = targets
         begun = begun[1:]
-        cell = cell_of(tried, grid.args)
-        tries.begin(tried, max_drop)
+        cell = cell_of(target, grid.args)
+        tries.begin(target, max_drop)
         try:
             if cell.name not in ahead:
                 later = (cell_of(one, grid.args) for one in rest)
                 ahead |= run_cells(grid, largest_first([cell, *(one for one in later if one.name not in ahead)]))
             report = ahead.pop(cell.name)
         except OutOfReachError as error:
-            farthest = max(one.speed_up for one in next_ones)
-            ceiling = math.floor(100 * min(error.reachable, BACK_OFF * farthest)) / 100
+            ceiling = math.floor(100 * min(error.reachable, BACK_OFF * max(targets))) / 100
             if ceiling < TOLERANCE:
                 raise
             LOGGER.info(f"{colorstr('search:')} {error} The search goes up to {ceiling:g}.")
             continue
         outcome.reports[cell.name] = report
-        outcome.found[tried] = report["rows"]["fine-tuned"][outcome.metric]
+        outcome.found[target] = report["rows"]["fine-tuned"][outcome.metric]
         LOGGER.info(
-            f"{colorstr('search:')} {cell.name}, {cell.keys['epochs']} epochs: {outcome.lost(tried):.2f} of at most "
-            f"{max_drop:g} points of {outcome.metric} lost"
+            f"{colorstr('search:')} {cell.name}: {outcome.lost(target):.2f} of at most {max_drop:g} points of "
+            f"{outcome.metric} lost"
         )
     return outcome
 
@@ -174,46 +170,29 @@ def largest_first(cells: list[Cell]) -> list[Cell]:
     return sorted(cells, key=lambda cell: -cell.keys["speed_up"])
 
 
-def cell_of(tried: Try, args: dict[str, Any]) -> Cell:
-    """Return the run of a try; short ones neither draw, quantise nor export anything.
+def cell_of(target: float, args: Mapping[str, Any]) -> Cell:
+    """Return the run of a target.
 
     Args:
-        tried (Try): The try.
-        args (dict[str, Any]): Arguments of the search.
+        target (float): The target.
+        args (Mapping[str, Any]): Arguments of the search; its epochs are among the keys, which name the run by that.
     """
-    target, epochs = float(tried.speed_up), args.get("epochs", DEFAULT_CFG_DICT["epochs"])
-    if tried.whole:
-        return Cell(f"{target:g}x", {"speed_up": target, "epochs": epochs})
-    keys = {
-        "speed_up": target,
-        "epochs": max(round(epochs / SHORT), 1),
-        "plots": False,
-        "qat_epochs": 0,
-        "deploy": None,
-    }
-    if args.get("time"):  # hours, which hold instead of the epochs
-        keys["time"] = args["time"] / SHORT
-    return Cell(f"{target:g}x-short", keys)
+    epochs = args.get("epochs", DEFAULT_CFG_DICT["epochs"])
+    return Cell(f"{target:g}x", {"speed_up": float(target), "epochs": epochs})
 
 
-def describe_on(outcome: Outcome, args: dict[str, Any]) -> dict[str, Any]:
-    """Return what `describe` does, with latencies on the device of the process that does this."""
-    return describe(outcome, args, select_device(args.get("device"), verbose=False))
-
-
-def describe(outcome: Outcome, args: dict[str, Any], device: Any) -> dict[str, Any]:
-    """Return the tries of a search side by side.
+def describe(outcome: Outcome, args: dict[str, Any]) -> dict[str, Any]:
+    """Return the tries of a search side by side, with latencies on the device of the process that does this.
 
     Args:
         outcome (Outcome): The search.
         args (dict[str, Any]): Its arguments.
-        device (torch.device): Where the latency is measured.
     """
+    device = select_device(args.get("device"), verbose=False)
     result = compare_cells(outcome.reports, outcome.metric, image_size(outcome.reports), device)
-    cells = {cell_of(tried, args).name: (tried, cell_of(tried, args).keys["epochs"]) for tried in outcome.found}
+    targets = {cell_of(target, args).name: target for target in outcome.found}
     for row in result["rows"]:
-        tried, epochs = cells.get(row["model"], (None, 0))
-        row |= {"epochs": epochs, "points_lost": outcome.lost(tried) if tried else 0.0}
+        row["points_lost"] = outcome.lost(targets[row["model"]]) if row["model"] in targets else 0.0
     weights = outcome.reports[cell_of(outcome.best, args).name]["rows"]["fine-tuned"]["weights"]
     met = outcome.found[outcome.best] >= outcome.wanted
     return {**result, "max_drop": outcome.max_drop, "met": met, "weights": weights}
@@ -228,7 +207,7 @@ def tell(outcome: Outcome, result: dict[str, Any], folder: Any) -> None:
         folder (Path): Its folder.
     """
     best, prefix = outcome.best, colorstr("search:")
-    figures = f"speed_up={best.speed_up:g} loses {outcome.lost(best):.2f} of at most {outcome.max_drop:g} points"
+    figures = f"speed_up={best:g} loses {outcome.lost(best):.2f} of at most {outcome.max_drop:g} points"
     LOGGER.info(f"{prefix} {len(outcome.found)} tries, saved to {colorstr('bold', folder)}")
     if result["met"]:
         LOGGER.info(f"{prefix} {figures} of {outcome.metric}: {export_command(result['weights'], result['imgsz'])}")
