@@ -82,7 +82,7 @@ def main() -> None:
             none, whole, light = (low[way] for way in WAYS)
             ratios = [f"{whole / none:.2f}x", f"{light / none:.2f}x", f"{(light - none) / (whole - none):.2f}"]
             rows.append([model, f"{speed_up:g}x", *(f"{low[way]:.0f}" for way in WAYS), *ratios])
-    headings = ["model", "cut", *(f"{way} (ms)" for way in WAYS), "step, whole", "step, lightened", "teacher's share"]
+    headings = ["model", "cut", *(f"{way} (ms)" for way in WAYS), "step, whole", "step, lightened", "left of its time"]
     text = markdown(headings, rows)
     (out / "results.md").write_text(f"{text}\n", encoding="utf-8")
     LOGGER.info(f"\n{machine()}, {torch.get_num_threads()} threads, {vars(args)}\n\n{text}")

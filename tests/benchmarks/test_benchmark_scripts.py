@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, build_model, save_dense
+from conftest import ROOT, build_model, needs, save_dense
 
 import ultralytics
 from ultralytics import YOLO
@@ -199,6 +199,14 @@ def test_teacher(benchmark, tiny_shapes, tmp_path):
     assert [len(cells(table, trained)) for trained in ("1 ", "2 ")] == [7, 7]
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert len(runs) == 2 + 2 * 4
+
+
+@needs("distillation")
+def test_lesson(benchmark, wheels, tmp_path):
+    arguments = ["--models", "yolov8n", "--speed-ups", 1.5, "--imgsz", 32, "--batch", 2, "--repeats", 2]
+    benchmark("lesson", "--out", tmp_path, *arguments)
+    row = cells((tmp_path / "results.md").read_text(), "yolov8n")
+    assert row[1] == "1.5x" and all(float(milliseconds) > 0 for milliseconds in row[2:5])
 
 
 @pytest.mark.slow
