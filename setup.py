@@ -96,7 +96,7 @@ setup(
         "test": [
             "cloudpickle>=3.1.1",  # Ultralytics writes the state of its distributed workers with it
             "pytest>=7.0",
-            "pytest-xdist>=3.5",
+            "pytest-xdist>=3.7",
             "setuptools>=77.0.3,<85",  # as pyproject.toml: the tests build without isolation
         ],
         "dev": ["mypy~=2.4.0", "pre-commit>=4.0", "ruff~=0.17.6", "types-PyYAML"],

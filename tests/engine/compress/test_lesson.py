@@ -10,9 +10,12 @@ from conftest import Interrupted, build_model, needs
 from torch import nn
 
 from ultralytics.engine.compress.lesson import HEADS, Unread, lighten, what_is_read
+from ultralytics.engine.pruning.latency.inference import memory_format
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils import DEFAULT_CFG_DICT
+
+pytestmark = needs("distillation")
 
 
 def multiplied(model, image):
@@ -43,7 +46,6 @@ def test_what_is_read_stays_and_costs_less(name):
         torch.testing.assert_close(ours, theirs)
 
 
-@needs("distillation")
 @pytest.mark.parametrize("name", ["yolov8n", "yolo26n", "yolov8n-seg"])
 def test_the_lesson_stays(name):
     from ultralytics.nn.distill_model import DistillationModel
@@ -103,7 +105,6 @@ class Stopped(DetectionFinetune):
         raise Interrupted
 
 
-@needs("distillation")
 def test_the_teacher_of_a_fine_tuning_is_lightened_and_its_student_is_not(settings):
     pruned = DetectionCompressor(overrides={**settings, "name": "l-prune"}).compress()
     run = Stopped(overrides={**settings, "model": pruned, "name": "l-finetune"})
@@ -116,3 +117,4 @@ def test_the_teacher_of_a_fine_tuning_is_lightened_and_its_student_is_not(settin
     assert not any(isinstance(m, nn.BatchNorm2d) for m in teacher.modules())
     assert any(isinstance(m, nn.BatchNorm2d) for m in student.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert teacher.model[2].cv1.conv.weight.is_contiguous(memory_format=memory_format(run.device))
