@@ -37,7 +37,7 @@ def measure(dense: nn.Module, speed_up: float, args: argparse.Namespace) -> dict
     student.args = SimpleNamespace(**{**DEFAULT_CFG_DICT, "imgsz": args.imgsz})
     student = student.to(args.device).train().requires_grad_(True)
     pairs = {way: DistillationModel(deepcopy(dense), deepcopy(student)).train() for way in WAYS[1:]}
-    if not lighten(pairs["lightened"].teacher_model):
+    if not lighten(pairs["lightened"]):
         raise RuntimeError("the teacher was not lightened: it would teach something else")
     boxes = BOXES * args.batch
     batch = {

@@ -8,93 +8,125 @@ import pytest
 import torch
 from conftest import Interrupted, build_model, needs
 from torch import nn
+from torch.nn import functional as F
 
-from ultralytics.engine.compress.lesson import HEADS, Unread, lighten, what_is_read
+from ultralytics.cfg.compress.compat.training import items_of
+from ultralytics.engine.compress.lesson import HEADS, Unread, lesson, lighten
 from ultralytics.engine.pruning.latency.inference import memory_format
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
+from ultralytics.nn.modules import Conv
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 pytestmark = needs("distillation")
 
 
-def multiplied(model, image):
-    """Return how many products the convolutions of one forward pass take."""
-    counted = []
-
-    def count(conv, _, output):
-        counted.append(output[0].numel() * conv.weight[0].numel())
-
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d)]
-    what_is_read(model, image)
-    for hook in hooks:
-        hook.remove()
-    return sum(counted)
-
-
-@pytest.mark.parametrize("name", ["yolov8n", "yolo26n", "yolov8n-seg", "yolo26n-seg", "yolo26n-pose", "yolo11n-obb"])
-def test_what_is_read_stays_and_costs_less(name):
-    teacher = build_model(name).double()
-    image = torch.rand(2, 3, 96, 64).double()
-    expected = [tensor.clone() for tensor in what_is_read(teacher, image)]
-    assert len(expected) == (8 if "26" in name else 4)  # scores and three features of each branch
-    before = multiplied(teacher, image)
-    assert lighten(teacher)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in teacher.modules())
-    assert multiplied(teacher, image) < 0.95 * before
-    for ours, theirs in zip(what_is_read(teacher, image), expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize("name", ["yolov8n", "yolo26n", "yolov8n-seg"])
-def test_the_lesson_stays(name):
+def pair_of(teacher, name):
+    """Return a teacher and a student as Ultralytics' distillation has them."""
     from ultralytics.nn.distill_model import DistillationModel
 
     torch.manual_seed(0)
     student = build_model(name).train().requires_grad_(True)
     student.args = SimpleNamespace(**{**DEFAULT_CFG_DICT, "imgsz": 64})
-    pair = DistillationModel(student_model=student, teacher_model=build_model(name)).double()
-    batch = {"img": torch.rand(2, 3, 64, 64).double(), "batch_idx": torch.tensor([0.0, 1.0]), "cls": torch.zeros(2, 1)}
-    batch |= {"bboxes": torch.full((2, 4), 0.5), "masks": torch.ones(2, 16, 16), "sem_masks": torch.zeros(2, 16, 16)}
-    expected = taught(pair, batch)
-    assert expected[0] > 0 and max(gradient.abs().max() for gradient in expected[1]) > 0
-    assert lighten(pair.teacher_model)
-    for ours, theirs in zip(taught(pair, batch)[1], expected[1], strict=True):
-        torch.testing.assert_close(ours, theirs)
+    return DistillationModel(student_model=student, teacher_model=teacher)
 
 
-def taught(pair, batch):
-    """Return the teacher's loss and its gradients in the student's layers before the head."""
-    pair.train()
-    for module in pair.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.0
-    loss = pair(batch)[0][-1]
+def taught(pair, images):
+    """Return the lesson's loss, its gradients in the student before the head, and the teacher's products, of a copy."""
+    pair, products = deepcopy(pair).train(), []
+    for module in pair.teacher_model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, _, y: products.append(y[0].numel() * m.weight[0].numel()))
+    nothing = images.new_zeros(1)
+    pair.student_model.loss = lambda *_: (nothing, items_of(pair, nothing))
+    loss = pair.loss({"img": images})[0].sum()
     layers = [p for layer in pair.student_model.model[:-1] for p in layer.parameters()]
-    return loss.item(), torch.autograd.grad(loss, layers, allow_unused=False)
+    return loss.item(), torch.autograd.grad(loss, layers), sum(products)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["yolov8n", "yolov10n", "yolo26n", "yolov8n-seg", "yolo26n-seg", "yolo11n-pose", "yolo26n-pose", "yolo26n-obb"],
+)
+def test_the_lesson_stays_and_costs_less(name):
+    pair = pair_of(build_model(name), name).double()
+    images = torch.rand(2, 3, 96, 64).double()
+    loss, gradients, products = taught(pair, images)
+    assert loss > 0 and max(gradient.abs().max() for gradient in gradients) > 0
+    assert lighten(pair)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in pair.teacher_model.modules())
+    ours, found, fewer = taught(pair, images)
+    assert ours == pytest.approx(loss, rel=1e-6) and fewer < 0.95 * products
+    for one, other in zip(found, gradients, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 class OtherHead(Detect):
     """A head of the user's own, of which nobody knows what its branches are for."""
 
 
-def test_another_head_is_left_alone():
-    teacher = build_model("yolov8n")
+class Blurred(Conv):
+    """A block with a constant of one precision."""
+
+    def forward(self, x):
+        return F.conv2d(super().forward(x), torch.ones(self.conv.out_channels, 1, 1, 1), groups=self.conv.out_channels)
+
+
+class Folded(Conv):
+    """A block that takes its features for contiguous."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        b, c, h, w = y.shape
+        return y.view(b, c * h, w).view(b, c, h, w)
+
+
+def of_class(teacher, kind):
+    teacher.model[1].__class__ = kind
+
+
+def with_another_head(teacher):
     teacher.model[-1].__class__ = OtherHead
-    expected = deepcopy(teacher.state_dict())
-    assert OtherHead not in HEADS and not lighten(teacher)
-    assert all(torch.equal(value, expected[name]) for name, value in teacher.state_dict().items())
+    assert OtherHead not in HEADS
 
 
-def test_a_teacher_that_would_teach_something_else_is_left_alone():
+def with_shared_convolution(teacher):
     """Two batch norms behind one convolution cannot both become part of it."""
-    teacher = build_model("yolov8n")
     block = teacher.model[2].m[0]
     block.cv1.conv = block.cv2.conv
+
+
+def with_norm_of_batches(teacher):
+    norm = teacher.model[1].bn
+    norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_another_head,
+        with_shared_convolution,
+        with_norm_of_batches,
+        lambda teacher: of_class(teacher, Blurred),
+        pytest.param(
+            lambda teacher: of_class(teacher, Folded),
+            marks=pytest.mark.skipif(
+                memory_format(torch.device("cpu")) is torch.contiguous_format, reason="no other layout is taken here"
+            ),
+        ),
+    ],
+    ids=["head", "shared convolution", "norm of batches", "constant", "view"],
+)
+def test_a_teacher_that_would_teach_something_else_is_left_as_it_is(change):
+    teacher = build_model("yolov8n")
+    change(teacher)
+    pair = pair_of(teacher, "yolov8n").train()
     expected = deepcopy(teacher.state_dict())
-    assert not lighten(teacher)
-    assert teacher.state_dict().keys() == expected.keys()
-    assert all(torch.equal(value, expected[name]) for name, value in teacher.state_dict().items())
+    assert not lighten(pair)
+    found = pair.teacher_model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    assert lesson(pair, torch.rand(2, 3, 64, 64)) > 0
 
 
 class Stopped(DetectionFinetune):
@@ -105,16 +137,16 @@ class Stopped(DetectionFinetune):
         raise Interrupted
 
 
-def test_the_teacher_of_a_fine_tuning_is_lightened_and_its_student_is_not(settings):
+def test_the_teacher_of_a_fine_tuning_is_lightened_and_its_student_is_not(settings, log):
     pruned = DetectionCompressor(overrides={**settings, "name": "l-prune"}).compress()
     run = Stopped(overrides={**settings, "model": pruned, "name": "l-finetune"})
     with pytest.raises(Interrupted):
         run.train()
     teacher, student = run.model.teacher_model, run.model.student_model
-    assert any(isinstance(m, Unread) for m in teacher.modules()) and not any(
-        isinstance(m, Unread) for m in student.modules()
-    )
+    assert any(isinstance(m, Unread) for m in teacher.modules())
+    assert not any(isinstance(m, Unread) for m in student.modules())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in teacher.modules())
     assert any(isinstance(m, nn.BatchNorm2d) for m in student.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert teacher.model[2].cv1.conv.weight.is_contiguous(memory_format=memory_format(run.device))
+    assert "it is run whole" not in log.text

@@ -107,9 +107,11 @@ class Finetuner(PruneArguments, OftenTrainer):
             super()._setup_train(*args)
         if teacher := teacher_of(self.args):
             self.teaching = self.decide_teaching(teacher)
-            lighten(unwrap_model(self.model).teacher_model)
+            is_light = lighten(unwrap_model(self.model))
             if RANK in {-1, 0}:
                 LOGGER.info(f"{colorstr('finetune:')} {self.teaching.reason}")
+                if not is_light:
+                    LOGGER.info(f"{colorstr('finetune:')} it is run whole, also what the distillation does not read")
         if not self.resume:
             (self.save_dir / REPORT_FILE).unlink(missing_ok=True)
 

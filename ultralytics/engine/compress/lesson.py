@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What a teacher computes of each batch: the features and class scores that Ultralytics' distillation reads."""
+"""What a teacher computes of each batch: no more than Ultralytics' distillation reads of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ultralytics.cfg.compress.compat.modules import OBB26, Pose26, Segment26
+from ultralytics.cfg.compress.compat.training import items_of
 from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.graph.mode import FAILURES
 from ultralytics.engine.pruning.latency.inference import memory_format
 from ultralytics.nn.modules.head import OBB, Detect, Pose, Segment, v10Detect
 
 HEADS = frozenset({Detect, v10Detect, OBB, OBB26, Pose, Pose26, Segment, Segment26})  # not their subclasses
 UNREAD = ("cv2", "one2one_cv2", "cv4", "one2one_cv4", "proto")  # their boxes, angles, keypoints, masks
-TOLERANCE = 1e-9  # of the largest value, in double precision
+TOLERANCE = 1e-6  # of the lesson's loss, which Ultralytics adds up in single precision
 
 
 class Unread(nn.Module):
@@ -43,56 +45,52 @@ class Unread(nn.Module):
         return first.new_zeros(1).expand(len(first), self.channels, *first.shape[2:])
 
 
-def lighten(teacher: nn.Module) -> bool:
-    """Leave out what a teacher computes and its lesson does not read, where arithmetic shows that nothing else changes.
+def lighten(pair: Any) -> bool:
+    """Leave out what a teacher computes and its lesson does not read, where arithmetic shows that the lesson stays.
 
     Batch norms become part of the convolutions before them, and a stock head's branches beside the class scores are
-    left out. A copy is tried first, in double precision. Memory is laid out as Ultralytics does it for predictions.
+    left out. On a CPU memory is laid out as Ultralytics does it for predictions. A copy is tried first, in double
+    precision.
 
     Args:
-        teacher (nn.Module): Dense model in evaluation, whose head is a `Detect`; changed in place.
+        pair (DistillationModel): Teacher and student; the teacher is changed in place.
 
     Returns:
-        (bool): False if it was left as it is: it has another head, or the copy's features or scores became others.
+        (bool): False if the teacher was left as it is: it has a head of another kind, or the copy failed, or its lesson
+            became another one.
     """
-    if not any(type(module) in HEADS for module in teacher.modules()):
+    if not any(type(module) in HEADS for module in pair.teacher_model.modules()):
         return False
-    trial = deepcopy(teacher).cpu().double()
-    image = torch.rand(example_image(trial).shape, generator=torch.Generator().manual_seed(0)).double()
-    before = [tensor.clone() for tensor in what_is_read(trial, image)]
-    _shorten(trial)
-    same = all(
-        (ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
-        for ours, theirs in zip(what_is_read(trial, image), before, strict=True)
-    )
+    layout = memory_format(next(pair.teacher_model.parameters()).device)
+    trial = deepcopy(pair).cpu().double().train()
+    trial.dis = 1.0
+    try:
+        shape = example_image(trial.teacher_model).shape[1:]
+        images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).double()
+        before = lesson(trial, images)
+        _shorten(trial.teacher_model, layout)
+        same = 0 < before < torch.inf and abs(lesson(trial, images) - before) <= TOLERANCE * before
+    except FAILURES:  # of a network of the user's own, in double precision, at that size or in that layout
+        return False
     if same:
-        _shorten(teacher)
-        teacher.to(memory_format=memory_format(next(teacher.parameters()).device))
+        _shorten(pair.teacher_model, layout)
     return same
 
 
-def what_is_read(teacher: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """Return what a lesson reads: the class scores of each branch of the head, and the features before it.
+def lesson(pair: Any, images: torch.Tensor) -> float:
+    """Return the loss of a lesson alone, without the student's own, which goes away.
 
     Args:
-        teacher (nn.Module): Model in evaluation whose head is a `Detect`.
+        pair (DistillationModel): Teacher and student in training.
         images (torch.Tensor): Images, (N, C, H, W).
     """
-    with torch.no_grad():
-        _, predictions = teacher(images)
-    return [tensor for branch in _branches(predictions) for tensor in (branch["scores"], *branch["feats"])]
+    nothing = images.new_zeros(1)
+    pair.student_model.loss = lambda *_: (nothing, items_of(pair, nothing))
+    return pair.loss({"img": images})[0].sum().item()
 
 
-def _branches(predictions: dict) -> Iterator[dict[str, torch.Tensor | list[torch.Tensor]]]:
-    """Yield the predictions of a head with one branch, or of both."""
-    if "scores" in predictions:
-        yield predictions
-    else:
-        yield from (predictions["one2many"], predictions["one2one"])
-
-
-def _shorten(teacher: nn.Module) -> None:
-    """Fuse batch norms, and leave out the branches that are not read."""
+def _shorten(teacher: nn.Module, layout: torch.memory_format) -> None:
+    """Fuse batch norms, leave out the branches that are not read, and lay out memory if that is not the default."""
     for module in teacher.modules():
         conv, norm = getattr(module, "conv", None), getattr(module, "bn", None)
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -106,3 +104,5 @@ def _shorten(teacher: nn.Module) -> None:
                 setattr(head, name, nn.ModuleList(Unread(level) for level in branch))
             elif branch is not None:
                 setattr(head, name, Unread(branch))
+    if layout is not torch.contiguous_format:
+        teacher.to(memory_format=layout)

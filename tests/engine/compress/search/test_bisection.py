@@ -49,13 +49,15 @@ def test_what_is_found_keeps_the_accuracy_and_is_near_the_best(slope, power, dro
     curve, wanted = falling(slope, power, offset), DENSE - drop
     best = largest(curve, wanted)
     found = best_target(run(curve, wanted), wanted)
-    if best and best >= 1.1:
+    if best is None or best < 1.09:
+        assert found is None
+    else:
         assert curve(found) >= wanted
         assert best / found <= (2**0.5 + 0.01 if best < 8 else 2)  # after 2x, 4x and 8x one try is left
 
 
 def test_noise_costs_a_part_of_the_best():
-    """Half a point of noise, as fine-tunings of real data have it: nearer than with short tries that predict (0.28)."""
+    """Half a point of noise, as fine-tunings of real data have it."""
     errors, ratios = [], []
     for offset in (0, 0.005, 0.015, 0.03):
         for slope, power in CURVES[2:]:  # the others fall by no more than the noise
@@ -93,6 +95,7 @@ def test_targets_are_doubled_until_one_misses_and_then_bisected():
     found = {2.0: 0.50}
     assert next_target(found, 0.49) == 4.0
     assert next_target(found, 0.49, ceiling=3.0) == 3.0
+    assert next_target(found, 0.49, ceiling=2.1) is None  # which is not told apart from 2x
     found[4.0] = 0.48
     assert next_target(found, 0.49) == 2.83
     found[2.83] = 0.49

@@ -199,9 +199,23 @@ def test_tries_ahead_change_nothing_but_how_many_are_made_at_once(fake, monkeypa
         )
 
 
-def test_a_try_ahead_that_is_out_of_reach_is_a_bound(fake):
-    outcome, cells = fake(lambda s: 0.5, max_drop=0, reachable=2.719, count=4)
-    assert outcome.best == 2.71 and max(cell.keys["speed_up"] for cell in cells) == 2.71
+@pytest.mark.parametrize("reachable", [2.719, 3.8, 4.1, 9.0])
+def test_a_try_ahead_that_is_out_of_reach_is_a_bound(fake, reachable):
+    alone, _ = fake(lambda s: 0.5, max_drop=0, reachable=reachable)
+    for count in (2, 4, 8):
+        ahead, cells = fake(lambda s: 0.5, max_drop=0, reachable=reachable, count=count)
+        assert ahead.found == alone.found
+    bound = math.floor(100 * reachable) / 100
+    assert alone.best == (4.0 if reachable == 4.1 else bound)  # 4.1 is not told apart
+
+
+def test_what_is_called_reachable_and_is_not_ends_the_search_nevertheless(fake, monkeypatch):
+    def refuse(self, cell):
+        raise OutOfReachError("no", 2.5)
+
+    monkeypatch.setattr(Fake, "run_cell", refuse)
+    with pytest.raises(OutOfReachError):
+        fake(lambda s: 0.5, max_drop=0)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.dist import generate_ddp_file
 
@@ -20,6 +22,16 @@ _SPELLINGS = ("auto", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp", "R
 OPTIMIZERS = tuple(name for name in _SPELLINGS if name in _CONSTANTS)
 IGNORES_CASE = "lower" in _BUILDING.co_names  # of an optimizer's name
 KEEPS_WORLD_SIZE = "world_size" in BaseTrainer.__init__.__code__.co_names  # older trainers hand it from call to call
+
+
+def items_of(pair: Any, loss: torch.Tensor) -> Any:
+    """Return the items of a student's loss that is all zero, as its distillation takes them: by name, or as a tensor.
+
+    Args:
+        pair (DistillationModel): Teacher and student.
+        loss (torch.Tensor): The zeros.
+    """
+    return {} if "dis_loss" in type(pair).loss.__code__.co_consts else loss
 
 
 def is_optimizer(name: Any) -> bool:

@@ -36,7 +36,7 @@ def next_target(
     passed = best_target(found, wanted) or 1.0
     missed = min((target for target in found if target > passed), default=math.inf)
     if missed == math.inf:
-        return min(2 * passed, ceiling) if passed < ceiling else None
+        return min(2 * passed, ceiling) if ceiling > passed * TOLERANCE else None
     return round(math.sqrt(passed * missed), 2) if missed > passed * TOLERANCE else None
 
 

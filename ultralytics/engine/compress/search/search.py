@@ -23,7 +23,7 @@ from ultralytics.engine.pruning.report.table import export_command
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 from ultralytics.utils.torch_utils import select_device
 
-BACK_OFF = 0.9  # of a target that is out of reach, at most, is tried next
+BACK_OFF = 0.9  # of the largest target, if what an error has called reachable is not
 ROUNDING = 1e-9  # a metric that is short of what is wanted by no more is what is wanted
 
 
@@ -151,7 +151,8 @@ def try_targets(grid: Grid, max_drop: float, tries: Tries, count: int = 1) -> Ou
                 ahead |= run_cells(grid, largest_first([cell, *(one for one in later if one.name not in ahead)]))
             report = ahead.pop(cell.name)
         except OutOfReachError as error:
-            ceiling = math.floor(100 * min(error.reachable, BACK_OFF * max(targets))) / 100
+            reachable = error.reachable if ceiling == CEILING else min(error.reachable, BACK_OFF * ceiling)
+            ceiling = math.floor(100 * reachable) / 100
             if ceiling < TOLERANCE:
                 raise
             LOGGER.info(f"{colorstr('search:')} {error} The search goes up to {ceiling:g}.")
@@ -175,7 +176,8 @@ def cell_of(target: float, args: Mapping[str, Any]) -> Cell:
 
     Args:
         target (float): The target.
-        args (Mapping[str, Any]): Arguments of the search; its epochs are among the keys, which name the run by that.
+        args (Mapping[str, Any]): Arguments of the search; their epochs are among the keys, or the record would note
+            the run as '2', as a sweep does, not as '2x'.
     """
     epochs = args.get("epochs", DEFAULT_CFG_DICT["epochs"])
     return Cell(f"{target:g}x", {"speed_up": float(target), "epochs": epochs})
