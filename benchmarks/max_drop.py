@@ -60,14 +60,9 @@ def table_of_searches(searches: dict[float, dict], swept: dict[str, Any]) -> str
         row = next(row for row in found["rows"] if row["weights"] == found["weights"])
         enough = [r for r in swept["rows"][1:] if r[metric] >= dense - max_drop / 100]
         best = max(enough, key=lambda r: r["flops_ratio"], default=None)
-        rows.append(
-            [f"{max_drop:g}", row["model"], f"{row['points_lost']:.1f}", "yes" if found["met"] else "no"]
-            + [
-                best["model"] if best else "none",
-                f"{100 * (dense - best[metric]):.1f}" if best else "",
-                str(len(found["rows"]) - 1),
-            ]
-        )
+        cells = [f"{max_drop:g}", row["model"], f"{row['points_lost']:.1f}", "yes" if found["met"] else "no"]
+        cells += [best["model"], f"{100 * (dense - best[metric]):.1f}"] if best else ["none", ""]
+        rows.append([*cells, str(len(found["rows"]) - 1)])
     heading = ["max_drop", "found", "points lost", "met", "best of the sweep", "points lost", "fine-tunings"]
     return f"Dense: {metric} {dense:.3f}\n\n{markdown(heading, rows)}"
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import Interrupted, build_model, needs
+from conftest import Interrupted, build_model, needs, save_dense
 from torch import nn
 from torch.nn import functional as F
 
-from ultralytics.cfg.compress.compat.training import items_of
+from ultralytics import YOLO
 from ultralytics.engine.compress.lesson import HEADS, Unread, lesson, lighten
 from ultralytics.engine.pruning.latency.inference import memory_format
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
@@ -37,9 +37,7 @@ def taught(pair, images):
     for module in pair.teacher_model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda m, _, y: products.append(y[0].numel() * m.weight[0].numel()))
-    nothing = images.new_zeros(1)
-    pair.student_model.loss = lambda *_: (nothing, items_of(pair, nothing))
-    loss = pair.loss({"img": images})[0].sum()
+    loss = lesson(pair, images)
     layers = [p for layer in pair.student_model.model[:-1] for p in layer.parameters()]
     return loss.item(), torch.autograd.grad(loss, layers), sum(products)
 
@@ -135,6 +133,19 @@ class Stopped(DetectionFinetune):
     def _model_train(self):
         super()._model_train()
         raise Interrupted
+
+
+def test_a_fine_tuning_says_that_its_teacher_is_run_whole(settings, tmp_path, log):
+    pruned = DetectionCompressor(overrides={**settings, "name": "w-prune"}).compress()
+    chosen = YOLO("yolov8n.yaml")
+    chosen.model = build_model("yolov8n", nc=2)
+    with_shared_convolution(chosen.model)
+    teacher = save_dense(chosen, tmp_path / "teacher.pt")
+    run = Stopped(overrides={**settings, "model": pruned, "name": "w-finetune", "distill_model": teacher})
+    with pytest.raises(Interrupted):
+        run.train()
+    assert any(isinstance(m, nn.BatchNorm2d) for m in run.model.teacher_model.modules())
+    assert "it is run whole" in log.text
 
 
 def test_the_teacher_of_a_fine_tuning_is_lightened_and_its_student_is_not(settings, log):

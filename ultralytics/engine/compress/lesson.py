@@ -67,9 +67,9 @@ def lighten(pair: Any) -> bool:
     try:
         shape = example_image(trial.teacher_model).shape[1:]
         images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).double()
-        before = lesson(trial, images)
+        before = lesson(trial, images).item()
         _shorten(trial.teacher_model, layout)
-        same = 0 < before < torch.inf and abs(lesson(trial, images) - before) <= TOLERANCE * before
+        same = 0 < before < torch.inf and abs(lesson(trial, images).item() - before) <= TOLERANCE * before
     except FAILURES:  # of a network of the user's own, in double precision, at that size or in that layout
         return False
     if same:
@@ -77,16 +77,19 @@ def lighten(pair: Any) -> bool:
     return same
 
 
-def lesson(pair: Any, images: torch.Tensor) -> float:
-    """Return the loss of a lesson alone, without the student's own, which goes away.
+def lesson(pair: Any, images: torch.Tensor) -> torch.Tensor:
+    """Return the loss of a lesson alone, without the student's own loss, which the pair loses for good.
 
     Args:
         pair (DistillationModel): Teacher and student in training.
         images (torch.Tensor): Images, (N, C, H, W).
+
+    Returns:
+        (torch.Tensor): The loss, of shape ().
     """
     nothing = images.new_zeros(1)
     pair.student_model.loss = lambda *_: (nothing, items_of(pair, nothing))
-    return pair.loss({"img": images})[0].sum().item()
+    return pair.loss({"img": images})[0].sum()
 
 
 def _shorten(teacher: nn.Module, layout: torch.memory_format) -> None:

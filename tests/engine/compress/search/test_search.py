@@ -139,7 +139,7 @@ def test_another_accuracy_knows_what_was_tried_and_tries_as_many_more(fake):
     second, cells = fake(curve, max_drop=0.5, resumed=True)
     assert [cell.name for cell in cells[: len(before)]] == [cell.name for cell in before]
     assert 0 < len(cells) - len(before) <= TRIES
-    assert 1.15 < second.best <= 2**0.5 and first.found.items() < second.found.items()
+    assert 1.25 < second.best < 2**0.5 and first.found.items() < second.found.items()
     third, _ = fake(curve, max_drop=1.0, resumed=True)
     assert third.best == 2.0 and third.found.keys() >= second.found.keys()
     anew, cells = fake(curve, max_drop=1.9)
@@ -192,7 +192,7 @@ def test_tries_ahead_change_nothing_but_how_many_are_made_at_once(fake, monkeypa
     ahead, made = fake(curve, max_drop, count=count)
     assert ahead.found == alone.found and list(ahead.reports) == list(alone.reports) and ahead.best == alone.best
     assert len({cell.name for cell in made}) == len(made)  # none twice
-    assert max(map(len, batches)) <= count and len(batches) <= len(one_by_one) - (count == 8)
+    assert max(map(len, batches)) <= count and len(batches) <= len(one_by_one) - (count > 2)
     for cells in batches:
         assert [cell.keys["speed_up"] for cell in cells] == sorted(
             (cell.keys["speed_up"] for cell in cells), reverse=True

@@ -29,7 +29,7 @@ def next_target(
         ceiling (float): Largest target that can be reached.
         uncounted (Collection[float]): Targets that do not count towards the limit.
     """
-    if len(found.keys() - set(uncounted)) == TRIES:
+    if len(found.keys() - uncounted) == TRIES:
         return None
     if not found:
         return min(START, ceiling)

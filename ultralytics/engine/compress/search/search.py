@@ -75,8 +75,8 @@ def search(compressor: type[Compressor], args: dict[str, Any], callbacks: dict) 
         callbacks (dict): Callbacks of the training stages.
 
     Returns:
-        (dict): See `compare_cells`, with 'points_lost' in every row; 'max_drop', 'met' (a model is
-            accurate enough) and 'weights' (of the fastest one, or of the most accurate if none is); as in search.json.
+        (dict): See `compare_cells`, with 'points_lost' in every row; 'max_drop', 'met' (a model is accurate enough) and
+            'weights' (of the fastest one, or of the most accurate if none is); as in search.json.
 
     Raises:
         ValueError: If an argument is not valid, or nothing can be pruned.
