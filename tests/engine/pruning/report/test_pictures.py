@@ -1,5 +1,7 @@
 """Pictures and the figures behind them: written whole, and right after an interruption."""
 
+import itertools
+
 import cv2
 import matplotlib.pyplot as plt
 import pytest
@@ -47,6 +49,22 @@ def test_a_picture_that_fails_while_it_is_drawn_leaves_nothing(tmp_path):
     with pytest.raises(Interrupted), picture(tmp_path / "a.png"):
         interrupt()
     assert not list(tmp_path.iterdir()) and len(plt.get_fignums()) == figures
+
+
+def test_labels_of_close_points_lie_beside_one_another(tmp_path):
+    with picture(tmp_path / "a.png", 1, 2, figsize=(6, 3)) as (figure, axes):
+        for axis, offset in zip(axes, [(0, 7), (4, 4)]):
+            for i in range(6):
+                axis.annotate(f"label {i}", (3 + i / 50, 0.5), xytext=offset, textcoords="offset points")
+            axis.annotate("alone", (9, 0.5), xytext=offset, textcoords="offset points")
+            axis.set(xlim=(0, 10), ylim=(0, 1))
+    for axis in axes:
+        labels = [text for text in axis.texts if text.get_text()]
+        places = [text.get_window_extent() for text in labels]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(places, 2))
+        near = [abs(place.y0 + place.y1 - sum(axis.bbox.intervaly)) / 2 / places[0].height for place in places]
+        assert max(near) < 5 and labels[-1].xyann == labels[0].xyann  # one that is alone stays
+        assert [text.xy for text in axis.texts if text.arrow_patch] == [text.xy for text in labels[2:6]]
 
 
 def test_distribution_of_a_resumed_training_has_every_epoch_once(sparsity):

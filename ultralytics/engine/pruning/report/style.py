@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ultralytics.engine.pruning.files import written_whole
+from ultralytics.engine.pruning.report.labels import part_labels
 
 DENSE, PRUNED, ALARM, BASELINE = "#b8bfca", "#0b6bcb", "#c2410c", "#333333"
 LEGEND = {"frameon": False}
@@ -38,6 +39,7 @@ def picture(file: Path, rows: int = 1, columns: int = 1, **settings: Any) -> Ite
         for axis in np.ravel(axes):
             axis.spines[["top", "right"]].set_visible(False)
         yield figure, axes
+        part_labels(figure)
         with written_whole(file) as temporary:
             figure.savefig(temporary, dpi=DPI, format="png")
     finally:
