@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ultralytics.cfg.compress.compat.devices import unwrap_model
+from ultralytics.engine.compress.lesson import Unread
 from ultralytics.models.yolo.detect.compress import DetectionFinetune, DetectionSparsifier
 from ultralytics.utils import LOCAL_RANK, RANK
 
@@ -40,6 +41,8 @@ class TwoProcesses:
     def _do_train(self):
         super()._do_train()
         found = {"weights": fingerprint(unwrap_model(self.model)), "ema": fingerprint(self.ema.ema)}
+        if teacher := getattr(unwrap_model(self.model), "teacher_model", None):
+            found |= {"left out": sum(isinstance(module, Unread) for module in teacher.modules())}
         if regulariser := getattr(self, "regulariser", None):
             found |= {"units": len(regulariser.units), "doomed": doomed_of(regulariser)}
         (self.save_dir / f"rank{RANK}.json").write_text(json.dumps({**found, "updates": self.ema.updates}))

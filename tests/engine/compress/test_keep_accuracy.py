@@ -16,6 +16,7 @@ from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.compat.training import BUILDS_PIPELINE
 from ultralytics.engine.compress import stepping
 from ultralytics.engine.compress.finetuner import find_teacher
+from ultralytics.engine.compress.lesson import Unread
 from ultralytics.engine.pruning.surgery.recalibration import recalibrate
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 
@@ -125,6 +126,7 @@ def test_distillation_resumes(settings, tmp_path, log):
     assert log.text.count("the teacher's parameters are frozen, ") == 1
     assert "Freezing layer 'student_model" in log.text  # the student's own stay in the log
     assert resumed.args.distill_model == settings["model"]
+    assert any(isinstance(module, Unread) for module in resumed.model.teacher_model.modules())
     assert load_checkpoint(resumed.best)[0].pruning["reached"] == pytest.approx(2.0, rel=0.03)
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.lesson import HEADS, Unread, lesson, lighten
+from ultralytics.engine.pruning import prune_model
 from ultralytics.engine.pruning.latency.inference import memory_format
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 from ultralytics.nn.modules import Conv
@@ -57,6 +58,16 @@ def test_the_lesson_stays_and_costs_less(name):
     assert ours == pytest.approx(loss, rel=1e-6) and fewer < 0.95 * products
     for one, other in zip(found, gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_pruned_teacher_is_lightened_too():
+    pruned, _ = prune_model(build_model("yolo11n"), prune_method="lamp")
+    pair = pair_of(pruned, "yolo11n").double()
+    images = torch.rand(2, 3, 64, 64).double()
+    loss, _, products = taught(pair, images)
+    assert lighten(pair)
+    ours, _, fewer = taught(pair, images)
+    assert ours == pytest.approx(loss, rel=1e-6) and fewer < 0.95 * products
 
 
 class OtherHead(Detect):

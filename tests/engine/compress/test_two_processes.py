@@ -10,6 +10,7 @@ from conftest import needs
 from gloo_trainers import TwoFinetune, TwoSparsifier, doomed_of
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.engine.compress.sparsifier import build_regulariser, load_doomed
 from ultralytics.engine.pruning import prune_model, save_pruned
 from ultralytics.utils.patches import torch_load
@@ -29,6 +30,7 @@ def test_finetuning(settings, tmp_path):
     keys = {"model": str(tmp_path / "prune.pt"), "distill_model": settings["model"], "name": "f"}
     first, second = results(TwoFinetune(overrides={**settings, **keys}))
     assert first == second and first["updates"] == 4  # two batches an epoch, a step after each
+    assert first.get("left out") == (3 if HAS_DISTILLATION else None)  # boxes, on three levels
 
 
 @needs("quantization-aware training")
