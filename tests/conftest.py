@@ -30,6 +30,7 @@ from ultralytics.cfg.compress.compat.files import YAML
 from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS, HAS_QAT
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.pruning.budget.flops import counts_attention
 from ultralytics.engine.pruning.surgery.oracle import enliven, flatten
 from ultralytics.engine.trainer import BaseTrainer
@@ -119,6 +120,7 @@ def steps_without_momentum():
 NEEDS = {  # what a test may need: this Ultralytics has it
     "distillation": HAS_DISTILLATION,
     "recovery of a training whose loss alone is not finite": HAS_DISTILLATION,  # it came at about the same time
+    "images that are not in colour": "channels" in inspect.getsource(check_det_dataset),
     "SGD without momentum": steps_without_momentum(),
     "checks of strings, None and whole floats": takes_whole_floats(),
     "attention in get_flops": counts_attention(),

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import FAST, ROOT, Interrupted, interrupt
+from conftest import FAST, ROOT, Interrupted, build_model, interrupt, needs, save_dense
+from torch import nn
 
 import ultralytics.cfg
 from ultralytics import YOLO
@@ -320,6 +321,58 @@ def test_data_of_other_classes_is_refused_before_work(tiny_data, settings, tmp_p
     with pytest.raises(ValueError, match="three.yaml' has 3 classes and 'model=.*best.pt' 2"):
         DetectionCompressor(overrides=overrides).compress()
     assert not list(tmp_path.rglob("prune.pt"))
+
+
+@pytest.mark.parametrize(
+    ("task", "keys", "own", "found"),
+    [
+        pytest.param(
+            *("detect", {"channels": 1}, "channels=3", "channels=1"),
+            marks=needs("images that are not in colour"),
+        ),
+        ("pose", {"kpt_shape": [2, 2]}, r"kpt_shape=\[17, 3\]", r"kpt_shape=\[2, 2\]"),
+    ],
+)
+def test_data_of_other_channels_or_keypoints_is_refused_before_work(
+    tiny_data, settings, tmp_path, task, keys, own, found
+):
+    YAML.save(tmp_path / "other.yaml", {**YAML.load(tiny_data), **keys})
+    yolo = YOLO(settings["model"]) if task == "detect" else YOLO(f"yolov8n-{task}.yaml")
+    if task != "detect":
+        yolo.model = build_model(f"yolov8n-{task}", nc=2)
+        settings["model"] = save_dense(yolo, tmp_path / "dense.pt")
+    with pytest.raises(ValueError, match=f"'data=.*other.yaml' has {found} and 'model=.*' {own}. Use the data set"):
+        YOLO(settings["model"]).compress(**{**settings, "data": str(tmp_path / "other.yaml"), "name": "o"})
+    assert not (tmp_path / "o-prune").exists()
+
+
+class Filter(nn.Module):
+    """Filters images by their frequencies, which has no form in ONNX."""
+
+    def forward(self, x):
+        return torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[-2:])
+
+
+@pytest.fixture
+def without_onnx(settings, tmp_path):
+    """A trained model that PyTorch alone can run."""
+    yolo = YOLO(settings["model"])
+    yolo.model.model[9].cv1.act = Filter()
+    return {**settings, "model": save_dense(yolo, tmp_path / "dense.pt"), "speed_up": 1.3, "epochs": 1, "name": "x"}
+
+
+def test_a_model_that_cannot_be_exported_is_compressed_all_the_same(without_onnx, log):
+    threads = torch.get_num_threads()
+    report = YOLO(without_onnx["model"]).compress(**without_onnx)
+    assert list(report["rows"]) == ["dense", "pruned", "fine-tuned"]
+    assert report["runtimes"]["onnx"].startswith("not measured: ")
+    assert "onnx_latency_ratio" not in report and report["rows"]["pruned"]["pytorch_latency_p10_ms"] > 0
+    assert "No latency in ONNX Runtime" in log.text and torch.get_num_threads() == threads
+
+
+def test_a_budget_where_the_model_cannot_run_is_refused(without_onnx):
+    with pytest.raises(ValueError, match="'budget=onnx' is invalid with this model, which cannot be exported: "):
+        YOLO(without_onnx["model"]).compress(**without_onnx, budget="onnx")
 
 
 def test_nothing_to_resume_is_an_error(settings):

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.compat.training import override_configs
 from ultralytics.engine.compress.batches import batch_to_measure, training_images, training_losses
 from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS
 from ultralytics.engine.compress.memory import within_memory
@@ -56,7 +57,8 @@ def _refit(run: StockTrainer, dense: nn.Module, pruned: nn.Module, record: Recor
     """Fit a pruned model to the dense one on so many training images, or all if the data set has fewer."""
     batch = min(images, batch_to_measure(run.args))
     batches = training_images(run, pruned, batch, "Dense outputs", images)
-    return refit(dense, pruned, record, torch.cat(list(batches))[:images])
+    with override_configs(run.args, {"multi_scale": 0.0, "rect": False}):  # images of one size
+        return refit(dense, pruned, record, torch.cat(list(batches))[:images])
 
 
 def _cut(run: StockTrainer, model: nn.Module, limits: dict[str, float], batch: int) -> tuple[nn.Module, Record]:

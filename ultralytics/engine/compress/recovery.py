@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import zipfile
 from pathlib import Path
@@ -84,8 +85,8 @@ def recover(last: Path, best: Path) -> bool:
 
 def training_ended(last: Path) -> bool:
     """Return True for a last.pt after which no epoch is left; strip it if Ultralytics has not come to that."""
-    checkpoint = load_checkpoint(last)[1]
-    if 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:
+    checkpoint: dict[str, Any] = load_checkpoint(last)[1]
+    if 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1 and not _out_of_patience(checkpoint):
         return False
     for file in (last.with_name("best.pt"), last):
         found = read_checkpoint(file)
@@ -110,6 +111,13 @@ def drop_epochs_after(done: int, file: Path) -> None:
     if kept != rows:
         with written_whole(file) as temporary:
             temporary.write_text("".join([heading, *kept]), encoding="utf-8")
+
+
+def _out_of_patience(checkpoint: dict[str, Any]) -> bool:
+    """Return True if Ultralytics' early stopping has ended a training; older releases do not write what it knows."""
+    patience = checkpoint["train_args"]["patience"]  # 0 for any
+    since = checkpoint["epoch"] + 1 - (checkpoint.get("stopper") or {}).get("best_epoch", math.inf)
+    return patience > 0 and since >= patience
 
 
 def _is_best(checkpoint: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import versions
 from ultralytics.engine.pruning.files import write_csv, write_json
 from ultralytics.engine.pruning.latency.runtimes import measure_latency
+from ultralytics.engine.pruning.latency.turns import Timing
 from ultralytics.engine.pruning.report.sweep_plot import draw_sweep
 from ultralytics.engine.pruning.report.table import export_command
 from ultralytics.utils import LOGGER, colorstr
@@ -53,10 +54,10 @@ def compare_cells(
     """
     places = places_of(reports, origins or {})
     last = {place.name: place.report["rows"]["dense" if place.is_dense else "fine-tuned"] for place in places}
-    latency = {}
+    latency: dict[str, dict[str, Timing]] = {}
     if device is not None:
         models = {name: float_copy(load_checkpoint(Path(row["weights"]))[0]) for name, row in last.items()}
-        latency = measure_latency(models, imgsz, device)
+        latency, _ = measure_latency(models, imgsz, device)
     rows = []
     for place in places:
         row = last[place.name]

@@ -9,6 +9,7 @@ from typing import Union
 
 import torch
 from torch import nn
+from torch.onnx.errors import OnnxExporterError
 
 from ultralytics.engine.pruning.budget.counted import TOLERANCE, FlopsCost, ParametersCost, SizeCost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
@@ -68,6 +69,8 @@ class LatencyCost:
         Raises:
             ModuleNotFoundError: If a package is not installed.
             RunnerError: If the device cannot be reached, or measuring fails there.
+            ValueError: If the model cannot be exported to ONNX.
+            ValueError: If the model cannot be exported for that runtime.
         """
         check_installed(runtime, runner, precision)
         self.runtime = runtime_at(runtime, runner, precision)
@@ -80,7 +83,13 @@ class LatencyCost:
         self.table.measure(shape for shapes in self.shapes.values() for shape in shapes)
         self._convolutions = sum(self.table.times[shape.key] for shapes in self.shapes.values() for shape in shapes)
         self._pruned: tuple[float, float] | None = None
-        timing = self.runtime.time_models({"dense": dense}, self.imgsz, self.device)["dense"]
+        try:
+            timing = self.runtime.time_models({"dense": dense}, self.imgsz, self.device)["dense"]
+        except OnnxExporterError as error:
+            raise ValueError(
+                f"'budget={runtime}' is invalid with this model, which cannot be exported: {error} Choose "
+                "budget=flops or budget=pytorch."
+            ) from error
         self.whole, self.spread = timing.low, timing.high / timing.low
         LOGGER.info(f"Dense model: {self.whole:.2f} {self.unit}, {self._convolutions:.2f} in convolutions by the table")
         if self.rest > self.whole / 2:

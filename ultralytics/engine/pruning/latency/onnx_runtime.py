@@ -47,10 +47,12 @@ def onnx_latency(models: dict[str, nn.Module], imgsz: int, device: torch.device 
             copy = deepcopy(model).cpu().float()
             copy.task = guess_model_task(copy)
             copy.pt_path = str(Path(folder) / f"{i}.pt")  # where the exporter puts the ONNX file
-            with traced_export(), warnings_only():  # which would concern a file that is deleted at once
-                file = Exporter(overrides=settings)(model=copy)
+            try:
+                with traced_export(), warnings_only():  # which would concern a file that is deleted at once
+                    file = Exporter(overrides=settings)(model=copy)
+            finally:
+                torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
             session, feed = open_session(file, threads)
-            torch.set_num_threads(threads)  # the exporter sets Ultralytics' own number
             runs[name] = partial(session.run, None, feed)
         return take_turns(runs, torch.device("cpu"), "Latency in ONNX Runtime")
 

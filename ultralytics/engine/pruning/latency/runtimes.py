@@ -130,8 +130,11 @@ def runtime_at(name: str, runner: str = "", precision: str = "fp32") -> Runtime:
 
 def measure_latency(
     models: dict[str, nn.Module], imgsz: int, device: torch.device, also: str = ""
-) -> dict[str, dict[str, Timing]]:
+) -> tuple[dict[str, dict[str, Timing]], dict[str, str]]:
     """Time models in turns in every runtime that is installed and reported, and can run them.
+
+    What an exporter or a runtime raises is a reason why a model was not measured there: PyTorch trains networks that
+    have no other form.
 
     Args:
         models (dict[str, nn.Module]): Name to model, unfused; copies are timed.
@@ -140,15 +143,24 @@ def measure_latency(
         also (str): A budget, whose runtime is reported whatever its row says.
 
     Returns:
-        (dict[str, dict[str, Timing]]): Runtime to name to milliseconds.
+        latency (dict[str, dict[str, Timing]]): Runtime to name to milliseconds.
+        unmeasured (dict[str, str]): Every other of these runtimes to the reason, as reports have it.
     """
     wanted = {name: runtime for name, runtime in RUNTIMES.items() if runtime.reported or name == also}
-    latency = {}
+    latency: dict[str, dict[str, Timing]] = {}
+    unmeasured = {}
     for name, runtime in wanted.items():
-        if runtime.missing():
+        if missing := runtime.missing():
+            unmeasured[name] = f"not measured, not installed: {', '.join(missing)}"
             continue
-        if refusal := next(filter(None, map(runtime.refusal, models.values())), ""):
-            LOGGER.info(f"No latency in {runtime.label}: {refusal}")
-            continue
-        latency[name] = runtime.time_models(models, imgsz, device)
-    return latency
+        refusal = next(filter(None, map(runtime.refusal, models.values())), "")
+        try:
+            latency |= {} if refusal else {name: runtime.time_models(models, imgsz, device)}
+        except Exception as error:
+            if not runtime.packages:  # PyTorch itself
+                raise
+            refusal = f"{type(error).__name__}: {error}"
+        if refusal:
+            LOGGER.warning(f"No latency in {runtime.label}: {refusal}")
+            unmeasured[name] = f"not measured: {refusal}"
+    return latency, unmeasured

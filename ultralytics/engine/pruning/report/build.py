@@ -15,7 +15,7 @@ from ultralytics.engine.pruning.checkpoint.record import Record, versions
 from ultralytics.engine.pruning.checkpoint.whole import kept_whole
 from ultralytics.engine.pruning.files import write_json, written_whole
 from ultralytics.engine.pruning.latency.blocks import block_latency
-from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, Runtime, measure_latency
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES, measure_latency
 from ultralytics.engine.pruning.latency.turns import Timing, latency_ratio
 from ultralytics.engine.pruning.report.course import passed_dense
 from ultralytics.engine.pruning.report.deployed import deployed_remarks, deployed_summary
@@ -68,7 +68,7 @@ def build_report(
     twins = _twins(models)
     timed = {name: models[name] for name in twins.values()}
     record = Record.of(models["pruned"])
-    latency = measure_latency(timed, imgsz, device, record.budget)
+    latency, unmeasured = measure_latency(timed, imgsz, device, record.budget)
     rows = {
         name: _row(model, files[name], metrics[name], {kind: timings[twins[name]] for kind, timings in latency.items()})
         for name, model in models.items()
@@ -99,11 +99,7 @@ def build_report(
         "imgsz": imgsz,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "runtimes": {
-            name: _version(runtime, device, models["pruned"])
-            for name, runtime in RUNTIMES.items()
-            if runtime.reported or name == record.budget
-        },
+        "runtimes": {**{name: RUNTIMES[name].version(device) for name in latency}, **unmeasured},
         "layers": compare_layers(*ends.values()),
         "blocks": block_latency(ends, imgsz, device),
         "left_dense": record.left_dense,
@@ -112,14 +108,6 @@ def build_report(
         "curve": curve,
         "passed_dense": passed_dense(curve, metrics["dense"][metric]) if curve else None,
     }
-
-
-def _version(runtime: Runtime, device: torch.device, model: nn.Module) -> str:
-    """Return a runtime's version, or why it was not measured."""
-    missing = runtime.missing()
-    if refusal := runtime.refusal(model):
-        return f"not measured: {refusal}"
-    return f"not measured, not installed: {', '.join(missing)}" if missing else runtime.version(device)
 
 
 def _row(model: nn.Module, file: str | Path, metrics: dict[str, float], latency: dict[str, Timing]) -> dict[str, Any]:
