@@ -50,13 +50,16 @@ def test_args_yaml_of_a_run_repeats_it(settings, tmp_path, how):
     DetectionCompressor(overrides={**settings, "speed_up": 1.5, "prune_method": "l1", "name": "c-prune"})
     file, place = str(tmp_path / "c-prune" / "args.yaml"), {"name": "again", "model": settings["model"]}
     if how == "cfg":
-        run = DetectionCompressor(cfg=file, overrides={**place, "save_dir": None})
+        run = DetectionCompressor(cfg=file, overrides=place)
+        assert run.save_dir == tmp_path / "again"
     else:
-        command = f"yolo compress cfg={file} save_dir={tmp_path / 'again'} speed_up=1.2"
+        command = f"yolo compress cfg={file} name=again speed_up=1.2"
         code = "from torch.optim.optimizer import register_optimizer_step_pre_hook as before_step; import sys; "
         code += f"before_step(sys.exit); from ultralytics.cfg import entrypoint; entrypoint({command!r})"
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert YAML.load(tmp_path / "again" / "compress.yaml") == {**DEFAULTS, "speed_up": 1.2, "prune_method": "l1"}
+        own = {"speed_up": 1.2, "prune_method": "l1"}
+        assert YAML.load(tmp_path / "again-prune" / "compress.yaml") == {**DEFAULTS, **own}
+        assert YAML.load(tmp_path / "c-prune" / "compress.yaml")["speed_up"] == 1.5  # its results stay
         return
     assert (run.prune_args.speed_up, run.prune_args.prune_method, run.args.imgsz) == (1.5, "l1", 32)
 

@@ -119,6 +119,23 @@ def test_resumed_run_keeps_its_own_arguments(settings, log):
     assert again.args.batch == 3 and again.changed == {"batch": 3}  # the stage still has its own
 
 
+def test_a_resumed_run_says_that_it_takes_no_other_model_or_data(settings, tmp_path, log):
+    run = DetectionCompressor(overrides={**settings, "name": "k-prune"})
+    run.stages.begin("base", run.save_dir)
+    model, data = tmp_path / "other.pt", tmp_path / "other.yaml"
+    model.write_bytes(b"another")
+    data.write_text("another")
+    other = {"model": str(model), "data": str(data)}
+    resumed = DetectionCompressor(overrides={**settings, **other, "name": "k-prune", "resume": True})
+    assert (resumed.args.model, resumed.args.data) == (settings["model"], settings["data"])
+    assert f"resume ignores model={model}, data={data}: the run keeps its own" in log.text
+
+
+def test_pretrained_weights_for_a_trained_model_are_said_to_be_unused(settings, log):
+    DetectionCompressor(overrides={**settings, "name": "p-prune", "pretrained": "nothing.pt"})
+    assert f"'pretrained=nothing.pt' is not used: the weights are those of '{settings['model']}'" in log.text
+
+
 def test_image_size_that_is_not_given_is_the_tasks_own(settings, tmp_path):
     for i, split in enumerate(("train", "val")):
         for kind in ("dark", "light"):

@@ -3,6 +3,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import pytest
@@ -149,6 +150,28 @@ def test_resumed_sweep_keeps_to_its_own_runs(settings, tmp_path, monkeypatch):
     runs = {target: str(tmp_path / f"v-{target}x-prune{NUMBER_MARK}2") for target in ("2", "1.5")}
     assert YAML.load(tmp_path / f"v-sweep{NUMBER_MARK}2" / "runs.yaml") == runs
     assert sorted(p.name for p in tmp_path.glob("v-sweep*")) == ["v-sweep", f"v-sweep{NUMBER_MARK}2"]
+
+
+def test_a_resumed_sweep_is_of_the_model_and_folder_that_it_has_begun_with(settings, tmp_path, monkeypatch):
+    def compress(model, name, **keys):
+        return YOLO(model).compress(**{**settings, "model": model, "speed_up": [1.5], **keys}, name=name)
+
+    other = str(tmp_path / "other.pt")
+    torch.save({**torch.load(settings["model"], weights_only=False), "date": "another"}, other)
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionCompressor, "finetune", interrupt)
+        for model, name in ((settings["model"], "one"), (other, "compress")):
+            with pytest.raises(Interrupted):
+                compress(model, name)
+    before = (tmp_path / "one-sweep" / "runs.yaml").read_text()
+    with pytest.raises(ValueError, match="'model=.*other.pt' is not '.*', with which '.*one-1.5x-prune' has begun"):
+        compress(other, "one", resume=True, speed_up=[1.5, 2])
+    assert (tmp_path / "one-sweep" / "runs.yaml").read_text() == before
+    with pytest.raises(FileNotFoundError, match="or resume=path/to/its-sweep"):
+        compress(settings["model"], "compress", resume=str(tmp_path / "one-1.5x-prune"))
+    rows = compress(settings["model"], "compress", resume=str(tmp_path / "one-sweep"))["rows"]
+    assert [row["model"] for row in rows] == ["dense", "1.5x"]
+    assert Path(rows[1]["weights"]).parents[1] == tmp_path / "one-1.5x-finetune"
 
 
 @pytest.mark.slow

@@ -230,7 +230,8 @@ def test_dense_model_is_trained_on_first(settings, tmp_path, log):
     model = YOLO(settings["model"])
     model.add_callback("on_train_epoch_end", lambda trainer: names.append(trainer.save_dir.name))
     names = []
-    report = model.compress(**{**settings, "epochs": 1}, dense_epochs=2, name="d")
+    keys = {"dense_epochs": 2, "name": "d", "time": 1e-6}  # hours of the fine-tuning, which end with its first epoch
+    report = model.compress(**{**settings, "epochs": 1}, **keys)
     assert names == ["d-dense", "d-dense", "d-finetune"]
     stages = YAML.load(tmp_path / "d-prune" / "stages.yaml")
     assert stages["choose"]["sha256"] == stages["dense"]["sha256"]  # no metric above 0, so that it lost nothing

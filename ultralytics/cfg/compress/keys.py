@@ -159,6 +159,8 @@ def get_prune_cfg(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
 def load_cfg(file: str | Path) -> dict[str, Any]:
     """Return the arguments of a YAML; those of a compress run are in two files, its args.yaml and what lies beside.
 
+    Its folder is not among them: it holds the results of the run that is repeated.
+
     Args:
         file (str | Path): File.
 
@@ -171,7 +173,9 @@ def load_cfg(file: str | Path) -> dict[str, Any]:
     args = load_mapping(file)
     own = Path(file).with_name(COMPRESS_FILE)
     whole = Path(file).name == "args.yaml" and args.get("mode") == "compress" and own.is_file()
-    return {**YAML.load(own), **args} if whole else args
+    return (
+        {**YAML.load(own), **{key: args[key] for key in args if key not in {"save_dir", "resume"}}} if whole else args
+    )
 
 
 def check(values: dict[str, Any]) -> None:

@@ -170,8 +170,11 @@ class Compressor(Trainings):
         check_sparsity(self.prune_args, name, dense)
         if teacher := teacher_of(self.args):
             check_teacher(teacher, dense, self.task)
-        if dense is None and isinstance(self.args.pretrained, (str, Path)):
-            load_named("pretrained", self.args.pretrained)
+        if isinstance(self.args.pretrained, (str, Path)):
+            if dense is None:
+                load_named("pretrained", self.args.pretrained)
+            else:
+                LOGGER.warning(f"'pretrained={self.args.pretrained}' is not used: the weights are those of '{name}'")
         if not self.resumed:  # which has been checked when it began
             model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
             check_freeze(self.args.freeze, len(model.model))

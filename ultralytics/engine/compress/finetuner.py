@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint, student_of
 from ultralytics.cfg.compress.compat.devices import unset_deterministic, unwrap_model
 from ultralytics.cfg.compress.compat.keys import teacher_of
 from ultralytics.engine.compress.arguments import PruneArguments
@@ -132,7 +132,7 @@ class Finetuner(PruneArguments, OftenTrainer):
     def tell_forecast(self) -> None:
         """Log what the fine-tuning will come to, if the run that has pruned the model is there."""
         model = unwrap_model(self.model)
-        run = Path(Record.of(getattr(model, "student_model", model)).run)
+        run = Path(Record.of(student_of(model)).run)
         file = moved(run / REPORT_FILE, self.save_dir)
         if not file.is_file():
             return
@@ -196,7 +196,7 @@ def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
         return {"resume": False, "save_dir": str(run)}
     if args["model"] and str(args["model"]).endswith(".pt"):
         trained = found[0]
-        trained = getattr(trained, "student_model", trained)  # with a teacher
+        trained = student_of(trained)
         if getattr(trained, RECORD, None) != getattr(load_named("model", args["model"]), RECORD, None):
             LOGGER.warning(f"resume: {run} is no training of 'model={args['model']}', which begins anew")
             return {"resume": False}

@@ -12,7 +12,7 @@ from typing import Any
 from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML, get_save_dir
 from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
 from ultralytics.engine.compress.stages import CHANGED, MODEL, STAGES_FILE, check_same, has_begun
-from ultralytics.engine.pruning.files import holds_nothing
+from ultralytics.engine.pruning.files import holds_nothing, sha256
 from ultralytics.utils import LOGGER, colorstr
 
 PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
@@ -94,9 +94,16 @@ def resumed_arguments(run: Path, given: dict[str, Any]) -> tuple[dict[str, Any],
     changed = record.get(CHANGED, {})
     changed |= {k: given[k] for k in RESUME_MAY_CHANGE if k in given and given[k] != saved[k]}
     ignored = {k: v for k, v in given.items() if k in saved and v != saved[k] and k not in {*changed, *PLACE}}
+    ignored |= {k: given[k] for k in ("model", "data") if is_other(given.get(k), saved.get(k))}
     warn_of_ignored(ignored)
     LOGGER.info(f"{colorstr('compress:')} resuming {run} with its own arguments and {changed or 'no changes'}")
     return {**saved, **changed, "save_dir": str(run), "resume": False}, changed
+
+
+def is_other(given: Any, own: Any) -> bool:
+    """Return True for two files of different content; what is no file is found elsewhere, by rules of its own."""
+    files = [Path(file) for file in (given, own) if isinstance(file, (str, Path)) and Path(file).is_file()]
+    return len(files) == 2 and sha256(files[0]) != sha256(files[1])
 
 
 def moved(file: str | Path, run: Path) -> Path:

@@ -46,7 +46,7 @@ class Trainings(PruneArguments):
 
     def train_on(self, dense: Path) -> Path:
         """Return the dense checkpoint after `dense_epochs` more of its training, or as it was if it lost by them."""
-        args = {**self.training_args("dense", str(dense)), "epochs": self.prune_args.dense_epochs}
+        args = {**self.training_args("dense", str(dense)), "epochs": self.prune_args.dense_epochs, "time": None}
         trained = self.run_training("dense", self.trainer, args)
         if chosen := self.stages.result("choose"):
             return chosen
@@ -69,7 +69,7 @@ class Trainings(PruneArguments):
         """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
         if self.prune_args.sl_model:
             return Path(self.prune_args.sl_model)
-        own = {"epochs": self.prune_args.sl_epochs, **NO_TEACHER}  # distillation belongs to the fine-tuning
+        own = {"epochs": self.prune_args.sl_epochs, "time": None, **NO_TEACHER}  # those belong to the fine-tuning
         args = {**self.training_args("sparsify", str(dense)), **sl_hyperparameters(self.prune_args.sl_hyp), **own}
         return self.run_training("sparsify", self.sparsifier, args)
 

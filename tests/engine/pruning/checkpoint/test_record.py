@@ -7,6 +7,7 @@ import pytest
 
 from ultralytics.cfg.compress import __version__
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.classes import renew_classes
 from ultralytics.engine.pruning.checkpoint.record import SCHEMA, Record
 from ultralytics.engine.pruning.prune import prune_model
 
@@ -56,3 +57,10 @@ def test_missing_field_is_refused(record):
     del values["channels"]
     with pytest.raises(ValueError, match=r"record is damaged: .*'channels'.*Prune the dense model again"):
         Record.from_dict(values)
+
+
+def test_a_model_that_was_pruned_twice_has_the_classes_of_the_training_in_between(yolov8n):
+    pruned, _ = prune_model(yolov8n, Budget(1.5), prune_method="l1")
+    renew_classes(pruned, 7)
+    again, record = prune_model(pruned, Budget(1.5), prune_method="l1")
+    assert again.yaml["nc"] == record.yaml["nc"] == again.model[-1].nc == 7

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Group, Slice
+from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.criteria import (
     balanced,
     bn_group_scale,
@@ -20,6 +22,7 @@ from ultralytics.engine.pruning.ranking.criteria import (
 )
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
+from ultralytics.engine.pruning.surgery.oracle import flatten
 
 
 def group_of(rows: torch.Tensor, *more: Slice) -> Group:
@@ -136,3 +139,16 @@ def test_batch_norm_scales_by_hand():
 def test_group_without_batch_norm_is_refused(criterion):
     with pytest.raises(ValueError, match="no batch norm belongs to the outputs of 'conv'"):
         criterion(group_of(torch.ones(2, 1)))
+
+
+def test_losses_of_another_model_are_refused(yolov8n):
+    image = torch.rand(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="'losses' yielded a loss that depends on no weight of the model"):
+        prune_model(yolov8n, Budget(2.0), prune_method="group_taylor", losses=lambda model: [sum_of(yolov8n, image)])
+    pruned, _ = prune_model(yolov8n, Budget(2.0), prune_method="group_taylor", losses=lambda m: [sum_of(m, image)])
+    assert pruned.pruning["prune_method"] == "group_taylor"
+
+
+def sum_of(model, image):
+    """Return the sum of what a model in training puts out."""
+    return sum(level.sum() for level in flatten(model.train()(image)).values())

@@ -48,6 +48,11 @@ def found(tmp_path, monkeypatch):
     return find
 
 
+def test_a_report_of_another_task_is_passed_over(found, log):
+    other = {"metric": "top1", "rows": {"dense": {"weights": "smaller.pt", "top1": 0.9}}}
+    assert found(other) is None and not log.text
+
+
 def test_a_dense_model_that_is_no_slower_and_more_accurate(found):
     better = found(report_with(smaller=(0.58, 5.9, 3.0), larger=(0.63, 9.0, 5.0)))
     assert better == {

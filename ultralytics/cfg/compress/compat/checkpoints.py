@@ -15,6 +15,11 @@ LOADER = "load_checkpoint" if hasattr(tasks, "load_checkpoint") else "attempt_lo
 DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError)  # as torch answers what is no checkpoint or not a whole one
 
 
+def student_of(model: nn.Module) -> nn.Module:
+    """Return what a model trains: a checkpoint that a distillation was stopped at holds student and teacher."""
+    return getattr(model, "student_model", model)
+
+
 def load_checkpoint(weight: str | Path, **kwargs: Any) -> tuple[nn.Module, dict[str, Any]]:
     """Return what Ultralytics' loader of one file does.
 

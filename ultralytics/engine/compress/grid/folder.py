@@ -14,7 +14,7 @@ from ultralytics.cfg.compress.keys import refusing
 from ultralytics.engine.compress.checks.training import check_resume_value
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.lock import lock, unlock
-from ultralytics.engine.compress.runs import find_run, folder_of
+from ultralytics.engine.compress.runs import find_run, folder_of, is_other, moved
 from ultralytics.engine.compress.stages import STAGES_FILE
 from ultralytics.engine.pruning.files import written_whole
 
@@ -60,7 +60,7 @@ def record_opened(args: dict[str, Any], kind: str) -> Iterator[Record]:
 
     Raises:
         FileNotFoundError: If 'resume' is set and there is no such grid.
-        ValueError: If 'save_dir' is given.
+        ValueError: If 'save_dir' is given, or the grid to resume has begun with another model or data set.
         RuntimeError: If another process works in the folder.
     """
     with refusing():
@@ -69,7 +69,8 @@ def record_opened(args: dict[str, Any], kind: str) -> Iterator[Record]:
                 f"'save_dir={args['save_dir']}' is one folder, and a {kind} needs several. Use project and name."
             )
         check_resume_value(args.get("resume"), f"the folder of a {kind}")
-    record = find_record(args, kind)
+        record = find_record(args, kind)
+        check_begun_with(record, args)
     lock(record.folder)
     try:
         yield record
@@ -83,7 +84,8 @@ def find_record(args: dict[str, Any], kind: str) -> Record:
     """Return the record of the grid to resume, or of a new one, whose folder need not exist yet.
 
     Args:
-        args (dict): Overrides of the configuration; 'name' is the grid's.
+        args (dict): Overrides of the configuration; 'name' is the grid's. If 'resume' is its folder, 'name' and
+            'project' become those that it has.
         kind (str): What the grid is.
 
     Raises:
@@ -93,13 +95,41 @@ def find_record(args: dict[str, Any], kind: str) -> Record:
     if not args.get("resume"):
         again = bool(args.get("exist_ok"))
         return Record(get_save_dir(SimpleNamespace(**place, exist_ok=again, save_dir=None)), {})
-    if folder := find_run(place, RUNS_FILE):
+    if args["resume"] is True:
+        folder = find_run(place, RUNS_FILE)
+    else:
+        folder = Path(args["resume"]).resolve()
+        name, found, _ = folder.name.rpartition(f"-{kind}")
+        args |= {"name": name, "project": str(folder.parent)} if found else {}
+        folder = folder if found and (folder / RUNS_FILE).exists() else None
+    if folder:
         begun = YAML.load(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else {}
         return Record(folder, {entry: str(moved_run(run, folder)) for entry, run in begun.items()})
     raise FileNotFoundError(
         f"'resume={args['resume']}' found no {kind} to resume with name={args['name']} and project="
-        f"{args.get('project')}. Pass the same name and project as before."
+        f"{args.get('project')}. Pass the same name and project as before, or resume=path/to/its-{kind}."
     )
+
+
+def check_begun_with(record: Record, args: dict[str, Any]) -> None:
+    """Check that a grid goes on with what it has begun with: its table compares runs of one model and data set.
+
+    Args:
+        record (Record): What it has begun.
+        args (dict): Overrides of the configuration; of lists of models or data sets a cell has its own value.
+
+    Raises:
+        ValueError: If a run has another model or data set.
+    """
+    for run in record.runs.values():
+        file = Path(run) / "args.yaml"
+        begun = YAML.load(file) if file.is_file() else {}
+        for key in ("model", "data"):
+            if begun.get(key) and is_other(args.get(key), own := moved(begun[key], Path(run))):
+                raise ValueError(
+                    f"'{key}={args[key]}' is not '{own}', with which '{run}' has begun. Resume with that, or choose "
+                    "another name."
+                )
 
 
 def moved_run(run: str, folder: Path) -> Path:

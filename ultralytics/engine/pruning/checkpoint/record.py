@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg.compress import __version__, versions
+from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.files import sha256
 
 RECORD = "pruning"  # attribute of a pruned model that holds the record
@@ -158,7 +159,12 @@ def source_of(model: nn.Module) -> dict[str, str]:
 
 def dense_yaml(model: nn.Module) -> dict[str, Any]:
     """Return the architecture YAML of the dense model that a model is or was cut from."""
-    return deepcopy(Record.of(model).yaml if is_pruned(model) else model.yaml)
+    if not is_pruned(model):
+        return deepcopy(model.yaml)
+    yaml = deepcopy(Record.of(model).yaml)
+    if yaml.get("nc") and (classes := class_count(model)):  # it may have been trained on another data set since
+        yaml["nc"] = classes
+    return yaml
 
 
 def _fits(value: Any, kind: str, of: type | tuple[type, ...] | None) -> bool:

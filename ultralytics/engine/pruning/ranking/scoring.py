@@ -67,6 +67,11 @@ def _average_over_losses(
         for loss in losses(model):
             model.zero_grad(set_to_none=True)
             loss.backward()
+            if all(weight.grad is None for weight in weights):
+                raise ValueError(
+                    "'losses' yielded a loss that depends on no weight of the model. Compute it with the model that "
+                    "'losses' is called with, a copy of yours."
+                )
             for total, group in zip(totals, groups):
                 total += method.criterion(group)
             count += 1

@@ -33,7 +33,8 @@ def read_report(file: Path, metrics: Iterable[str]) -> dict[str, Any]:
         raise ValueError(f"'{file}' is no report: {error}.") from error
     rows = report.get("rows") if isinstance(report, dict) else None
     if not isinstance(rows, dict) or not all(_is_row(row, metrics) for row in rows.values()):
-        raise ValueError(f"'{file}' is no report with rows of {', '.join(metrics)}.")
+        wanted = ", ".join(metrics)
+        raise ValueError(f"'{file}' is no report with rows{' of ' * bool(wanted)}{wanted}.")
     if type(report.get("max_det", 1)) is not int:
         raise ValueError(f"'{file}' is no report: its 'max_det' is {report['max_det']!r:.80}.")
     return report
