@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Criteria against their papers' formulas, computed by hand."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -142,9 +144,9 @@ def test_group_without_batch_norm_is_refused(criterion):
 
 
 def test_losses_of_another_model_are_refused(yolov8n):
-    image = torch.rand(1, 3, 32, 32)
+    image, other = torch.rand(2, 3, 64, 64), deepcopy(yolov8n)
     with pytest.raises(ValueError, match="'losses' yielded a loss that depends on no weight of the model"):
-        prune_model(yolov8n, Budget(2.0), prune_method="group_taylor", losses=lambda model: [sum_of(yolov8n, image)])
+        prune_model(yolov8n, Budget(2.0), prune_method="group_taylor", losses=lambda model: [sum_of(other, image)])
     pruned, _ = prune_model(yolov8n, Budget(2.0), prune_method="group_taylor", losses=lambda m: [sum_of(m, image)])
     assert pruned.pruning["prune_method"] == "group_taylor"
 
