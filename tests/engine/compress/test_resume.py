@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import FAST, Interrupted, interrupt, save_dense
+from conftest import FAST, Interrupted, interrupt, needs, save_dense
 from test_compressor import epochs_done
 
 from ultralytics import YOLO
@@ -129,15 +129,17 @@ def test_epoch_of_a_kill_stands_once_in_the_tables(stopped, tmp_path):
     assert [int(epoch) for epoch in results["epoch"]] == [1, 2, 3]
 
 
-def test_the_last_checkpoint_of_a_fine_tuning_that_was_stopped_is_a_model(stopped, tmp_path):
+@needs("distillation")
+def test_the_last_checkpoint_of_a_fine_tuning_that_was_stopped_can_be_trained(stopped, tmp_path):
     last = str(tmp_path / "r-finetune" / "weights" / "last.pt")
     pruned = load_checkpoint(tmp_path / "r-prune" / "weights" / "prune.pt")[0]
     keys = {key: stopped[key] for key in FAST if key != "speed_up"} | {"data": stopped["data"], "epochs": 1}
     trained = YOLO(last)
     trained.train(**keys, project=str(tmp_path), name="t")
     assert [p.shape for p in trained.model.parameters()] == [p.shape for p in pruned.parameters()]
-    again = DetectionCompressor(overrides={**stopped, "model": last, "name": "again-prune", "speed_up": 1.3})
-    assert load_checkpoint(again.compress())[0].pruning["source"]["path"] == last
+    for key in ("model", "distill_model"):
+        with pytest.raises(ValueError, match=f"'{key}={last}' is of a distillation that was stopped. Resume it"):
+            DetectionCompressor(overrides={**stopped, key: last, "name": "again-prune"})
 
 
 def test_rows_that_are_dropped(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint, student_of
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.pruning.checkpoint.finite import half_within_range
 from ultralytics.engine.pruning.files import written_whole
@@ -68,7 +68,6 @@ def _read(file: str, modified: int, size: int) -> Reading:
 def _load(file: str | Path) -> Reading:
     """Read a file."""
     model, checkpoint = load_checkpoint(file)
-    model = student_of(model)
     if getattr(model, "clip_model", None) is not None:
         model.clip_model = None  # of a World model: the text encoder, which its classes need no more
     form, note = stock_form(model)

@@ -16,8 +16,18 @@ DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError)  # as torch answers w
 
 
 def student_of(model: nn.Module) -> nn.Module:
-    """Return what a model trains: a checkpoint that a distillation was stopped at holds student and teacher."""
+    """Return what a training changes: the student of a distillation, or the model."""
     return getattr(model, "student_model", model)
+
+
+def without_teacher(model: nn.Module) -> nn.Module:
+    """Return the model of a checkpoint; where a distillation was stopped it is a pair, whose hooks hold features."""
+    student = student_of(model)
+    if student is not model:
+        student.pt_path = model.pt_path
+        for module in student.modules():
+            module._forward_hooks.clear()
+    return student
 
 
 def load_checkpoint(weight: str | Path, **kwargs: Any) -> tuple[nn.Module, dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ultralytics.cfg.compress.compat.checkpoints import student_of
 from ultralytics.engine.compress.reading import read, read_model
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
@@ -69,6 +70,7 @@ def check_model(model: Any, task: str, gives_texts: bool = False) -> tuple[str, 
     """
     check_model_name(model)
     loaded = None if is_yaml(model) else load_named("model", model)
+    refuse_pair(loaded, f"'model={model}'")
     found_task = guess_model_task(read_yaml(model) if loaded is None else loaded)
     if found_task != task:
         raise ValueError(
@@ -156,6 +158,22 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
     return model, checkpoint
 
 
+def refuse_pair(model: nn.Module | None, named: str) -> None:
+    """Refuse the checkpoint of a distillation that was stopped, which holds student and teacher.
+
+    Args:
+        model (nn.Module, optional): Its model.
+        named (str): The argument and its value, for the message.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if model is not None and student_of(model) is not model:
+        raise ValueError(
+            f"{named} is of a distillation that was stopped. Resume it, and use its best.pt when it has ended."
+        )
+
+
 def refuse_foreign(key: str, file: str | Path) -> None:
     """Refuse a checkpoint that would be converted, where stock Ultralytics reads it by itself.
 
@@ -185,6 +203,7 @@ def check_teacher(teacher: Any, student: nn.Module | None, task: str) -> None:
         ValueError: If it is no checkpoint, of another task, or Ultralytics cannot distil it into the student.
     """
     model = load_named("distill_model", teacher)
+    refuse_pair(model, f"'distill_model={teacher}'")
     head = model.model[-1]
     if (found := guess_model_task(model)) != task or not isinstance(head, Detect):
         raise ValueError(

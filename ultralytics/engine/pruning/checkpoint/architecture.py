@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint, student_of
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint, without_teacher
 from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_classes
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
@@ -42,7 +42,7 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
         ValueError: If the images have another number of channels than the model takes, or a World model knows other
             classes.
     """
-    weights = student_of(weights)
+    weights = without_teacher(weights)
     if weights.is_fused():  # by YOLO.fuse()
         weights, _ = load_checkpoint(weights.pt_path)
     model = float_copy(weights).float().requires_grad_(True)  # a quantization-aware training quantises it anew
