@@ -138,3 +138,9 @@ def test_widths_that_a_device_does_not_like_are_never_kept():
     assert first.counts == [8, 16, 32, 48, 56, 64]
     assert second.counts == [*range(8, 65, 8)]
     assert solve_budget([first, second], Times(), 5.2)[0] == 32
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_limit_that_is_no_share_is_refused(share):
+    with pytest.raises(ValueError, match=r"'limits=\{'model.3.conv': .*\}' is invalid. Each group may lose a share"):
+        Budget(2.0, limits={"model.2.cv1.conv": 0.5, "model.3.conv": share})

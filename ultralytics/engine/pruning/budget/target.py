@@ -59,6 +59,8 @@ class Budget:
         names = ("speed_up", "global_pruning", "round_to", "max_sparsity", "target", "precision", "runner")
         check({name: getattr(self, name) for name in names})
         check_one_target(self.speed_up, self.target)
+        if wrong := {name: share for name, share in self.limits.items() if not 0 <= share <= 1}:  # NaN among them
+            raise ValueError(f"'limits={wrong}' is invalid. Each group may lose a share of its channels from 0 to 1.")
         if self.budget not in COSTS and not is_file(self.budget):
             raise ValueError(
                 f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}, or {FILE_HINT}."
