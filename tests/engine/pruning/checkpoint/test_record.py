@@ -6,8 +6,10 @@ from dataclasses import fields
 import pytest
 
 from ultralytics.cfg.compress import __version__
+from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.classes import renew_classes
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.record import SCHEMA, Record
 from ultralytics.engine.pruning.prune import prune_model
 
@@ -59,8 +61,9 @@ def test_missing_field_is_refused(record):
         Record.from_dict(values)
 
 
-def test_a_model_that_was_pruned_twice_has_the_classes_of_the_training_in_between(yolov8n):
-    pruned, _ = prune_model(yolov8n, Budget(1.5), prune_method="l1")
+def test_a_model_that_was_pruned_twice_has_the_classes_of_the_training_in_between(yolov8n, tmp_path):
+    save_pruned(tmp_path / "prune.pt", *prune_model(yolov8n, Budget(1.5), prune_method="l1"))
+    pruned = load_checkpoint(tmp_path / "prune.pt")[0].float()
     renew_classes(pruned, 7)
     again, record = prune_model(pruned, Budget(1.5), prune_method="l1")
     assert again.yaml["nc"] == record.yaml["nc"] == again.model[-1].nc == 7
