@@ -20,10 +20,9 @@ from test_compressor import epochs_done
 from ultralytics import YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML
-from ultralytics.engine.compress import recovery
 from ultralytics.engine.compress.batches import training_batches
 from ultralytics.engine.compress.lock import unlock
-from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover
+from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover, training_ended
 from ultralytics.engine.compress.runs import find_run
 from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.trainer import BaseTrainer
@@ -105,14 +104,10 @@ def test_damaged_checkpoints_do_not_block_a_resume(stopped, tmp_path, log, damag
 def test_a_training_that_patience_has_ended_is_not_trained_on(stopped, tmp_path):
     last = tmp_path / "r-finetune" / "weights" / "last.pt"
     checkpoint = torch.load(last, weights_only=False)
-    for patience, best, ended in (
-        (1, 1, False),
-        (0, 0, False),
-        (1, 0, True),
-    ):  # killed before Ultralytics has stripped it
+    for patience, best, ended in ((1, 1, False), (0, 0, False), (1, 0, True)):
         checkpoint["train_args"]["patience"] = patience
         torch.save({**checkpoint, "stopper": {"best_fitness": 0.0, "best_epoch": best}}, last)
-        assert recovery.training_ended(last) == ended
+        assert training_ended(last) == ended
     torch.save({**checkpoint, "stopper": {"best_fitness": 0.0, "best_epoch": 0}}, last)
     report = YOLO(stopped["model"]).compress(**stopped, resume=True)
     assert epochs_done(tmp_path / "r-finetune") == [1] and list(report["rows"])[-1] == "fine-tuned"

@@ -172,10 +172,9 @@ def load_cfg(file: str | Path) -> dict[str, Any]:
     """
     args = load_mapping(file)
     own = Path(file).with_name(COMPRESS_FILE)
-    whole = Path(file).name == "args.yaml" and args.get("mode") == "compress" and own.is_file()
-    return (
-        {**YAML.load(own), **{key: args[key] for key in args if key not in {"save_dir", "resume"}}} if whole else args
-    )
+    if Path(file).name != "args.yaml" or args.get("mode") != "compress" or not own.is_file():
+        return args
+    return {**YAML.load(own), **{key: value for key, value in args.items() if key not in {"save_dir", "resume"}}}
 
 
 def check(values: dict[str, Any]) -> None:

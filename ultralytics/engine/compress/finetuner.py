@@ -195,8 +195,7 @@ def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
     if found is None:
         return {"resume": False, "save_dir": str(run)}
     if args["model"] and str(args["model"]).endswith(".pt"):
-        trained = found[0]
-        trained = student_of(trained)
+        trained = student_of(found[0])
         if getattr(trained, RECORD, None) != getattr(load_named("model", args["model"]), RECORD, None):
             LOGGER.warning(f"resume: {run} is no training of 'model={args['model']}', which begins anew")
             return {"resume": False}

@@ -103,7 +103,7 @@ def resumed_arguments(run: Path, given: dict[str, Any]) -> tuple[dict[str, Any],
 def is_other(given: Any, own: Any) -> bool:
     """Return True for two files of different content; what is no file is found elsewhere, by rules of its own."""
     files = [Path(file) for file in (given, own) if isinstance(file, (str, Path)) and Path(file).is_file()]
-    return len(files) == 2 and sha256(files[0]) != sha256(files[1])
+    return len(files) == 2 and not files[0].samefile(files[1]) and sha256(files[0]) != sha256(files[1])
 
 
 def moved(file: str | Path, run: Path) -> Path:

@@ -51,6 +51,8 @@ def found(tmp_path, monkeypatch):
 def test_a_report_of_another_task_is_passed_over(found, log):
     other = {"metric": "top1", "rows": {"dense": {"weights": "smaller.pt", "top1": 0.9}}}
     assert found(other) is None and not log.text
+    assert found({**OWN, "rows": {"dense": {"weights": "smaller.pt", "mAP50-95": "0.9"}}}) is None
+    assert "is no report with rows of mAP50-95" in log.text
 
 
 def test_a_dense_model_that_is_no_slower_and_more_accurate(found):

@@ -99,9 +99,11 @@ def find_record(args: dict[str, Any], kind: str) -> Record:
         folder = find_run(place, RUNS_FILE)
     else:
         folder = Path(args["resume"]).resolve()
-        name, found, _ = folder.name.rpartition(f"-{kind}")
-        args |= {"name": name, "project": str(folder.parent)} if found else {}
-        folder = folder if found and (folder / RUNS_FILE).exists() else None
+        name, ending, _ = folder.name.rpartition(f"-{kind}")
+        if ending and (folder / RUNS_FILE).exists():
+            args.update(name=name, project=str(folder.parent))
+        else:
+            folder = None
     if folder:
         begun = YAML.load(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else {}
         return Record(folder, {entry: str(moved_run(run, folder)) for entry, run in begun.items()})

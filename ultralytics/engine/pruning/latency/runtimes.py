@@ -155,7 +155,8 @@ def measure_latency(
             continue
         refusal = next(filter(None, map(runtime.refusal, models.values())), "")
         try:
-            latency |= {} if refusal else {name: runtime.time_models(models, imgsz, device)}
+            if not refusal:
+                latency[name] = runtime.time_models(models, imgsz, device)
         except Exception as error:
             if not runtime.packages:  # PyTorch itself
                 raise

@@ -35,12 +35,11 @@ def better_beside(report: dict[str, Any], folder: Path, row: str, most: float) -
         if file.parent == folder:
             continue
         try:
-            other = read_report(file, [])
+            other = read_report(file)
         except (OSError, ValueError) as error:
             LOGGER.warning(f"'{file}' is not compared with: {error}")
             continue
-        comparable = all(report["metric"] in row for row in other["rows"].values())
-        if comparable and all(other.get(key) == report[key] for key in ALIKE):
+        if all(other.get(key) == report[key] for key in ALIKE):
             found += [_as_fast(report, row, other, name) for name in other["rows"]]
     own = {model["weights"] for model in report["rows"].values()}
     better = [m for m in found if m and m["weights"] not in own and m[report["metric"]] >= most + MARGIN]

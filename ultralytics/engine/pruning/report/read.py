@@ -11,12 +11,12 @@ from typing import Any
 LARGEST = 64 << 20  # bytes; reports have some 100 kB
 
 
-def read_report(file: Path, metrics: Iterable[str]) -> dict[str, Any]:
+def read_report(file: Path, metrics: Iterable[str] | None = None) -> dict[str, Any]:
     """Return a report, whose rows have what another report takes over from them.
 
     Args:
         file (Path): A regular file.
-        metrics (Iterable[str]): Names of the numbers that every row has.
+        metrics (Iterable[str], optional): Names of the numbers that every row has, by default the report's own metric.
 
     Returns:
         (dict[str, Any]): The report.
@@ -31,10 +31,10 @@ def read_report(file: Path, metrics: Iterable[str]) -> dict[str, Any]:
         report = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # neither UTF-8 nor JSON
         raise ValueError(f"'{file}' is no report: {error}.") from error
-    rows = report.get("rows") if isinstance(report, dict) else None
-    if not isinstance(rows, dict) or not all(_is_row(row, metrics) for row in rows.values()):
-        wanted = ", ".join(metrics)
-        raise ValueError(f"'{file}' is no report with rows{' of ' * bool(wanted)}{wanted}.")
+    report = report if isinstance(report, dict) else {}
+    rows, wanted = report.get("rows"), [str(report.get("metric"))] if metrics is None else list(metrics)
+    if not isinstance(rows, dict) or not all(_is_row(row, wanted) for row in rows.values()):
+        raise ValueError(f"'{file}' is no report with rows of {', '.join(wanted)}.")
     if type(report.get("max_det", 1)) is not int:
         raise ValueError(f"'{file}' is no report: its 'max_det' is {report['max_det']!r:.80}.")
     return report
