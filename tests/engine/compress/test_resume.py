@@ -18,12 +18,13 @@ from conftest import FAST, Interrupted, interrupt, needs, save_dense
 from test_compressor import epochs_done
 
 from ultralytics import YOLO
+from ultralytics.cfg import entrypoint
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML
 from ultralytics.engine.compress.batches import training_batches
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover, training_ended
-from ultralytics.engine.compress.runs import find_run
+from ultralytics.engine.compress.runs import find_run, located
 from ultralytics.engine.pruning.files import sweep_temporaries
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
@@ -231,6 +232,52 @@ def test_run_that_was_moved_resumes(tiny_data, tmp_path):
     assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["m-base", "m-finetune", "m-prune"]
     assert all(Path(row["weights"]).is_relative_to(tmp_path / "there") for row in report["rows"].values())
     assert epochs_done(tmp_path / "there" / "m-finetune") == [1, 2]
+
+
+def test_run_is_resumed_from_another_working_directory(settings, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there" / "flops").mkdir(parents=True)  # no budget
+    shutil.copy(settings["model"], tmp_path / "here" / "own.pt")
+    shutil.copy(settings["data"], tmp_path / "here" / "own.yaml")
+    monkeypatch.chdir(tmp_path / "here")
+    files = {"model": "own.pt", "data": "own.yaml", "distill_model": "own.pt"}
+    keys = {**settings, **files, "project": str(tmp_path / "here"), "name": "w-prune"}
+    DetectionCompressor(overrides=keys)
+    monkeypatch.chdir(tmp_path / "there")
+    resumed = []
+
+    def stop(run):
+        run.release_folder()
+        return Path(settings["model"])
+
+    monkeypatch.setattr(DetectionCompressor, "compress", lambda run: resumed.append(run))
+    monkeypatch.setattr(DetectionCompressor, "finetune", stop)
+    entrypoint(f"yolo compress resume={tmp_path / 'here' / 'w-prune'}")
+    (tmp_path / "here").rename(tmp_path / "elsewhere")  # with all that it rests on
+    entrypoint(f"yolo compress resume={tmp_path / 'elsewhere' / 'w-prune'}")
+    for run, place in zip(resumed, ("here", "elsewhere"), strict=True):
+        assert run.save_dir == tmp_path / place / "w-prune"
+        for key in ("model", "data", "distill_model"):
+            assert Path(vars(run.args)[key]).parent == tmp_path / place, key
+        assert run.prune_args.budget == "flops"
+
+
+@pytest.mark.parametrize(("value", "found"), [("onnx", "onnx"), ("answer.json", "{here}/answer.json"), (None, None)])
+def test_budget_is_a_file_where_it_is_no_name(value, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "answer.json").touch()
+    assert located({"budget": value, "project": "onnx"}) == {
+        "budget": found and found.format(here=tmp_path),
+        "project": "onnx",
+    }
+
+
+@pytest.mark.parametrize("resume", ["True", "nowhere", "."])
+def test_command_without_a_model_resumes_no_other(resume, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SyntaxError, match="'model' argument is missing"):
+        entrypoint(f"yolo compress resume={resume}")
 
 
 def test_temporary_files_of_dead_processes_are_swept(settings, tmp_path):

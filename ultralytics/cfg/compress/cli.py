@@ -92,8 +92,7 @@ def run(cfg: ModuleType, entrypoint: Callable, debug: str) -> None:
         return
     try:
         with refusing():
-            check_model_given(cfg, words)
-            command = parsed(cfg, entrypoint, debug)
+            command = parsed(cfg, entrypoint, with_model(cfg, words))
         if command:
             command.model.compress(**command.arguments)
     except REFUSALS as error:
@@ -131,30 +130,35 @@ def write_bundle(cfg: ModuleType, words: list[str], debug: str) -> None:
         raise SystemExit(f"yolo latency: {explain(error)}") from None
 
 
-def parsed(cfg: ModuleType, entrypoint: Callable, debug: str) -> Parsed | None:
+def parsed(cfg: ModuleType, entrypoint: Callable, words: list[str]) -> Parsed | None:
     """Return a command as Ultralytics' parser reads it, None for a special one, i.e. 'yolo compress help'."""
     try:
-        with keys_known(cfg):
-            entrypoint(debug)
+        with keys_known(cfg, words):
+            entrypoint("")
     except Parsed as command:
         return command
     return None
 
 
-def check_model_given(cfg: ModuleType, words: list[str]) -> None:
-    """Refuse a command without a model, for which Ultralytics would take a pretrained one.
+def with_model(cfg: ModuleType, words: list[str]) -> list[str]:
+    """Return a command that names its model, for which Ultralytics would take a pretrained one.
 
     Args:
         cfg (ModuleType): `ultralytics.cfg`.
-        words (list[str]): The command without 'yolo'.
+        words (list[str]): The command without 'yolo'. That of a run to resume is the run's own.
 
     Raises:
         SyntaxError: If there is none.
     """
-    words = [word.removeprefix("--") for word in cfg.merge_equals_args(words)]
-    runs = any("=" in word for word in words)  # no special command, i.e. 'yolo compress help'
-    if runs and not any(word.startswith(("model=", "cfg=")) for word in words):
-        raise SyntaxError(f"'model' argument is missing. Name the model to compress, i.e.:{EXAMPLE}")
+    pairs = [word.removeprefix("--").removesuffix(",").partition("=") for word in cfg.merge_equals_args(words)]
+    given = {key: value for key, mark, value in pairs if mark}
+    if not given or {"model", "cfg"} & given.keys():  # none: a special command, i.e. 'yolo compress help'
+        return words
+    from ultralytics.engine.compress.runs import model_of
+
+    if model := model_of(given.get("resume", "")):
+        return [*words, f"model={model}"]
+    raise SyntaxError(f"'model' argument is missing. Name the model to compress, i.e.:{EXAMPLE}")
 
 
 def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
@@ -180,8 +184,8 @@ def mode_of(cfg: ModuleType, words: list[str]) -> str | None:
 
 
 @contextmanager
-def keys_known(cfg: ModuleType) -> Iterator[None]:
-    """Let Ultralytics' parser know the keys of the compress mode, and stop it before the run."""
+def keys_known(cfg: ModuleType, words: list[str]) -> Iterator[None]:
+    """Let Ultralytics' parser read a command with the keys of the compress mode, and stop it before the run."""
     from ultralytics.cfg.compress.compat.checkpoints import LOADER
     from ultralytics.engine import model
     from ultralytics.engine.compress.checks.models import load_named_checkpoint, read_yaml
@@ -206,6 +210,7 @@ def keys_known(cfg: ModuleType) -> Iterator[None]:
     read_pair = cfg.parse_key_value_pair
     known = {**FOLDER, **cfg.DEFAULT_CFG_DICT, **DEFAULTS}
     places: list[tuple[Any, str, Any]] = [
+        (cfg, "ARGV", ["yolo", *words]),
         (cfg, "DEFAULT_CFG_DICT", known),
         (cfg, READER, reader),
         (cfg, "parse_key_value_pair", parse),

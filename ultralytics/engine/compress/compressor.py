@@ -39,7 +39,7 @@ from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.pruning import prune_for_run
 from ultralytics.engine.compress.reading import read, read_model, save_converted
-from ultralytics.engine.compress.runs import resumed_arguments, run_to_resume
+from ultralytics.engine.compress.runs import located, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import Stages, has_begun
 from ultralytics.engine.compress.trainings import Trainings
@@ -180,6 +180,8 @@ class Compressor(Trainings):
             check_freeze(self.args.freeze, len(model.model))
             self._check_target(model)
             self.image_size = fit_image_size(model, self.args.imgsz)
+        for args in (self.args, self.prune_args):  # the run may be resumed from elsewhere
+            vars(args).update(located(vars(args)))
         self.is_new = not get_save_dir(self.args).exists()
 
     def compress(self) -> str:

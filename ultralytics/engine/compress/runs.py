@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML, get_save_dir
+from ultralytics.cfg.compress.keys import CHOICES
 from ultralytics.engine.compress.arguments import load_prune_args, warn_of_ignored
 from ultralytics.engine.compress.stages import CHANGED, MODEL, STAGES_FILE, check_same, has_begun
 from ultralytics.engine.pruning.files import holds_nothing, sha256
 from ultralytics.utils import LOGGER, colorstr
 
 PLACE = ("model", "data", "project", "name", "exist_ok", "save_dir", "resume", "mode", "task")  # say which run it is
+FILES = ("model", "data", "sl_model", "sl_hyp", "distill_model", "pretrained", "budget")  # keys that may name a file
 RESUME_MAY_CHANGE = ("device", "workers", "cache", "batch", "plots")  # keys that a resumed run takes from its caller
 
 
@@ -87,6 +90,7 @@ def resumed_arguments(run: Path, given: dict[str, Any]) -> tuple[dict[str, Any],
         ValueError: If it is another one by now.
     """
     saved = {**YAML.load(run / "args.yaml"), **load_prune_args(run)}
+    saved |= {key: moved_along(saved.get(key), saved.get("save_dir"), run) for key in FILES if key in saved}
     saved |= {key: str(moved(saved[key], run)) for key in ("model", "sl_model") if saved.get(key)}
     record = YAML.load(run / STAGES_FILE)
     if begun_with := record.get(MODEL):
@@ -100,10 +104,49 @@ def resumed_arguments(run: Path, given: dict[str, Any]) -> tuple[dict[str, Any],
     return {**saved, **changed, "save_dir": str(run), "resume": False}, changed
 
 
+def model_of(resume: str) -> str | None:
+    """Return the model with which a run has begun, None if it is not there or has written no arguments.
+
+    Args:
+        resume (str): Its folder.
+    """
+    run = Path(resume).resolve()
+    if not resume or not (run / "args.yaml").is_file() or not has_begun(run):
+        return None
+    begun = YAML.load(run / "args.yaml")
+    return str(moved(moved_along(begun["model"], begun.get("save_dir"), run), run))
+
+
 def is_other(given: Any, own: Any) -> bool:
     """Return True for two files of different content; what is no file is found elsewhere, by rules of its own."""
     files = [Path(file) for file in (given, own) if isinstance(file, (str, Path)) and Path(file).is_file()]
     return len(files) == 2 and not files[0].samefile(files[1]) and sha256(files[0]) != sha256(files[1])
+
+
+def located(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments in which files and folders that exist are paths that hold in any working directory."""
+    named = {key for key in FILES if args.get(key) not in CHOICES.get(key, ())}  # budget=onnx, beside a folder onnx
+    return {key: absolute(value) if key in named else value for key, value in args.items()}
+
+
+def absolute(value: Any) -> Any:
+    """Return the path of a file or folder that exists as one that holds in any working directory, else the value."""
+    exists = isinstance(value, (str, Path)) and str(value) and Path(value).exists()
+    return str(Path(value).resolve()) if exists else value
+
+
+def moved_along(value: Any, begun: str | None, run: Path) -> Any:
+    """Return where a file is that was moved together with a run, and lies to its folder as before, else the value.
+
+    Args:
+        value (Any): Its path, if it is one.
+        begun (str, optional): Where the run's folder was.
+        run (Path): Where it is.
+    """
+    if not begun or not isinstance(value, str) or not Path(value).is_absolute() or Path(value).exists():
+        return value
+    there = (run / os.path.relpath(value, begun)).resolve()
+    return str(there) if there.exists() else value
 
 
 def moved(file: str | Path, run: Path) -> Path:

@@ -14,12 +14,11 @@ from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.grid.folder import Record
 from ultralytics.engine.compress.grid.shared import Known, Shared
-from ultralytics.engine.compress.runs import moved
+from ultralytics.engine.compress.runs import located, moved
 from ultralytics.engine.compress.stages import has_begun
 from ultralytics.engine.pruning.report.build import REPORT_FILE
 
 Reports = dict[str, dict[str, Any]]  # name of a cell to the report of its fine-tuning
-FILES = ("model", "data", "sl_model", "sl_hyp", "distill_model", "pretrained", "budget")  # keys that may name a file
 
 
 class Grid(NamedTuple):
@@ -86,17 +85,6 @@ def make_grid(
     lists = read_sweep(args)
     own = {key: value for key, value in args.items() if key not in RAY_KEYS and key not in lists}
     return Grid(compressors, located(own), callbacks, record, Shared(own), Cluster.of(args))
-
-
-def located(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments in which files and folders that exist are paths that hold in any working directory."""
-    return {key: absolute(value) if key in FILES else value for key, value in args.items()}
-
-
-def absolute(value: Any) -> Any:
-    """Return the path of a file or folder that exists as one that holds in any working directory, else the value."""
-    exists = isinstance(value, (str, Path)) and str(value) and Path(value).exists()
-    return str(Path(value).resolve()) if exists else value
 
 
 def job_of(grid: Grid, cell: Cell) -> Job:
