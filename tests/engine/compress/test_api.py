@@ -22,6 +22,7 @@ from ultralytics.engine.model import Model
 from ultralytics.engine.pruning.budget.costs import COSTS
 from ultralytics.engine.pruning.budget.weights import PRECISIONS
 from ultralytics.engine.pruning.ranking.methods import METHODS
+from ultralytics.engine.trainer import BaseTrainer
 
 KEYS_FILE = Path(cfg_room.__file__).with_name("default.yaml")
 KEYS = YAML.load(KEYS_FILE)
@@ -89,6 +90,24 @@ def test_importing_it_imports_neither_torch_pruning_nor_the_runs():
 def test_a_configuration_file_is_refused():
     with pytest.raises(ValueError, match=r"'cfg=run\.yaml' is not an argument of compress\(\)"):
         compress("best.pt", data="coco8.yaml", cfg="run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (None, "'model=None' is of invalid type NoneType. 'model' must be a trained .pt file, a .yaml file"),
+        (["yolov8n.yaml", YOLO("yolov8n.yaml")], "'model' has a YOLO among several. Name each by its file"),
+    ],
+)
+def test_models_of_other_types_are_refused(model, message):
+    with pytest.raises(TypeError, match=message):
+        compress(model, data="coco8.yaml")
+
+
+@pytest.mark.parametrize("compressor", [5, YOLO, BaseTrainer])
+def test_other_compressors_are_refused(compressor):
+    with pytest.raises(TypeError, match="'compressor=.*' is invalid. 'compressor' must be a subclass of a task's"):
+        YOLO("yolov8n.yaml").compress(compressor=compressor, data="coco8.yaml")
 
 
 def test_unknown_keys_are_refused_before_any_folder(settings, tmp_path):

@@ -61,8 +61,7 @@ def test_sparsity_training_that_diverged_is_not_pruned(settings, tmp_path):
 
 @pytest.mark.parametrize("exist_ok", [False, True])
 def test_target_that_limits_put_out_of_reach_leaves_no_new_folder(settings, tmp_path, exist_ok, monkeypatch):
-    limits = dict.fromkeys((f"model.{i}.conv" for i in range(30)), 0.0)
-    monkeypatch.setattr(pruning_module, "_limits", lambda *_: Everything(limits))
+    monkeypatch.setattr(pruning_module, "_limits", lambda *_: Everything({"model.0.conv": 0.0}))
     if exist_ok:
         (tmp_path / "q-prune" / "weights").mkdir(parents=True)
         (tmp_path / "q-prune" / "mine.txt").touch()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import LARGE_YOLOV8, YOLOV8, also_slow, build_model, kept_weights
 from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.target import Budget
@@ -88,6 +89,36 @@ def test_layers_without_batch_norm_stay_whole_where_it_ranks(name, method):
 def test_what_cannot_be_ranked_is_refused(yolov8n, keys, message):
     with pytest.raises(ValueError, match=message):
         prune_model(yolov8n, Budget(1.5), **{"prune_method": "lamp", **keys})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"budget": 2.0}, r"'budget=2.0' is of invalid type float. 'budget' must be a Budget, i.e. Budget\(speed_up="),
+        ({"iterative_steps": "2"}, "'iterative_steps=2' is of invalid type str"),
+        ({"iterative_steps": 1.5}, "'iterative_steps=1.5' is of invalid type float"),
+        ({"iterative_steps": None}, "'iterative_steps=None' is invalid"),
+        ({"losses": [1.0]}, "'losses' is of invalid type list. 'losses' must take a model and yield its losses"),
+        ({"losses": lambda model: [1.0]}, "'losses' yielded a float. 'losses' must yield tensors of one number"),
+        ({"losses": lambda model: [torch.ones(3)]}, r"'losses' yielded a tensor of shape \(3,\)"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(yolov8n, keys, message):
+    with pytest.raises(TypeError, match=message):
+        prune_model(yolov8n, **{"budget": Budget(1.5), "prune_method": "group_taylor", "losses": losses, **keys})
+
+
+def test_losses_that_move_batch_norms_are_refused(yolov8n):
+    with pytest.raises(ValueError, match="'losses' has put batch norms into train mode"):
+        prune_model(yolov8n, Budget(1.5), losses=lambda model: losses(model.train()))
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, spectral_norm])
+def test_layers_that_compute_their_weights_are_refused(norm):
+    model = YOLO("yolov8n.yaml").model
+    norm(model.model[3].conv)
+    with pytest.raises(ValueError, match="'model.3.conv' computes its weight from others"):
+        prune_model(model, Budget(1.5), prune_method="lamp")
 
 
 def test_weights_that_are_not_finite_are_refused(yolov8n):

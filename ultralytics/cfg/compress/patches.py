@@ -129,7 +129,8 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
             return keep_architecture(weights, self.data, self.args)
         raise ValueError(
             f"'pretrained={self.args.pretrained}' is invalid with a pruned model, whose architecture exists only "
-            "in its checkpoint. Train it with pretrained=True, or train the dense model's YAML instead."
+            "in its checkpoint. Train it with pretrained=True, which reset_weights() sets to False, or train the dense "
+            "model's YAML instead."
         )
 
     return get_model_or_keep_pruned

@@ -134,6 +134,7 @@ def compress(
 
     Raises:
         SyntaxError: If a key is unknown.
+        TypeError: If a value is of the wrong type.
         ValueError: If a value is invalid, or the target cannot be reached.
 
     Examples:
@@ -150,6 +151,7 @@ def compress(
     from ultralytics import YOLO
     from ultralytics.cfg.compress.activation import activate
     from ultralytics.engine.compress.mode import compress_model
+    from ultralytics.engine.model import Model
 
     activate()  # a drop-in copy has no start-up hook
     if isinstance(model, (str, Path)):
@@ -157,8 +159,15 @@ def compress(
     elif isinstance(model, Sequence):
         if not model:
             raise ValueError("'model=[]' is an invalid value. Name one model or more.")
+        if objects := [one for one in model if not isinstance(one, (str, Path))]:
+            raise TypeError(f"'model' has a {type(objects[0]).__name__} among several. Name each by its file.")
         training["model"] = list(model)
         model = YOLO(model[0])
+    elif not isinstance(model, Model):
+        raise TypeError(
+            f"'model={model}' is of invalid type {type(model).__name__}. 'model' must be a trained .pt file, a .yaml "
+            "file, several of them, or a YOLO object."
+        )
     return compress_model(model, **keys, **training)
 
 

@@ -42,9 +42,11 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
             'finetune=False'.
 
     Raises:
+        TypeError: If the compressor is none.
         ValueError: If such models cannot be pruned, or the object holds other weights than its file.
     """
     with refusing():
+        check_compressor(compressor)
         yolo._check_is_pytorch_model()
         find_ends(stock_form(yolo.model)[0])
         own = compressor or find_compressor(yolo)
@@ -74,6 +76,22 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     hold(yolo, best)
     report = best.parents[1] / REPORT_FILE
     return json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+
+
+def check_compressor(compressor: Any) -> None:
+    """Check the class of a run.
+
+    Args:
+        compressor (Any): Value of 'compressor', None for the one of the model's task.
+
+    Raises:
+        TypeError: If it is no compressor class.
+    """
+    if compressor is not None and not (isinstance(compressor, type) and issubclass(compressor, Compressor)):
+        raise TypeError(
+            f"'compressor={compressor}' is invalid. 'compressor' must be a subclass of a task's compressor, i.e. of "
+            "ultralytics.models.yolo.detect.compress.DetectionCompressor."
+        )
 
 
 def hold(yolo: Model, best: Path) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from ultralytics.cfg.compress.keys import check
 from ultralytics.engine.pruning.budget.costs import Cost
 from ultralytics.engine.pruning.budget.counted import FlopsCost
 from ultralytics.engine.pruning.budget.floor import Floor, find_floor
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.selection import couple_groups, select_units
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
-from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
+from ultralytics.engine.pruning.budget.target import Budget, build_cost, check_limits_known, wanted_ratio
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.checkpoint.releases import oldest_release
@@ -67,9 +68,10 @@ def prune_model(
         record (Record): What was done, for `save_pruned` and `largest_difference`.
 
     Raises:
-        TypeError: If the model is no Ultralytics network, i.e. a `YOLO` object instead of its `.model`.
-        ValueError: If the method is unknown or lacks losses, weights or scores are not finite, the model is fused, is
-            not in stock form or has no head that is supported, or the target is out of reach.
+        TypeError: If the model is no Ultralytics network, i.e. a `YOLO` object instead of its `.model`, or another
+            argument is of the wrong type.
+        ValueError: If the method is unknown or lacks losses, a limit names no group, weights or scores are not finite,
+            the model is fused, is not in stock form or has no head that is supported, or the target is out of reach.
         ModuleNotFoundError: If the budget needs a package that is not installed.
         WrongCutError: If the pruned model does not compute what the dense one does with the pruned channels masked.
 
@@ -86,15 +88,21 @@ def prune_model(
             "'model' cannot be pruned as it is: pass stock_form(model)[0] of ultralytics.nn.conversion.stock_form, a "
             "copy that computes the same, as 'yolo compress' does."
         )
+    if not isinstance(budget, Budget):
+        raise TypeError(
+            f"'budget={budget}' is of invalid type {type(budget).__name__}. 'budget' must be a Budget, i.e. "
+            "Budget(speed_up=2.0)."
+        )
+    check({"iterative_steps": iterative_steps})
     method = find_method(prune_method)
+    if losses is not None and not callable(losses):
+        raise TypeError(
+            f"'losses' is of invalid type {type(losses).__name__}. 'losses' must take a model and yield its losses."
+        )
     if method.needs_gradients and losses is None:
         raise ValueError(
             f"'prune_method={prune_method}' needs gradients: pass 'losses', which yields losses of the model, or "
             "choose a method without, i.e. prune_method='lamp'."
-        )
-    if iterative_steps < 1:
-        raise ValueError(
-            f"'iterative_steps={iterative_steps}' is an invalid value. 'iterative_steps' must be 1 or more."
         )
     check_finite(model, "the model")
     begin = time.perf_counter()
@@ -218,6 +226,8 @@ class _Pruner:
         history, dense = History(pruned), None
         for step in range(1, steps + 1):
             graph = sound_graph(pruned, self.needs_norms)
+            if step == 1:
+                check_limits_known(budget.limits, graph)
             formula = self.cost.formula(graph)
             dense = dense or formula.dense
             scores = (step == 1 and self._first_scores) or self.score(pruned, graph.groups)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from ultralytics.nn.extra_modules import (  # noqa: F401  which register their forms
     prunable_adown,
@@ -34,17 +35,23 @@ __all__ = (
 )
 
 
-def refuse_fused(model: nn.Module) -> None:
-    """Raise for a model whose batch norms have been folded into its convolutions.
+def refuse_derived(model: nn.Module) -> None:
+    """Raise for a model whose weights are made of others: fused ones, or those of a weight or spectral norm.
 
     Args:
         model (nn.Module): Ultralytics model.
 
     Raises:
-        ValueError: If it is fused.
+        ValueError: If it is one.
     """
     if getattr(model, "is_fused", lambda: False)():
         raise ValueError("the model is fused for inference (Conv without BatchNorm); prune the unfused checkpoint")
+    for name, layer in model.named_modules():
+        if isinstance(layer, (_ConvNd, nn.Linear)) and "weight" not in layer._parameters:
+            raise ValueError(
+                f"'{name}' computes its weight from others, as weight_norm and spectral_norm make it. Take that off, "
+                "i.e. with torch.nn.utils.parametrize.remove_parametrizations, and prune the model then."
+            )
 
 
 def prunable_copy(model: nn.Module) -> nn.Module:
@@ -57,9 +64,9 @@ def prunable_copy(model: nn.Module) -> nn.Module:
         (nn.Module): Copy.
 
     Raises:
-        ValueError: If the model is fused.
+        ValueError: If the model is fused, or a layer computes its weight.
     """
-    refuse_fused(model)
+    refuse_derived(model)
     return to_prunable(deepcopy(model).float().eval())
 
 

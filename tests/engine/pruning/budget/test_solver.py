@@ -88,7 +88,7 @@ def test_target_out_of_reach_names_the_largest(yolov8n):
         ({"speed_up": 0.5}, "'speed_up=0.5' is an invalid value. 'speed_up' must be greater than 1.0"),
         ({"max_sparsity": 0.0}, "'max_sparsity=0.0' is an invalid value"),
         ({"round_to": 0}, "'round_to=0' is an invalid value"),
-        ({"budget": "flop"}, "'budget=flop' is invalid. Valid 'budget' values are flops, pytorch, onnx"),
+        ({"budget": "flop"}, "'budget=flop' is invalid. Valid 'budget' values are flops, onnx, pytorch"),
     ],
 )
 def test_bad_budget(arguments, message):
@@ -140,7 +140,29 @@ def test_widths_that_a_device_does_not_like_are_never_kept():
     assert solve_budget([first, second], Times(), 5.2)[0] == 32
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), "half", None])
 def test_a_limit_that_is_no_share_is_refused(share):
     with pytest.raises(ValueError, match=r"'limits=\{'model.3.conv': .*\}' is invalid. Each group may lose a share"):
         Budget(2.0, limits={"model.2.cv1.conv": 0.5, "model.3.conv": share})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"speed_up": [2.0, 3.0]}, r"'speed_up=\[2.0, 3.0\]' is of invalid type. A Budget has one speed_up"),
+        ({"budget": None}, "'budget=None' is invalid. 'budget' must not be None"),
+        ({"budget": 3}, "'budget=3' is of invalid type int"),
+        ({"limits": None}, "'limits=None' is of invalid type NoneType. 'limits' must map names of groups to shares"),
+    ],
+)
+def test_values_of_other_types_are_refused(keys, message):
+    with pytest.raises(TypeError, match=message):
+        Budget(**keys)
+
+
+def test_a_limit_of_no_group_is_refused_with_similar_names(yolov8n):
+    with pytest.raises(ValueError, match=r"'limits' has 'model.3.cnv', which names no group .* are model.3.conv"):
+        prune_model(yolov8n, Budget(2.0, limits={"model.3.cnv": 0.5}), prune_method="lamp")
+    head = "model.22.cv2.0.2"  # a layer that stays whole anyway
+    _, record = prune_model(yolov8n, Budget(2.0, limits={head: 0.5, "model.3.conv": 0.25}), prune_method="lamp")
+    assert head in record.left_dense

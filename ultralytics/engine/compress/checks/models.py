@@ -17,7 +17,7 @@ from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
 from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.nn.autobackend import check_class_names
-from ultralytics.nn.extra_modules.prunable import refuse_fused
+from ultralytics.nn.extra_modules.prunable import refuse_derived
 from ultralytics.nn.modules.head import Detect, Pose
 from ultralytics.nn.tasks import WorldModel, guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
@@ -87,7 +87,7 @@ def check_model(model: Any, task: str, gives_texts: bool = False) -> tuple[str, 
             f"'model={model}' is a YOLO-World model. Use WorldCompressor and WorldFinetune of "
             "ultralytics.models.yolo.world.compress, or YOLOWorld(...).compress, which chooses them."
         )
-    refuse_fused(loaded)
+    refuse_derived(loaded)
     find_ends(loaded)
     return str(loaded.pt_path), loaded
 

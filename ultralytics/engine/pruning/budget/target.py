@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import SimpleNamespace
+from typing import Any
 
 from torch import nn
 
-from ultralytics.cfg.compress.keys import DEFAULTS, FILE_HINT, check, check_one_target, is_file
+from ultralytics.cfg.compress.keys import DEFAULTS, check, check_one_target, is_file, is_sweep
 from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.budget.costs import COSTS, Cost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
-from ultralytics.engine.pruning.graph.groups import Group
+from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.latency.bundle import KITS
 from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 
@@ -38,9 +40,11 @@ class Budget:
         precision (str): How weights are stored, for 'size': fp32, fp16 or int8; or in what a runtime computes.
         runner (str, optional): Command in front of a shell's on the device that is measured, i.e. 'ssh pi@board'.
         limits (Mapping[str, float]): Like `max_sparsity` for single groups, by the name of the convolution that they
-            were found from; see `ultralytics.engine.pruning.ranking.sensitivity.limits_from`.
+            were found from, in prunable form: the halves of a C2f's cv1 are cv0 and cv1; see
+            `ultralytics.engine.pruning.ranking.sensitivity.limits_from`.
 
     Raises:
+        TypeError: If a value is of the wrong type.
         ValueError: If a value is out of range or the budget is unknown.
     """
 
@@ -56,15 +60,12 @@ class Budget:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        names = ("speed_up", "global_pruning", "round_to", "max_sparsity", "target", "precision", "runner")
+        names = ("speed_up", "budget", "global_pruning", "round_to", "max_sparsity", "target", "precision", "runner")
         check({name: getattr(self, name) for name in names})
+        if is_sweep(self.speed_up):
+            raise TypeError(f"'speed_up={self.speed_up}' is of invalid type. A Budget has one speed_up.")
         check_one_target(self.speed_up, self.target)
-        if wrong := {name: share for name, share in self.limits.items() if not 0 <= share <= 1}:  # NaN among them
-            raise ValueError(f"'limits={wrong}' is invalid. Each group may lose a share of its channels from 0 to 1.")
-        if self.budget not in COSTS and not is_file(self.budget):
-            raise ValueError(
-                f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}, or {FILE_HINT}."
-            )
+        check_limits(self.limits)
         if self.budget not in RUNTIMES:
             check_no_device(self.budget, self.precision, self.runner)
         elif self.precision not in RUNTIMES[self.budget].precisions:
@@ -101,6 +102,47 @@ class Budget:
     def largest_share(self, group: Group) -> float:
         """Return the largest share of a group's channels that may be removed."""
         return min(self.max_sparsity, self.limits.get(group.name, 1.0))
+
+
+def check_limits(limits: Any) -> None:
+    """Check that limits are shares by the names of groups.
+
+    Args:
+        limits (Any): See `Budget`.
+
+    Raises:
+        TypeError: If they are no mapping.
+        ValueError: If one is no share.
+    """
+    if not isinstance(limits, Mapping):
+        raise TypeError(
+            f"'limits={limits}' is of invalid type {type(limits).__name__}. 'limits' must map names of groups to "
+            "shares."
+        )
+    wrong = {
+        name: share for name, share in limits.items() if not isinstance(share, (int, float)) or not 0 <= share <= 1
+    }
+    if wrong:  # NaN among them
+        raise ValueError(f"'limits={wrong}' is invalid. Each group may lose a share of its channels from 0 to 1.")
+
+
+def check_limits_known(limits: Mapping[str, float], graph: Graph) -> None:
+    """Check that limits name groups of a network, as a limit of another name would hold for nothing.
+
+    Args:
+        limits (Mapping[str, float]): See `Budget`.
+        graph (Graph): The network's.
+
+    Raises:
+        ValueError: If one does not.
+    """
+    known = {*(group.name for group in graph.groups), *graph.left_dense}  # what stays whole needs no limit
+    for name in limits.keys() - known:
+        near = get_close_matches(name, known) or sorted(known)[:3]
+        raise ValueError(
+            f"'limits' has '{name}', which names no group of the model. Similar names are {', '.join(near)}; "
+            "those of all groups are in the rows of measure_sensitivity."
+        )
 
 
 def check_no_device(budget: str, precision: str, runner: str | None) -> None:

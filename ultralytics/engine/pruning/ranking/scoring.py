@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,8 @@ def score_groups(
         (list[torch.Tensor]): Scores of each group, shape (units,), float64.
 
     Raises:
-        ValueError: If there are no losses, or a score is not finite.
+        TypeError: If a loss is no tensor of one number.
+        ValueError: If there are no losses, they change the model's modes, or a score is not finite.
     """
     if method.needs_gradients:
         if losses is None:
@@ -56,15 +58,21 @@ def _average_over_losses(
     weights = {s.layer.weight for group in groups for s in group.slices}
     wanted = {p: p.requires_grad for p in model.parameters()}
     training = {m: m.training for m in model.modules()}
+    norms = [m for m in training if isinstance(m, nn.modules.batchnorm._NormBase)]
     totals, count = [torch.zeros(group.size, dtype=torch.float64) for group in groups], 0
     try:
         for p in wanted:
             p.requires_grad_(p in weights)
         model.train()
-        for m in model.modules():
-            if isinstance(m, nn.modules.batchnorm._NormBase):
-                m.eval()  # statistics stay as they are, and a weight before a batch norm keeps its say
+        for norm in norms:
+            norm.eval()  # statistics stay as they are, and a weight before a batch norm keeps its say
         for loss in losses(model):
+            check_loss(loss)
+            if any(norm.training for norm in norms):
+                raise ValueError(
+                    "'losses' has put batch norms into train mode, which moves their statistics. Leave the modes of "
+                    "the model that 'losses' is called with as they are."
+                )
             model.zero_grad(set_to_none=True)
             loss.backward()
             if all(weight.grad is None for weight in weights):
@@ -84,3 +92,17 @@ def _average_over_losses(
     if not count:
         raise ValueError("'losses' yielded no loss: the training data has no batch.")
     return [balanced(total / count) for total in totals]
+
+
+def check_loss(loss: Any) -> None:
+    """Check what losses have yielded.
+
+    Args:
+        loss (Any): One of them.
+
+    Raises:
+        TypeError: If it is no tensor of one number.
+    """
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        found = f"tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise TypeError(f"'losses' yielded a {found}. 'losses' must yield tensors of one number, the loss of a batch.")
