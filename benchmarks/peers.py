@@ -207,6 +207,7 @@ def main() -> None:
         "--ray", action="store_true", help="run this package's arms on Ray, one grid for each arm and seed"
     )
     parser.add_argument("--imgsz", type=int, help="of trainings and validations, by default what the data has")
+    parser.add_argument("--epochs", type=int, help="of fine-tunings, by default what the data has")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     from_scratch = args.data == "shapes"
@@ -218,7 +219,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     dense_epochs = DENSE_EPOCHS[args.data]
     settings = settings_of(args.data, out, args.device, args.bccd)
-    settings |= {"imgsz": args.imgsz} if args.imgsz else {}
+    settings |= {key: value for key in ("imgsz", "epochs") if (value := vars(args)[key])}
     start = f"{args.model}.yaml" if from_scratch else str(STARTS[args.model](out))
     about = {**machine(), "settings": settings, "dense_epochs": dense_epochs, "start": start}
     peers = Peers(out, settings, about, start, dense_epochs)

@@ -17,6 +17,7 @@ from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.engine.compress import finetuner as finetuner_module
 from ultralytics.engine.compress import runs as runs_module
 from ultralytics.engine.compress.mode import held_weights
+from ultralytics.engine.compress.reading import forget_models
 from ultralytics.models.yolo.classify.compress import ClassificationCompressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune, DetectionSparsifier
 from ultralytics.models.yolo.detect.train import DetectionTrainer
@@ -212,6 +213,7 @@ def test_dense_checkpoint_is_read_no_more_often_than_needed(settings):
         if event == "call" and frame.f_code is torch_safe_load.__code__:
             read.append(str(frame.f_locals["weight"]))
 
+    forget_models()  # of tests before
     sys.setprofile(profile)
     try:
         YOLO(settings["model"]).compress(**{**settings, "epochs": 1}, name="o")
