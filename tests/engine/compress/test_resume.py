@@ -21,6 +21,7 @@ from ultralytics import YOLO
 from ultralytics.cfg import entrypoint
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.files import NUMBER_MARK, YAML
+from ultralytics.cfg.compress.compat.keys import HAS_DISTILLATION
 from ultralytics.engine.compress.batches import training_batches
 from ultralytics.engine.compress.lock import unlock
 from ultralytics.engine.compress.recovery import drop_epochs_after, read_checkpoint, recover, training_ended
@@ -260,6 +261,30 @@ def test_run_is_resumed_from_another_working_directory(settings, tmp_path, monke
         for key in ("model", "data", "distill_model"):
             assert Path(vars(run.args)[key]).parent == tmp_path / place, key
         assert run.prune_args.budget == "flops"
+
+
+def test_fine_tuning_goes_on_after_all_that_it_rests_on_was_moved(settings, tmp_path, monkeypatch):
+    (tmp_path / "here" / "models").mkdir(parents=True)
+    for name in ("own.pt", "teacher.pt"):
+        shutil.copy(settings["model"], tmp_path / "here" / "models" / name)
+    shutil.copy(settings["data"], tmp_path / "here" / "own.yaml")
+    monkeypatch.chdir(tmp_path / "here")
+    files = {"model": "models/own.pt", "data": "own.yaml"} | (
+        {"distill_model": "models/teacher.pt"} if HAS_DISTILLATION else {}
+    )
+    model = YOLO(files["model"])
+    model.add_callback("on_train_epoch_end", stopped_in("m-finetune", 1))
+    with pytest.raises(Interrupted):
+        model.compress(**{**settings, **files, "project": str(tmp_path / "here")}, name="m")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    (run,) = (tmp_path / "there").rglob("m-prune")
+    entrypoint(f"yolo compress resume={run}")
+    assert not (tmp_path / "here").exists()
+    assert epochs_done(run.with_name("m-finetune")) == [1, 2]
+    if HAS_DISTILLATION:
+        saved = YAML.load(run.with_name("m-finetune") / "args.yaml")
+        assert saved["distill_model"] == str(tmp_path / "there" / "models" / "teacher.pt")
 
 
 @pytest.mark.parametrize(("value", "found"), [("onnx", "onnx"), ("answer.json", "{here}/answer.json"), (None, None)])

@@ -22,7 +22,7 @@ from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, re
 from ultralytics.engine.compress.forecast import forecast_of, halfway
 from ultralytics.engine.compress.lesson import lighten
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
-from ultralytics.engine.compress.runs import find_run, moved
+from ultralytics.engine.compress.runs import find_run, moved, moved_teacher
 from ultralytics.engine.compress.stages import BEST, LAST
 from ultralytics.engine.compress.stepping import OftenTrainer
 from ultralytics.engine.compress.teacher import Teaching, find_teacher, teaching_of
@@ -96,7 +96,7 @@ class Finetuner(PruneArguments, OftenTrainer):
     def check_run(self) -> None:
         """Find the teacher of a run that was moved, and check the arguments of the run."""
         if self.resume and (teacher := teacher_of(self.args)):
-            self.args.distill_model = str(moved(teacher, Path(self.args.resume).parents[1]))
+            self.args.distill_model = moved_teacher(teacher, Path(self.args.resume).parents[1])
         super().check_run()
         check_quantization(vars(self.args))
         check_deployment(self.prune_args.deploy, self.device)

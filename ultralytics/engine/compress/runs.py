@@ -143,10 +143,23 @@ def moved_along(value: Any, begun: str | None, run: Path) -> Any:
         begun (str, optional): Where the run's folder was.
         run (Path): Where it is.
     """
-    if not begun or not isinstance(value, str) or not Path(value).is_absolute() or Path(value).exists():
+    if not begun or not isinstance(value, str) or Path(value).exists() or not Path(value).is_absolute():
+        return value
+    if Path(value).anchor != Path(begun).anchor:  # another drive, or an old Ultralytics's relative folder
         return value
     there = (run / os.path.relpath(value, begun)).resolve()
     return str(there) if there.exists() else value
+
+
+def moved_teacher(teacher: str, run: Path) -> str:
+    """Return where the teacher of a training is that was moved.
+
+    Args:
+        teacher (str): Where it was, by the training's checkpoint.
+        run (Path): Folder of the training. Its args.yaml knows where it has gone on since that checkpoint.
+    """
+    saved = YAML.load(run / "args.yaml") if (run / "args.yaml").is_file() else {}
+    return str(moved(moved_along(saved.get("distill_model") or teacher, saved.get("save_dir"), run), run))
 
 
 def moved(file: str | Path, run: Path) -> Path:

@@ -113,7 +113,8 @@ class Trainings(PruneArguments):
         if last is None:  # not begun, or stopped before its first epoch ended
             trainer(cfg, {**args, **own}, self.callbacks).train()
         elif not training_ended(last):
-            trainer(cfg, {"resume": str(last), **own, **self.changed}, self.callbacks).train()
+            found = {"data": args["data"]}  # which stock trainers take where the checkpoint's is gone
+            trainer(cfg, {"resume": str(last), **own, **found, **self.changed}, self.callbacks).train()
         weights = folder / BEST if (folder / BEST).exists() else folder / LAST
         self.stages.complete(stage, weights)
         return weights
