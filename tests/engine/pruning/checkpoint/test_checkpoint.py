@@ -125,7 +125,7 @@ def test_architecture_of_an_rtdetr_is_kept_for_other_classes():
 
 def test_other_image_channels_are_refused(prune_pt):
     weights, _ = load_checkpoint(prune_pt)
-    with pytest.raises(ValueError, match="channels=1 but the pruned model takes 3"):
+    with pytest.raises(ValueError, match="channels=1 and the pruned model channels=3"):
         keep_architecture(weights, {"nc": 2, "names": weights.names, "channels": 1}, SimpleNamespace(**REMAP))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ultralytics.cfg.compress.compat.checkpoints import student_of
 from ultralytics.engine.compress.reading import read, read_model
+from ultralytics.engine.pruning.checkpoint.architecture import differing_shape
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
@@ -18,7 +19,7 @@ from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
 from ultralytics.engine.pruning.graph.heads import find_ends
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable import refuse_derived
-from ultralytics.nn.modules.head import Detect, Pose
+from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import WorldModel, guess_model_task, yaml_model_load
 from ultralytics.utils import LOGGER
 
@@ -234,16 +235,12 @@ def check_classes(model: nn.Module, args: SimpleNamespace, data: dict[str, Any])
         ValueError: If the numbers of classes, of the images' channels or of keypoints differ, or the names of a model
             that knows its classes by their names.
     """
-    own = {"channels": (getattr(model, "yaml", None) or {}).get("channels", 3)}
-    found = {"channels": data.get("channels", 3)}  # older releases read colour images alone
-    if isinstance(head := model.model[-1], Pose):
-        own["kpt_shape"], found["kpt_shape"] = list(head.kpt_shape), list(data["kpt_shape"])
-    for key, value in own.items():
-        if value != found[key]:
-            raise ValueError(
-                f"'data={args.data}' has {key}={found[key]} and 'model={args.model}' {key}={value}. Use the data set "
-                "that the model was trained on, or train it on this one first."
-            )
+    if (difference := differing_shape(model, data)) is not None:
+        key, own, found = difference
+        raise ValueError(
+            f"'data={args.data}' has {key}={found} and 'model={args.model}' {key}={own}. Use the data set that the "
+            "model was trained on, or train it on this one first."
+        )
     nc = class_count(model)
     if nc not in {None, data["nc"]}:
         single = ", without single_cls" if args.single_cls else ""

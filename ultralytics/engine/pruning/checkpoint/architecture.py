@@ -47,17 +47,11 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
         weights, _ = load_checkpoint(weights.pt_path)
     model = float_copy(weights).float().requires_grad_(True)  # a quantization-aware training quantises it anew
     forget_loss(model)
-    image_channels = model.yaml.get("channels", 3)
-    if data.get("channels", 3) != image_channels:
+    if (difference := differing_shape(model, data)) is not None:
+        key, own, found = difference
         raise ValueError(
-            f"the data set's images have channels={data['channels']} but the pruned model takes {image_channels}: "
-            "train the dense model on this data set and prune that."
-        )
-    head = model.model[-1]
-    if isinstance(head, Pose) and list(data["kpt_shape"]) != list(head.kpt_shape):
-        raise ValueError(
-            f"the data set has kpt_shape={data['kpt_shape']} but the pruned model predicts {head.kpt_shape}: train the "
-            "dense model on this data set and prune that."
+            f"the data set has {key}={found} and the pruned model {key}={own}: train the dense model on this data set "
+            "and prune that."
         )
     if isinstance(model, WorldModel):
         check_texts(model, data["names"])
@@ -73,6 +67,24 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
             f"speed-up {record.reached:.2f} (budget={record.budget}) over the dense model"
         )
     return model
+
+
+def differing_shape(model: nn.Module, data: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return in what a data set does not fit a model's first or last layer, however many classes it has.
+
+    Args:
+        model (nn.Module): Model.
+        data (dict[str, Any]): Data set as Ultralytics has read it.
+
+    Returns:
+        (tuple[str, Any, Any] | None): 'channels' (of the images) or 'kpt_shape', the model's and the data set's; None
+            if it fits.
+    """
+    own = {"channels": (getattr(model, "yaml", None) or {}).get("channels", 3)}
+    found = {"channels": data.get("channels", 3)}  # older releases read colour images alone
+    if isinstance(head := model.model[-1], Pose):
+        own["kpt_shape"], found["kpt_shape"] = list(head.kpt_shape), list(data["kpt_shape"])
+    return next(((key, own[key], found[key]) for key in own if own[key] != found[key]), None)
 
 
 def check_texts(model: WorldModel, names: dict[int, str]) -> None:
