@@ -46,6 +46,12 @@ def shifted(layer, **index):
 SLICE = dict(SLICERS)
 
 
+@pytest.fixture(autouse=True)
+def once(monkeypatch):
+    """Let no cut be tried again without what is wrong in it."""
+    monkeypatch.setattr("ultralytics.engine.pruning.prune.RETRIES", 0)
+
+
 def prune(model):
     """Prune every layer."""
     return prune_model(model, Budget(2, global_pruning=False), prune_method="lamp")

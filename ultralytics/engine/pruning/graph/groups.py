@@ -170,6 +170,9 @@ class Graph:
                 labels = self._trace.bare.get(id(tensor))
                 if labels is None:
                     continue
+                if labels.dim() == 1 and (module, "out") in self._trace.axes:  # a layer's own, used beside its call
+                    self._trace.labels.tie(labels, self._trace.axes[module, "out"])
+                    continue
                 dims = self._trace.varying(labels)
                 if len(dims) == 1:
                     channels = labels.movedim(dims[0], 0).flatten(1)[:, 0] if labels.dim() > 1 else labels

@@ -30,6 +30,17 @@ def fit_image_size(model: nn.Module, imgsz: int | list[int]) -> int:
     return check_imgsz(imgsz, stride=image_stride(model), floor=image_stride(model), max_dim=1)
 
 
+def image_channels(model: nn.Module) -> int:
+    """Return the channels of a model's images; its first convolution may read what a Focus made of them.
+
+    Args:
+        model (nn.Module): An Ultralytics model.
+    """
+    own = getattr(model, "yaml", None) or {}
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    return own.get("channels", own.get("ch", first.in_channels))  # older releases say 'ch'
+
+
 def example_image(model: nn.Module) -> torch.Tensor:
     """Return the smallest image whose deepest feature map is not a single pixel, and whose cells are enough.
 
@@ -39,10 +50,9 @@ def example_image(model: nn.Module) -> torch.Tensor:
     Returns:
         (torch.Tensor): Zeros of shape (1, C, H, W), on the model's device.
     """
-    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     stride = image_stride(model)
     cells = 2  # a side
     while cells**2 * (1 + 4 + 16) < find_ends(model).anchors:
         cells += 1
     side = cells * stride
-    return torch.zeros(1, first.in_channels, side, side, device=first.weight.device)
+    return torch.zeros(1, image_channels(model), side, side, device=next(model.parameters()).device)

@@ -58,6 +58,14 @@ def _tie_groups(flow: Flow, inputs: torch.Tensor, outputs: torch.Tensor) -> None
     else:
         flow.tie(inputs[:1], inputs)
         flow.tie(outputs[:1], outputs)
+        _hold_mixed(flow, inputs)
+
+
+def _hold_mixed(flow: Flow, rows: torch.Tensor) -> None:
+    """Leave the channels of groups whole that have other values among them, which cannot go with them."""
+    fixed = rows == 0
+    if fixed.any() and not fixed.all():
+        flow.hold(rows[~fixed], "they are in groups with values that are no channels")
 
 
 def pass_deformable(
@@ -86,6 +94,7 @@ def pass_group_norm(flow: Flow, norm: nn.GroupNorm, x: torch.Tensor, *_: Any, ou
     pass_norm(flow, norm, x, output=output)
     rows = flow.channels(x, 1).view(norm.num_groups, -1)
     flow.tie(rows[:, :1] if len(rows) >= rows.shape[1] else rows[:1], rows)
+    _hold_mixed(flow, rows)
     flow.grouped(norm, x, output)
 
 

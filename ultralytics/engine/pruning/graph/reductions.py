@@ -34,7 +34,7 @@ def reduce(flow: Flow, func: Any, args: tuple, kwargs: dict, output: Any) -> Non
     """Hand on channels that a reduction goes along with, and let it count those that it goes over."""
     x = args[0]
     labels = flow.of(x)
-    dims = _dims(args, kwargs, x.dim())
+    dims = _dims(func, args, kwargs, x.dim())
     if any(flow.varies(labels, d) for d in dims):
         if {*flow.varying(labels)} <= {*dims}:
             count(flow, func, args, kwargs, dims, output)
@@ -52,7 +52,7 @@ def reduce(flow: Flow, func: Any, args: tuple, kwargs: dict, output: Any) -> Non
 def pass_along(flow: Flow, func: Any, args: tuple, kwargs: dict, output: Any) -> None:
     """Hand on the channels of an operation that works along a dimension, and let it count those that lie there."""
     x = args[0]
-    dims = _dims(args, kwargs, x.dim())
+    dims = _dims(func, args, kwargs, x.dim())
     if any(flow.varies(flow.of(x), d) for d in dims):
         count(flow, func, args, kwargs, dims, output)
     for tensor in tree_leaves(output):
@@ -68,10 +68,12 @@ def count(flow: Flow, func: Any, args: tuple, kwargs: dict, dims: Sequence[int],
         flow.keep(args, f"'{name}' counts its channels")
 
 
-def _dims(args: tuple, kwargs: dict, count: int) -> list[int]:
-    """Return the dimensions that are named in an operation's arguments, or all."""
-    named = (a for a in args[1:] if isinstance(a, (int, list)) and not isinstance(a, bool))
-    dims = kwargs.get("dim", next(named, None))
+def _dims(func: Any, args: tuple, kwargs: dict, count: int) -> list[int]:
+    """Return the dimensions that an operation's argument 'dim' names, or all."""
+    named = {argument.name: i for i, argument in enumerate(func._schema.arguments)}
+    dims = None
+    if (i := named.get("dim")) is not None:
+        dims = args[i] if i < len(args) else kwargs.get("dim", func._schema.arguments[i].default_value)
     if dims is None or dims == []:
         return list(range(count))
     return [d % count for d in (dims if isinstance(dims, (list, tuple)) else [dims])] if count else []

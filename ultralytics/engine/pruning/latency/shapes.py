@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.graph.image_size import image_channels
 from ultralytics.engine.pruning.graph.places import is_depthwise
 
 Widths = dict[str, list[list[int]]]  # layer name to inputs and outputs at each of its calls
@@ -104,10 +105,10 @@ def conv_shapes(model: nn.Module, imgsz: int) -> dict[str, list[ConvShape]]:
     convs = (m for m in names if type(m) in (nn.Conv2d, nn.ConvTranspose2d) and (m.groups == 1 or is_depthwise(m)))
     dropped = dropped_by_fusing(model)
     hooks = [m.register_forward_hook(record) for m in convs if names[m] not in dropped]
-    first = next(m for m in names if isinstance(m, nn.Conv2d))
+    image = torch.zeros(1, image_channels(model), imgsz, imgsz, device=next(model.parameters()).device)
     try:
         with torch.no_grad():
-            model(torch.zeros(1, first.in_channels, imgsz, imgsz, device=first.weight.device))
+            model(image)
     finally:
         for hook in hooks:
             hook.remove()

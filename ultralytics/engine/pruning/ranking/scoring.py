@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -55,40 +56,32 @@ def _average_over_losses(
     model: nn.Module, groups: Sequence[Group], method: Method, losses: Losses
 ) -> list[torch.Tensor]:
     """Return the scores of every group's units by gradients, averaged over losses and made comparable."""
+    model, groups = deepcopy((model, groups))  # blocks may keep tensors that hang on a graph of gradients
     weights = {s.layer.weight for group in groups for s in group.slices}
-    wanted = {p: p.requires_grad for p in model.parameters()}
-    training = {m: m.training for m in model.modules()}
-    norms = [m for m in training if isinstance(m, nn.modules.batchnorm._NormBase)]
     totals, count = [torch.zeros(group.size, dtype=torch.float64) for group in groups], 0
-    try:
-        for p in wanted:
-            p.requires_grad_(p in weights)
-        model.train()
-        for norm in norms:
-            norm.eval()  # statistics stay as they are, and a weight before a batch norm keeps its say
-        for loss in losses(model):
-            check_loss(loss)
-            if any(norm.training for norm in norms):
-                raise ValueError(
-                    "'losses' has put batch norms into train mode, which moves their statistics. Leave the modes of "
-                    "the model that 'losses' is called with as they are."
-                )
-            model.zero_grad(set_to_none=True)
-            loss.backward()
-            if all(weight.grad is None for weight in weights):
-                raise ValueError(
-                    "'losses' yielded a loss that depends on no weight of the model. Compute it with the model that "
-                    "'losses' is called with, a copy of yours."
-                )
-            for total, group in zip(totals, groups):
-                total += method.criterion(group)
-            count += 1
-    finally:
+    for p in model.parameters():
+        p.requires_grad_(p in weights)
+    model.train()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    for norm in norms:
+        norm.eval()  # statistics stay as they are, and a weight before a batch norm keeps its say
+    for loss in losses(model):
+        check_loss(loss)
+        if any(norm.training for norm in norms):
+            raise ValueError(
+                "'losses' has put batch norms into train mode, which moves their statistics. Leave the modes of "
+                "the model that 'losses' is called with as they are."
+            )
         model.zero_grad(set_to_none=True)
-        for p, flag in wanted.items():
-            p.requires_grad_(flag)
-        for m, flag in training.items():
-            m.training = flag
+        loss.backward()
+        if all(weight.grad is None for weight in weights):
+            raise ValueError(
+                "'losses' yielded a loss that depends on no weight of the model. Compute it with the model that "
+                "'losses' is called with, a copy of yours."
+            )
+        for total, group in zip(totals, groups):
+            total += method.criterion(group)
+        count += 1
     if not count:
         raise ValueError("'losses' yielded no loss: the training data has no batch.")
     return [balanced(total / count) for total in totals]

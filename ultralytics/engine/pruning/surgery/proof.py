@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +25,13 @@ Outputs = dict[str, list[torch.Tensor]]  # layer to what it put out in each of i
 
 
 class WrongCutError(RuntimeError):
-    """A pruned network that does not compute what the masked dense one does."""
+    """A pruned network that does not compute what the masked dense one does.
+
+    Attributes:
+        layer (str): The first layer, in the order of the forward pass, whose output is another.
+    """
+
+    layer = ""
 
 
 def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
@@ -31,7 +39,8 @@ def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
 
     Both run once on the same random image, the smallest that they take, in FP32 on the CPU: there the arithmetic is
     not rounded to TF32 or FP16, whatever the device and the precision of the models. What differs in FP32 is compared
-    once more in FP64. Neither model is changed.
+    once more in FP64. Then the pruned model runs once as in training, where it may have layers of its own. Neither
+    model is changed.
 
     Args:
         dense (nn.Module): Stock model that was cut.
@@ -49,14 +58,26 @@ def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
         image = image.to(precision)
         finding, cause = _compare(model, reference, image)
         if not finding:
-            return
-    raise WrongCutError(
+            break
+    else:
+        raise _error(finding, first_difference(model, reference, image, channels)) from cause
+    model, reference = (_in_training(m) for m in (pruned, dense))
+    image = image.float()
+    wanted, got = (layer_outputs(m, image, channels, nn.Module.__call__) for m in (reference, model))
+    if lacking := next((name for name in wanted if len(got[name]) < len(wanted[name])), ""):
+        raise _error("in training, the pruned model does not run", lacking)
+
+
+def _error(finding: str, layer: str) -> WrongCutError:
+    """Return the error for what is wrong with a cut, and the first layer whose output is another."""
+    error = WrongCutError(
         f"the cut is wrong and nothing was saved: {finding}. The first layer whose output is not what the dense model "
-        f"computes with the pruned channels masked is '{first_difference(model, reference, image, channels)}'. "
-        "Something in its block, or between it and the layers before it, uses channels in a way that the dependency "
-        "graph does not see: put a stock block in its place, or give the block a prunable form "
-        "(ultralytics.nn.extra_modules)."
-    ) from cause
+        f"computes with the pruned channels masked is '{layer}'. Something in its block, or between it and the layers "
+        "before it, uses channels in a way that the dependency graph does not see: put a stock block in its place, or "
+        "give the block a prunable form (ultralytics.nn.extra_modules)."
+    )
+    error.layer = layer
+    return error
 
 
 def _compare(model: nn.Module, reference: nn.Module, image: torch.Tensor) -> tuple[str, Exception | None]:
@@ -71,6 +92,8 @@ def _compare(model: nn.Module, reference: nn.Module, image: torch.Tensor) -> tup
         actual = raw_outputs(model, image)
     except FAILURES as error:
         return f"the pruned model does not run ({error})", error
+    if others := [name for name, value in expected.items() if actual[name].shape != value.shape]:
+        return f"output '{others[0]}' has another shape", None
     differences = {name: relative_difference(actual[name], value) for name, value in expected.items()}
     worst = max(differences, key=differences.__getitem__)
     if differences[worst] <= TOLERANCE:
@@ -103,14 +126,27 @@ def first_difference(pruned: nn.Module, reference: nn.Module, image: torch.Tenso
     return name
 
 
-def layer_outputs(model: nn.Module, image: torch.Tensor, channels: Channels) -> Outputs:
-    """Return what every layer puts out in each of its calls in one forward pass, or in as much of it as succeeds."""
+def layer_outputs(
+    model: nn.Module,
+    image: torch.Tensor,
+    channels: Channels,
+    run: Callable[[nn.Module, torch.Tensor], Any] = raw_outputs,
+) -> Outputs:
+    """Return what every layer puts out in each of its calls in one forward pass, or in as much of it as succeeds.
+
+    Args:
+        model (nn.Module): Model.
+        image (torch.Tensor): Image of shape (1, C, H, W).
+        channels (Channels): The layers.
+        run (Callable): Runs the model.
+    """
     outputs: Outputs = defaultdict(list)
     for name in channels:
         layer = model.get_submodule(name)
         layer.register_forward_hook(lambda _layer, _args, output, name=name: outputs[name].append(output))
     try:
-        raw_outputs(model, image)
+        with torch.no_grad():
+            run(model, image)
     except FAILURES:
         return outputs  # what is missing is the finding
     return outputs
@@ -121,3 +157,12 @@ def _on_cpu(model: nn.Module, precision: torch.dtype) -> nn.Module:
     tensors = [*model.parameters(), *model.buffers()]
     shared = {id(t): nn.Parameter(t.detach(), False) if isinstance(t, nn.Parameter) else t.detach() for t in tensors}
     return deepcopy(model, shared).cpu().to(precision).eval()
+
+
+def _in_training(model: nn.Module) -> nn.Module:
+    """Return a copy on the CPU, in FP32, that runs as in training, but for norms, which count on several images."""
+    copy = deepcopy(model).cpu().float().train()
+    for module in copy.modules():
+        if isinstance(module, (nn.modules.batchnorm._NormBase, nn.Dropout)):
+            module.eval()
+    return copy

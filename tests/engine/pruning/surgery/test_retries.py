@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A block that no trace understands stays whole, and the model around it is cut."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.prune import WRONG, prune_model
+from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_batch_norm
+from ultralytics.engine.pruning.surgery.oracle import largest_difference
+from ultralytics.engine.pruning.surgery.proof import WrongCutError
+from ultralytics.nn.modules.conv import Conv
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation, which counts what it reads."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5), self.bias)
+
+
+class Residual(nn.Module):
+    """Adds where shapes happen to be equal."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.a, self.b, self.c = Conv(c, 32), Conv(32, 56), Conv(56, c)
+
+    def forward(self, x):
+        y = self.a(x)
+        z = self.b(y)
+        return self.c(z + y if z.shape == y.shape else z)
+
+
+class Trained(nn.Module):
+    """Has a branch that only training runs."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.aux = Conv(c, c), nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        y = self.cv(x)
+        if self.training:
+            self.seen = self.aux(y)
+        return y
+
+
+class Padded(nn.Module):
+    """Pads the channels of its shortcut by a fixed number."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.c, self.cv, self.out = c, Conv(c, 2 * c), Conv(2 * c, c)
+
+    def forward(self, x):
+        return self.out(self.cv(x) + F.pad(x, (0, 0, 0, 0, 0, self.c)))
+
+
+class Normalised(nn.Module):
+    """NAM: weighs channels by the scales of a batch norm (arXiv 2111.12419)."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(c)
+
+    def forward(self, x):
+        y = self.bn(x)
+        weight = self.bn.weight.data.abs() / torch.sum(self.bn.weight.data.abs())
+        return x * torch.sigmoid(y * weight.view(1, -1, 1, 1))
+
+
+class Remembering(nn.Module):
+    """Keeps what it has computed."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.kept = Conv(c, c), []
+
+    def forward(self, x):
+        self.feature = self.cv(x)
+        self.kept = [self.feature.mean()]
+        return self.feature
+
+
+class MixedGroups(nn.Module):
+    """A group norm whose groups hold channels and what no trace follows."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.norm, self.out = Conv(c, c), nn.GroupNorm(2, 2 * c), Conv(2 * c, c)
+
+    def forward(self, x):
+        return self.out(self.norm(torch.cat((self.cv(x), torch.fft.fft2(x).real), 1)))
+
+
+def with_block(model, block):
+    """Return a copy of a yolov8n with a block behind its layer 4."""
+    model = deepcopy(model)
+    before = model.model[4]
+    whole = nn.Sequential(before, block)
+    whole.i, whole.f, whole.type, whole.np = before.i, before.f, before.type, before.np
+    model.model[4] = whole
+    return model.eval()
+
+
+def losses(model):
+    """Yield a loss of the head's features."""
+    yield sum(y.square().mean() for y in model(torch.rand(2, 3, 64, 64))["feats"])
+
+
+@pytest.mark.parametrize("kind", [Standardised, Residual, Trained, Padded, Normalised, Remembering, MixedGroups])
+@pytest.mark.parametrize("method", ["lamp", "group_taylor"])
+def test_the_model_around_a_block_is_cut(yolov8n, kind, method):
+    torch.manual_seed(0)
+    model = with_block(yolov8n, Standardised(64, 64, 3, 1, 1) if kind is Standardised else kind(64))
+    for speed_up, round_to in ((1.5, 1), (1.8, 8)):
+        budget = Budget(speed_up, global_pruning=False, round_to=round_to)  # every group loses
+        pruned, record = prune_model(model, budget, prune_method=method, losses=losses)
+        assert record.reached == pytest.approx(speed_up, rel=0.03)
+        assert largest_difference(model, pruned, record, torch.rand(2, 3, 96, 160)) < 1e-4
+        pruned.train()(torch.rand(2, 3, 64, 64))
+
+
+def test_what_stays_whole_says_why(yolov8n, log):
+    _, record = prune_model(with_block(yolov8n, Padded(64)), Budget(1.5, global_pruning=False), prune_method="lamp")
+    assert record.left_dense["model.4.1.cv.conv"] == WRONG
+    assert "A cut around 'model.4.1." in log.text
+
+
+def test_a_cut_that_is_wrong_everywhere_is_refused(yolov8n, monkeypatch):
+    def shifted(norm, out_channels):
+        slice_batch_norm(norm, (out_channels + 1) % norm.num_features)
+
+    monkeypatch.setitem(SLICERS, nn.BatchNorm2d, shifted)
+    with pytest.raises(WrongCutError, match="the cut is wrong and nothing was saved"):
+        prune_model(yolov8n, Budget(1.5, global_pruning=False), prune_method="lamp")
