@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import WRONG, prune_model
 from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_batch_norm
 from ultralytics.engine.pruning.surgery.oracle import largest_difference
 from ultralytics.engine.pruning.surgery.proof import WrongCutError
 from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 
 class Standardised(nn.Conv2d):
@@ -125,6 +127,31 @@ def test_the_model_around_a_block_is_cut(yolov8n, kind, method):
         assert record.reached == pytest.approx(speed_up, rel=0.03)
         assert largest_difference(model, pruned, record, torch.rand(2, 3, 96, 160)) < 1e-4
         pruned.train()(torch.rand(2, 3, 64, 64))
+
+
+def test_a_model_that_begins_with_a_focus_is_pruned():
+    architecture = yaml_model_load("yolov8n.yaml")
+    architecture["backbone"][0] = [-1, 1, "Focus", [64, 3]]
+    architecture["backbone"][1] = [-1, 1, "Conv", [128, 3, 1]]
+    model = DetectionModel(architecture, verbose=False)
+    dense = count_flops(model)
+    pruned, record = prune_model(model, Budget(2.0), prune_method="lamp")
+    assert dense / count_flops(pruned) == pytest.approx(record.reached) == pytest.approx(2, rel=0.03)
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+@pytest.mark.parametrize("call", [lambda x: x.norm(2, 2), lambda x: x.topk(4, dim=2).values, lambda x: x.sort().values])
+def test_dimensions_are_told_from_other_numbers(yolov8n, call):
+    class Along(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.cv = Conv(c, c)
+
+        def forward(self, x):
+            return self.cv(x) + call(x.mean(3, keepdim=True)).mean(2).view(len(x), -1, 1, 1)
+
+    _, record = prune_model(with_block(yolov8n, Along(64)), Budget(1.5, global_pruning=False), prune_method="lamp")
+    assert not [name for name in record.left_dense if name.startswith("model.4.")]
 
 
 def test_what_stays_whole_says_why(yolov8n, log):

@@ -14,7 +14,7 @@ from torch import nn
 from ultralytics.engine.pruning.budget.layer_flops import IMGSZ, areas_of, cost_of
 from ultralytics.engine.pruning.budget.memory import largest_tensor
 from ultralytics.engine.pruning.budget.products import extrapolate
-from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.graph.image_size import example_image, image_channels
 from ultralytics.engine.pruning.graph.places import width
 from ultralytics.nn.extra_modules.prunable import products, prunable_copy
 from ultralytics.nn.modules.block import Attention
@@ -24,7 +24,10 @@ LARGEST = 9 * 2**28  # bytes of a tensor, several of which an attention over all
 
 
 def count_flops(model: nn.Module) -> float:
-    """Return the GFLOPs that Ultralytics prints for a model, `get_flops`, or our own sum if that leaves attention out.
+    """Return the GFLOPs that Ultralytics prints for a model, `get_flops`, or our own sum where that cannot tell.
+
+    It cannot where it leaves attention out, or takes the images for as wide as what the first layer reads, which a
+    Focus makes of them.
 
     Ultralytics counts while the model runs on uninitialised memory, whose values can be NaN or far out of range;
     torchvision's deformable convolution ends the process on sampling offsets that come of it. Here the model gets
@@ -44,7 +47,8 @@ def count_flops(model: nn.Module) -> float:
     """
     if any(p.dtype == torch.float16 for p in model.parameters()):  # which older releases of torch run on no CPU
         model = deepcopy(model).float()
-    if not counts_attention():
+    first = next(model.parameters())
+    if not counts_attention() or first.dim() < 2 or first.shape[1] != image_channels(model):
         return sum_flops(model)
     large = _LargeImages()
     with _prepared(model, large.refuse):

@@ -170,8 +170,9 @@ class Graph:
                 labels = self._trace.bare.get(id(tensor))
                 if labels is None:
                     continue
-                if labels.dim() == 1 and (module, "out") in self._trace.axes:  # a layer's own, used beside its call
-                    self._trace.labels.tie(labels, self._trace.axes[module, "out"])
+                if labels.dim() == 1 and (module, "out") in self._trace.axes:
+                    for values in (labels, self._trace.axes[module, "out"]):
+                        self._trace.labels.keep(values, f"'{name}' of {self.names[module]} is used beside its call")
                     continue
                 dims = self._trace.varying(labels)
                 if len(dims) == 1:
