@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 from torch import nn
@@ -71,7 +71,7 @@ def prunable_copy(model: nn.Module) -> nn.Module:
 
 
 def to_prunable(model: nn.Module) -> nn.Module:
-    """Replace, in place, every stock block that has a prunable form by that form.
+    """Replace, in place, every stock block that has a prunable form by that form, where the form fits its layers.
 
     Args:
         model (nn.Module): Model with unfused stock blocks.
@@ -79,7 +79,12 @@ def to_prunable(model: nn.Module) -> nn.Module:
     Returns:
         (nn.Module): The same model object.
     """
-    return _replace(model, lambda m: PRUNABLE_FORMS[type(m)].from_block(m) if type(m) in PRUNABLE_FORMS else None)
+
+    def form(block: nn.Module) -> nn.Module | None:
+        kind = PRUNABLE_FORMS.get(type(block))
+        return kind.from_block(block) if kind and kind.fits(block) else None
+
+    return _replace(model, form, {})
 
 
 def to_stock(model: nn.Module) -> nn.Module:
@@ -91,7 +96,7 @@ def to_stock(model: nn.Module) -> nn.Module:
     Returns:
         (nn.Module): The same model object, which holds no class of ours any more.
     """
-    return _replace(model, lambda m: m.to_block() if isinstance(m, PrunableForm) else None)
+    return _replace(model, lambda m: m.to_block() if isinstance(m, PrunableForm) else None, {})
 
 
 def same_width(model: nn.Module) -> Iterator[tuple[nn.Conv2d, ...]]:
@@ -129,10 +134,20 @@ def forms(model: nn.Module) -> Iterator[PrunableForm]:
     return (m for m in model.modules() if isinstance(m, PrunableForm))
 
 
-def _replace(module: nn.Module, convert) -> nn.Module:
-    """Walk the module tree from the leaves up and put in the module that `convert` returns, unless it is None."""
-    for name, child in module.named_children():
-        _replace(child, convert)
-        if (new := convert(child)) is not None:
+def _replace(module: nn.Module, convert: Callable, done: dict[nn.Module, nn.Module | None]) -> nn.Module:
+    """Walk the module tree from the leaves up and put in the module that `convert` returns, unless it is None.
+
+    Args:
+        module (nn.Module): Root of the tree.
+        convert (Callable): Module to what takes its place.
+        done (dict[nn.Module, nn.Module | None]): What it has returned; a block may be in several places.
+    """
+    for name, child in [*module._modules.items()]:
+        if child is None:
+            continue
+        if child not in done:
+            _replace(child, convert, done)
+            done[child] = convert(child)
+        if (new := done[child]) is not None:
             setattr(module, name, new)
     return module

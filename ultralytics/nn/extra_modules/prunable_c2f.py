@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ultralytics.nn.extra_modules.prunable_form import Outputs, PrunableForm, blank, prunable
-from ultralytics.nn.extra_modules.prunable_parts import consecutive, copy_marks, join_convs, split_conv
+from ultralytics.nn.extra_modules.prunable_parts import can_split, consecutive, copy_marks, join_convs, split_conv
 from ultralytics.nn.modules.block import C2, C2PSA, ELAN1, PSA, C2f, C2fCIB, C2fPSA, C3k2, RepNCSPELAN4
 
 
@@ -23,6 +23,11 @@ class PrunableHalves(PrunableForm):
     """
 
     REST: tuple[str, ...]
+
+    @classmethod
+    def fits(cls, block: nn.Module) -> bool:
+        """Return True if the first convolution can be taken apart."""
+        return can_split(block.cv1)
 
     @classmethod
     def from_block(cls, block: nn.Module) -> PrunableHalves:

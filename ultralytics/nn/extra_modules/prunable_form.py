@@ -22,6 +22,11 @@ class PrunableForm(nn.Module):
     stock: type[nn.Module]
 
     @classmethod
+    def fits(cls, block: nn.Module) -> bool:
+        """Return True if a block has the layers that the form takes apart, and not others in their place."""
+        return True
+
+    @classmethod
     def from_block(cls, block: nn.Module) -> PrunableForm:
         """Build the prunable form of an unfused stock block, reusing what needs no other form."""
         raise NotImplementedError

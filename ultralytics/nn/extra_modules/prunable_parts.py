@@ -41,6 +41,16 @@ def split_conv(conv: nn.Module, parts: Sequence[torch.Tensor]) -> list[nn.Module
     return split
 
 
+def can_split(conv: nn.Module) -> bool:
+    """Return False for what stands in the place of a convolution that `split_conv` takes apart, a GhostConv for one."""
+    plain = conv if isinstance(conv, nn.Conv2d) else getattr(conv, "conv", None)
+    if not isinstance(plain, nn.Conv2d) or plain.groups != 1:
+        return False
+    norm, act = getattr(conv, "bn", None), getattr(conv, "act", None)
+    of_channels = isinstance(act, nn.Module) and any(p.numel() > 1 for p in act.parameters())
+    return (norm is None or isinstance(norm, nn.BatchNorm2d)) and not of_channels
+
+
 def join_convs(convs: Sequence[nn.Module], parts: Sequence[torch.Tensor]) -> nn.Module:
     """Return the convolution that `split_conv` takes apart into these.
 

@@ -14,7 +14,8 @@ from ultralytics.engine.pruning.prune import WRONG, prune_model
 from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_batch_norm
 from ultralytics.engine.pruning.surgery.oracle import largest_difference
 from ultralytics.engine.pruning.surgery.proof import WrongCutError
-from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.modules.block import C2f
+from ultralytics.nn.modules.conv import Conv, GhostConv
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 
@@ -127,6 +128,24 @@ def test_the_model_around_a_block_is_cut(yolov8n, kind, method):
         assert record.reached == pytest.approx(speed_up, rel=0.03)
         assert largest_difference(model, pruned, record, torch.rand(2, 3, 96, 160)) < 1e-4
         pruned.train()(torch.rand(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("layer", [GhostConv(32, 32), Conv(32, 32, g=4), Conv(32, 32, act=nn.PReLU(32))])
+def test_a_stock_block_with_another_layer_in_it_is_followed_as_any_block(yolov8n, layer):
+    model = deepcopy(yolov8n)
+    model.model[2].cv1 = deepcopy(layer)
+    pruned, record = prune_model(model.eval(), Budget(1.5, global_pruning=False), prune_method="lamp")
+    assert type(pruned.model[2]) is C2f
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+def test_a_stock_block_in_two_places_stays_one(yolov8n):
+    shared = C2f(64, 64)
+    model = with_block(yolov8n, nn.Sequential(shared, nn.Identity(), shared))
+    pruned, record = prune_model(model, Budget(1.5, global_pruning=False), prune_method="lamp")
+    first, _, again = pruned.model[4][1]
+    assert first is again and type(first) is C2f
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
 
 
 def test_a_model_that_begins_with_a_focus_is_pruned():
