@@ -28,7 +28,7 @@ from ultralytics.engine.pruning.ranking.methods import find_method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
-from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
+from ultralytics.engine.pruning.surgery.proof import WrongCutError, check_repeatable, prove_cut
 from ultralytics.engine.pruning.surgery.trial import sound_graph
 from ultralytics.nn.conversion.stock_form import is_foreign
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
@@ -75,7 +75,8 @@ def prune_model(
         TypeError: If the model is no Ultralytics network, i.e. a `YOLO` object instead of its `.model`, or another
             argument is of the wrong type.
         ValueError: If the method is unknown or lacks losses, a limit names no group, weights or scores are not finite,
-            the model is fused, is not in stock form or has no head that is supported, or the target is out of reach.
+            the model is fused, is not in stock form, is random in evaluation or has no head that is supported, or the
+            target is out of reach.
         ModuleNotFoundError: If the budget needs a package that is not installed.
         WrongCutError: If the pruned model does not compute what the dense one does with the pruned channels masked.
 
@@ -109,6 +110,7 @@ def prune_model(
             "choose a method without, i.e. prune_method='lamp'."
         )
     check_finite(model, "the model")
+    check_repeatable(model)
     begin = time.perf_counter()
     cost = build_cost(model, budget)
     steps = iterative_steps if method.needs_gradients else 1

@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from conftest import build_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_batch_norm
 from ultralytics.engine.pruning.surgery.oracle import largest_difference
 from ultralytics.engine.pruning.surgery.proof import WrongCutError
 from ultralytics.nn.modules.block import C2f
-from ultralytics.nn.modules.conv import Conv, GhostConv
+from ultralytics.nn.modules.conv import Conv, GhostConv, RepConv
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 
@@ -91,6 +92,31 @@ class Remembering(nn.Module):
         return self.feature
 
 
+class Shifted(nn.Module):
+    """Shifts larger maps by a number of pixels that is one of channels by chance."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.size, self.cv, self.out = c // 4, Conv(c, c), Conv(c, c)
+
+    def forward(self, x):
+        parts = torch.cat([part.sigmoid() for part in self.cv(x).split(self.size, 1)], 1)
+        if x.shape[3] > self.size:
+            parts = parts - parts.roll(self.size, 3)
+        return self.out(parts)
+
+
+class Named(nn.Module):
+    """Calls its layers by the names of their arguments."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(c, c, 3, 1, 1), nn.BatchNorm2d(c), nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        return self.b(input=self.norm(input=self.a(input=x)).relu())
+
+
 class MixedGroups(nn.Module):
     """A group norm whose groups hold channels and what no trace follows."""
 
@@ -117,7 +143,10 @@ def losses(model):
     yield sum(y.square().mean() for y in model(torch.rand(2, 3, 64, 64))["feats"])
 
 
-@pytest.mark.parametrize("kind", [Standardised, Residual, Trained, Padded, Normalised, Remembering, MixedGroups])
+KINDS = [Standardised, Residual, Trained, Padded, Normalised, Remembering, Shifted, Named, MixedGroups]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["lamp", "group_taylor"])
 def test_the_model_around_a_block_is_cut(yolov8n, kind, method):
     torch.manual_seed(0)
@@ -136,6 +165,73 @@ def test_a_stock_block_with_another_layer_in_it_is_followed_as_any_block(yolov8n
     model.model[2].cv1 = deepcopy(layer)
     pruned, record = prune_model(model.eval(), Budget(1.5, global_pruning=False), prune_method="lamp")
     assert type(pruned.model[2]) is C2f
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+class Single(nn.Module):
+    """Computes in FP32 whatever it gets, in a way that FP64 does not stand."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.out = Conv(c, c), Conv(c, c)
+        self.register_buffer("grid", torch.rand(1, 4, 4, 2) * 2 - 1)
+
+    def forward(self, x):
+        a, b = self.cv(x).chunk(2, 1)
+        seen = F.grid_sample(torch.cat((b, a), 1), self.grid.float(), align_corners=False)
+        return self.out(x) * seen.mean((2, 3), keepdim=True)
+
+
+def test_code_that_does_not_stand_fp64_keeps_nothing_else_whole(yolov8n):
+    model = with_block(yolov8n, Single(64))
+    pruned, record = prune_model(model, Budget(2.0, global_pruning=False), prune_method="lamp")
+    assert not [name for name in record.left_dense if not name.startswith(("model.4.", "model.22."))]
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+def test_a_model_that_is_random_in_evaluation_is_refused(yolov8n):
+    class Dropped(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.cv, self.out = Conv(c, c), Conv(c, c)
+
+        def forward(self, x):
+            return self.out(F.dropout(self.cv(x), 0.1))
+
+    with pytest.raises(ValueError, match=r"something else each time in evaluation, first in what 'model\.4\.1\.out"):
+        prune_model(with_block(yolov8n, Dropped(64)), Budget(2.0), prune_method="lamp")
+
+
+class Derived(RepConv):
+    """Derived from a stock block that keeps channel counts."""
+
+
+def test_blocks_derived_from_stock_ones_can_be_fused(yolov8n):
+    model = with_block(yolov8n, Derived(64, 64, bn=True))
+    pruned, record = prune_model(model, Budget(1.5, global_pruning=False), prune_method="lamp")
+    image = torch.rand(1, 3, 96, 160)
+    expected = pruned(image)[0]
+    torch.testing.assert_close(deepcopy(pruned).fuse(verbose=False)(image)[0], expected, rtol=1e-3, atol=1e-2)
+
+
+class OwnProto(nn.Module):
+    """Prototypes of masks by layers of other names."""
+
+    def __init__(self, c, masks):
+        super().__init__()
+        self.first, self.last = Conv(c, 32), nn.Conv2d(32, masks, 1)
+
+    def forward(self, x):
+        return self.last(F.interpolate(self.first(x), scale_factor=2.0))
+
+
+def test_a_segmentation_head_may_have_prototypes_of_its_own():
+    model = build_model("yolov8n-seg")
+    head = model.model[-1]
+    head.proto = OwnProto(head.proto.cv1.conv.in_channels, head.nm)
+    pruned, record = prune_model(model.eval(), Budget(1.5, global_pruning=False), prune_method="lamp")
+    assert pruned.model[-1].proto.last.out_channels == head.nm
+    assert pruned.model[-1].proto.first.conv.out_channels < 32
     assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
 
 

@@ -103,6 +103,7 @@ class Graph:
         sizes (list[int]): Units of each group.
         left_dense (dict[str, str]): Name of each convolution whose outputs stay whole, and why.
         halved (list[tuple[nn.Conv2d, ...]]): Convolutions that must keep equally many channels of one tensor each.
+        precision (torch.dtype): In which trial cuts are compared.
     """
 
     def __init__(self, model: nn.Module, needs_norms: bool = False):
@@ -113,6 +114,7 @@ class Graph:
             needs_norms (bool): Leave groups without a batch norm whole, for a method that ranks by batch norms.
         """
         self._needs_norms = needs_norms
+        self.precision = torch.float64
         self.model, self.example = model, example_image(model)
         ends = find_ends(model)
         self.protected = ends.predictions

@@ -71,7 +71,7 @@ def find_ends(model: nn.Module) -> Ends:
     return next(ends for kind, ends in ENDS.items() if isinstance(head, kind))(head)
 
 
-def branch_ends(lists: Iterable[nn.ModuleList | None]) -> Iterator[nn.Module]:
+def branch_ends(lists: Iterable[Iterable[nn.Module] | None]) -> Iterator[nn.Module]:
     """Yield the last convolution of every branch that has one."""
     for branches in lists:
         for branch in branches or ():
@@ -89,7 +89,8 @@ def detect_ends(head: Detect) -> Ends:
             side_branches += [SideBranch(f, lambda _x, y: y, sigma) for f, sigma in zip(features, sigmas)]
     predictions = list(branch_ends(lists.values()))
     if isinstance(head, Segment):
-        predictions.append(head.proto.cv3.conv)
+        last = getattr(head.proto, "cv3", head.proto)  # of a Proto of another kind, its last layer
+        predictions += branch_ends([[last]])
         if isinstance(head.proto, Proto26) and head.proto.semseg is not None:
             predictions.append(head.proto.semseg[-1])
             side_branches.append(SideBranch(head.proto.feat_fuse, lambda x, _y: x[0], head.proto.semseg))

@@ -60,6 +60,7 @@ class FlowMode(Flow, TorchDispatchMode):
         if rule := find_rule(module):
             self._layers -= 1
             if not self._layers:
+                args, kwargs = input_first(args, kwargs)
                 with _disable_current_modes():
                     try:
                         rule(self, module, *args, **kwargs, output=output)
@@ -70,3 +71,10 @@ class FlowMode(Flow, TorchDispatchMode):
 
     def passed(self, layer: nn.Module) -> None:
         """Take note that the rule of a layer has been applied."""
+
+
+def input_first(args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Return the arguments of a layer with its input in the first place, which may have been given by its name."""
+    if args or "input" not in kwargs:
+        return args, kwargs
+    return (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}

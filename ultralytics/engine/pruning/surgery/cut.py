@@ -73,8 +73,9 @@ def cut(model: nn.Module, kept: Kept) -> None:
     for layer, axes in sorted(kept.items(), key=lambda item: not isinstance(item[0], Queries)):
         find_slicer(layer)(layer, **{f"{axis}_channels": index for axis, index in axes.items()})
     for block in model.modules():
-        if type(block) in ATTRIBUTES:
-            ATTRIBUTES[type(block)](block)
+        for kind, match in ATTRIBUTES.items():
+            if isinstance(block, kind):
+                match(block)
 
 
 def slice_conv(conv: nn.Conv2d, out_channels: torch.Tensor, in_channels: torch.Tensor) -> None:

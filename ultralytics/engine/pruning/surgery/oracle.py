@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ultralytics.engine.pruning.graph.mode import input_first
 from ultralytics.engine.pruning.graph.places import inputs, outputs, width
 from ultralytics.engine.pruning.surgery.reference import Reference
 from ultralytics.nn.modules.head import Classify, RTDETRDecoder
@@ -90,15 +91,16 @@ def mask(model: nn.Module, channels: Channels) -> nn.Module:
     reference.attach(model)
     for layer in absent:
         keep = _mask(channels[reference.names[layer]]["in"], inputs(layer), layer)
-        layer.register_forward_pre_hook(partial(_mask_input, reference, keep))
+        layer.register_forward_pre_hook(partial(_mask_input, reference, keep), with_kwargs=True)
     return model
 
 
-def _mask_input(reference: Reference, keep: torch.Tensor, _layer: nn.Module, args: tuple) -> tuple:
+def _mask_input(reference: Reference, keep: torch.Tensor, _layer: nn.Module, args: tuple, kwargs: dict) -> tuple:
     """Return a layer's arguments, of which the first is the input, with the input masked and labelled as before."""
+    args, kwargs = input_first(args, kwargs)
     x = args[0] * keep
     reference.set(x, reference.of(args[0]))
-    return x, *args[1:]
+    return (x, *args[1:]), kwargs
 
 
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:

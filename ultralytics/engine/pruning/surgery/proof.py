@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.graph.image_size import example_image, image_stride
 from ultralytics.engine.pruning.graph.mode import FAILURES
+from ultralytics.engine.pruning.graph.places import is_sliced
 from ultralytics.engine.pruning.surgery.oracle import Channels, mask, raw_outputs, relative_difference
 
 TOLERANCE = (
@@ -37,10 +38,10 @@ class WrongCutError(RuntimeError):
 def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
     """Compare a pruned network, before anything else is done to it, with the dense one whose channels are masked.
 
-    Both run once on the same random image, the smallest that they take, in FP32 on the CPU: there the arithmetic is
-    not rounded to TF32 or FP16, whatever the device and the precision of the models. What differs in FP32 is compared
-    once more in FP64. Then the pruned model runs once as in training, where it may have layers of its own. Neither
-    model is changed.
+    Both run on the same random images, the smallest that they take and, if the dense model takes it, a larger one that
+    is no square, in FP32 on the CPU: there the arithmetic is not rounded to TF32 or FP16, whatever the device and the
+    precision of the models. What differs in FP32 is compared once more in FP64. Then the pruned model runs once as in
+    training, where it may have layers of its own. Neither model is changed.
 
     Args:
         dense (nn.Module): Stock model that was cut.
@@ -52,20 +53,60 @@ def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
         WrongCutError: If an output differs by more than `TOLERANCE`, or the pruned model does not run; it names the
             first layer whose output is another.
     """
-    image = torch.rand(example_image(dense).shape, generator=torch.Generator().manual_seed(SEED))
+    batch, colours, height, width = example_image(dense).shape
+    stride = image_stride(dense)
+    image, larger = (
+        torch.rand(batch, colours, height + down, width + right, generator=torch.Generator().manual_seed(SEED))
+        for down, right in ((0, 0), (stride, 3 * stride))
+    )
+    _prove_on(image, dense, pruned, channels)
+    if _runs(dense, larger):
+        _prove_on(larger, dense, pruned, channels)
+    model, reference = (_in_training(m) for m in (pruned, dense))
+    wanted, got = (layer_outputs(m, image, channels, nn.Module.__call__) for m in (reference, model))
+    if lacking := next((name for name in wanted if len(got[name]) < len(wanted[name])), ""):
+        raise _error("in training, the pruned model does not run", lacking)
+
+
+def check_repeatable(model: nn.Module) -> None:
+    """Check that a model computes the same twice, without which no cut can be proved.
+
+    Args:
+        model (nn.Module): Dense model; it is left as it was.
+
+    Raises:
+        ValueError: If it does not; it names the first layer behind what is random.
+    """
+    image = torch.rand(example_image(model).shape, generator=torch.Generator().manual_seed(SEED))
+    copy = _on_cpu(model, torch.float32)
+    names: Channels = {name: {} for name, m in copy.named_modules() if is_sliced(m)}
+    first, again = (layer_outputs(deepcopy(copy), image, names) for _ in range(2))
+    for name, calls in first.items():
+        if any(y.shape != z.shape or relative_difference(z, y) > TOLERANCE for y, z in zip(calls, again[name])):
+            raise ValueError(
+                f"the model computes something else each time in evaluation, first in what '{name}' reads. Make it "
+                "repeatable, i.e. pass training=self.training to a dropout."
+            )
+
+
+def _runs(model: nn.Module, image: torch.Tensor) -> bool:
+    """Return True if a model takes an image; some have numbers for one size alone."""
+    try:
+        raw_outputs(_on_cpu(model, image.dtype), image)
+    except FAILURES:
+        return False
+    return True
+
+
+def _prove_on(image: torch.Tensor, dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
+    """Compare on one image, see `prove_cut`."""
     for precision in PRECISIONS:
         model, reference = _on_cpu(pruned, precision), mask(_on_cpu(dense, precision), channels)
         image = image.to(precision)
         finding, cause = _compare(model, reference, image)
         if not finding:
-            break
-    else:
-        raise _error(finding, first_difference(model, reference, image, channels)) from cause
-    model, reference = (_in_training(m) for m in (pruned, dense))
-    image = image.float()
-    wanted, got = (layer_outputs(m, image, channels, nn.Module.__call__) for m in (reference, model))
-    if lacking := next((name for name in wanted if len(got[name]) < len(wanted[name])), ""):
-        raise _error("in training, the pruned model does not run", lacking)
+            return
+    raise _error(finding, first_difference(model, reference, image, channels)) from cause
 
 
 def _error(finding: str, layer: str) -> WrongCutError:

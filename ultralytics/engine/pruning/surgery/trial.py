@@ -20,8 +20,8 @@ from ultralytics.engine.pruning.surgery.oracle import mask
 from ultralytics.engine.pruning.surgery.proof import layer_outputs, relative_difference
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
+PRECISIONS = {torch.float64: 1e-6, torch.float32: 1e-4}  # with the tolerance, of a layer's largest output
 SHARES = (0.0, 0.5, 1.0)  # of its units that a joined group loses in its trials: a few, half, all but one
-TOLERANCE = 1e-6  # of a layer's largest output, in FP64
 Layer = Union[nn.Module, BareTensor, Number, Queries]  # a value, which Python 3.9 cannot write with |
 
 
@@ -40,6 +40,7 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
     graph = Graph(model, needs_norms)
     groups = list(graph.groups)
     if graph.has_doubts:
+        graph.precision = next((p for p in PRECISIONS if _runs_in(graph, p)), torch.float32)
         certain = [group for group in groups if not group.doubt]
         # One unit of one group at a time, as losses of several may make up for each other. Equal counts and divisors
         # are linear conditions: where each single loss meets them, every other choice does.
@@ -127,7 +128,8 @@ def _others(graph: Graph, group: Group) -> Iterator[Group]:
 def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
     """Cut some units of each of some groups from a copy, and return True if it does what the masked model does.
 
-    The outputs of all layers are compared, in FP64: an error in one may all but vanish on the way to the predictions.
+    The outputs of all layers are compared, in FP64 if the model's code can: an error in one may all but vanish on the
+    way to the predictions.
 
     Args:
         graph (Graph): Graph.
@@ -138,14 +140,14 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
     units = [_some_units(graph, group, i, part) for i, (group, part) in enumerate(zip(groups, shares))]
     kept = channels_to_keep(graph.model, groups, units)
     copies: dict[int, nn.Module] = {}
-    pruned = deepcopy(graph.model, copies).cpu().double()
-    reference = deepcopy(graph.model).cpu().double()
+    pruned = deepcopy(graph.model, copies).cpu().to(graph.precision)
+    reference = deepcopy(graph.model).cpu().to(graph.precision)
     channels = {
         graph.names[layer]: {axis: index.tolist() for axis, index in axes.items()}
         for layer, axes in kept.items()
         if isinstance(layer, nn.Module) and is_sliced(layer) and "in" in axes
     }
-    image = torch.rand(graph.example.shape, generator=torch.Generator().manual_seed(0)).double()
+    image = _image(graph)
     expected = layer_outputs(mask(reference, channels), image, channels)
     try:
         cut(pruned, {_copied(layer, copies): axes for layer, axes in kept.items()})
@@ -155,12 +157,27 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
     actual = layer_outputs(pruned, image, channels)
     for layer, axes in kept.items():
         if isinstance(layer, Queries) and (name := graph.names[layer.owner]) in expected:
-            factor = torch.ones(outputs(layer.owner), dtype=torch.double)
+            factor = torch.ones(outputs(layer.owner), dtype=graph.precision)
             factor[list(layer.channels)] *= queries_factor(len(axes["out"]), len(layer.channels))
             expected[name] = [y * _along(factor, layer.owner, y) for y in expected[name]]
     return all(
         _agree(graph, name, channels[name]["out"], actual.get(name, []), calls) for name, calls in expected.items()
     )
+
+
+def _image(graph: Graph) -> torch.Tensor:
+    """Return the image of trials."""
+    return torch.rand(graph.example.shape, generator=torch.Generator().manual_seed(0)).to(graph.precision)
+
+
+def _runs_in(graph: Graph, precision: torch.dtype) -> bool:
+    """Return True if the whole model runs in a precision, which code with types of its own may not."""
+    try:
+        with torch.no_grad():
+            deepcopy(graph.model).cpu().to(precision)(_image(graph).to(precision))
+    except FAILURES:
+        return False
+    return True
 
 
 def _along(values: torch.Tensor, layer: nn.Module, output: torch.Tensor) -> torch.Tensor:
@@ -174,9 +191,9 @@ def _agree(graph: Graph, name: str, kept: list[int], actual: list, expected: lis
     What differs in another dimension has channels along that as well, and what reads it tells.
     """
     dim = -1 if isinstance(graph.model.get_submodule(name), nn.Linear) else 1
-    wanted = [y.index_select(dim, torch.tensor(kept)) for y in expected]
+    wanted, tolerance = [y.index_select(dim, torch.tensor(kept)) for y in expected], PRECISIONS[graph.precision]
     return len(actual) == len(wanted) and all(
-        y.shape[dim] == len(kept) and (y.shape != value.shape or relative_difference(y, value) <= TOLERANCE)
+        y.shape[dim] == len(kept) and (y.shape != value.shape or relative_difference(y, value) <= tolerance)
         for y, value in zip(actual, wanted)
     )
 
