@@ -110,7 +110,6 @@ def prune_model(
             "choose a method without, i.e. prune_method='lamp'."
         )
     check_finite(model, "the model")
-    check_repeatable(model)
     begin = time.perf_counter()
     cost = build_cost(model, budget)
     steps = iterative_steps if method.needs_gradients else 1
@@ -234,6 +233,7 @@ class _Pruner:
         try:
             return self._cut_and_prove(budget, ratio, steps)
         except WrongCutError as error:
+            check_repeatable(self.model)
             layers = self._near(error.layer)
             if not layers or not self._retries:
                 raise
@@ -286,5 +286,5 @@ class _Pruner:
             cut(pruned, kept)
         self.left_dense = graph.left_dense
         pruned = to_stock(pruned)
-        prove_cut(self.model, pruned, history.channels())
+        prove_cut(self.model, pruned, history.channels(), graph.has_doubts)
         return pruned, history

@@ -189,17 +189,18 @@ def test_code_that_does_not_stand_fp64_keeps_nothing_else_whole(yolov8n):
     assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
 
 
-def test_a_model_that_is_random_in_evaluation_is_refused(yolov8n):
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_a_model_that_is_random_in_evaluation_is_refused(yolov8n, chunks):
     class Dropped(nn.Module):
         def __init__(self, c):
             super().__init__()
             self.cv, self.out = Conv(c, c), Conv(c, c)
 
         def forward(self, x):
-            return self.out(F.dropout(self.cv(x), 0.1))
+            return self.out(F.dropout(torch.cat(self.cv(x).chunk(chunks, 1), 1), 0.1))
 
     with pytest.raises(ValueError, match=r"something else each time in evaluation, first in what 'model\.4\.1\.out"):
-        prune_model(with_block(yolov8n, Dropped(64)), Budget(2.0), prune_method="lamp")
+        prune_model(with_block(yolov8n, Dropped(64)), Budget(2.0, global_pruning=False), prune_method="lamp")
 
 
 class Derived(RepConv):

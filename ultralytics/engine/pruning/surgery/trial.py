@@ -17,7 +17,7 @@ from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries,
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, queries_factor
 from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
 from ultralytics.engine.pruning.surgery.oracle import mask
-from ultralytics.engine.pruning.surgery.proof import layer_outputs, relative_difference
+from ultralytics.engine.pruning.surgery.proof import check_repeatable, layer_outputs, relative_difference
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
 PRECISIONS = {torch.float64: 1e-6, torch.float32: 1e-4}  # with the tolerance, of a layer's largest output
@@ -36,10 +36,14 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
 
     Returns:
         (Graph): The graph.
+
+    Raises:
+        ValueError: If there are doubts and the model is random in evaluation.
     """
     graph = Graph(model, needs_norms)
     groups = list(graph.groups)
     if graph.has_doubts:
+        check_repeatable(graph.model)
         graph.precision = next((p for p in PRECISIONS if _runs_in(graph, p)), torch.float32)
         certain = [group for group in groups if not group.doubt]
         # One unit of one group at a time, as losses of several may make up for each other. Equal counts and divisors
