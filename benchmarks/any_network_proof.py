@@ -21,7 +21,7 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.whole import kept_whole
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.prune import WRONG, prune_model
 from ultralytics.engine.pruning.surgery.oracle import flatten, largest_difference, masked, relative_difference
 from ultralytics.engine.pruning.surgery.proof import WrongCutError
 from ultralytics.engine.pruning.surgery.trial import sound_graph
@@ -102,6 +102,8 @@ def prune(dense: nn.Module, image: torch.Tensor, whole: float) -> dict[str, Any]
     row["result"] = "WRONG" if wrong else "pruned" if whole <= LITTLE else "in part"
     if abs(record.reached / budget.speed_up - 1) > OFF and budget.speed_up == SPEED_UP:
         row["result"] = "MISSED"
+    if WRONG in record.left_dense.values():  # found by the check of the cut, and not by the graph
+        row["result"] = "caught"
     return row
 
 
