@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ultralytics.cfg.compress.keys import DEFAULTS, check, check_one_target, is_file, is_sweep
+from ultralytics.cfg.compress.keys import DEFAULTS, FILE_HINT, check, check_one_target, is_file, is_sweep
 from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.budget.costs import COSTS, Cost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
@@ -60,12 +60,20 @@ class Budget:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        names = ("speed_up", "budget", "global_pruning", "round_to", "max_sparsity", "target", "precision", "runner")
+        names = ("speed_up", "global_pruning", "round_to", "max_sparsity", "target", "precision", "runner")
         check({name: getattr(self, name) for name in names})
         if is_sweep(self.speed_up):
             raise TypeError(f"'speed_up={self.speed_up}' is of invalid type. A Budget has one speed_up.")
         check_one_target(self.speed_up, self.target)
         check_limits(self.limits)
+        if not isinstance(self.budget, str):
+            raise TypeError(
+                f"'budget={self.budget}' is of invalid type {type(self.budget).__name__}. It must be a str."
+            )
+        if self.budget not in COSTS and not is_file(self.budget):
+            raise ValueError(
+                f"'budget={self.budget}' is invalid. Valid 'budget' values are {', '.join(COSTS)}, or {FILE_HINT}."
+            )
         if self.budget not in RUNTIMES:
             check_no_device(self.budget, self.precision, self.runner)
         elif self.precision not in RUNTIMES[self.budget].precisions:
