@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Blocks that people put into their models and that no trace understands, or only just."""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ultralytics.nn.modules.conv import Conv
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation, which counts what it reads."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5), self.bias)
+
+
+class Residual(nn.Module):
+    """Adds where shapes happen to be equal."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.a, self.b, self.c = Conv(c, 32), Conv(32, 56), Conv(56, c)
+
+    def forward(self, x):
+        y = self.a(x)
+        z = self.b(y)
+        return self.c(z + y if z.shape == y.shape else z)
+
+
+class Trained(nn.Module):
+    """Has a branch that only training runs."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.aux = Conv(c, c), nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        y = self.cv(x)
+        if self.training:
+            self.seen = self.aux(y)
+        return y
+
+
+class Padded(nn.Module):
+    """Pads the channels of its shortcut by a fixed number."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.c, self.cv, self.out = c, Conv(c, 2 * c), Conv(2 * c, c)
+
+    def forward(self, x):
+        return self.out(self.cv(x) + F.pad(x, (0, 0, 0, 0, 0, self.c)))
+
+
+class Normalised(nn.Module):
+    """NAM: weighs channels by the scales of a batch norm (arXiv 2111.12419)."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(c)
+
+    def forward(self, x):
+        y = self.bn(x)
+        weight = self.bn.weight.data.abs() / torch.sum(self.bn.weight.data.abs())
+        return x * torch.sigmoid(y * weight.view(1, -1, 1, 1))
+
+
+class Remembering(nn.Module):
+    """Keeps what it has computed."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.kept = Conv(c, c), []
+
+    def forward(self, x):
+        self.feature = self.cv(x)
+        self.kept = [self.feature.mean()]
+        return self.feature
+
+
+class Shifted(nn.Module):
+    """Shifts larger maps by a number of pixels that is one of channels by chance."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.size, self.cv, self.out = c // 4, Conv(c, c), Conv(c, c)
+
+    def forward(self, x):
+        parts = torch.cat([part.sigmoid() for part in self.cv(x).split(self.size, 1)], 1)
+        if x.shape[3] > self.size:
+            parts = parts - parts.roll(self.size, 3)
+        return self.out(parts)
+
+
+class Named(nn.Module):
+    """Calls its layers by the names of their arguments."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(c, c, 3, 1, 1), nn.BatchNorm2d(c), nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        return self.b(input=self.norm(input=self.a(input=x)).relu())
+
+
+class MixedGroups(nn.Module):
+    """A group norm whose groups hold channels and what no trace follows."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.norm, self.out = Conv(c, c), nn.GroupNorm(2, 2 * c), Conv(2 * c, c)
+
+    def forward(self, x):
+        return self.out(self.norm(torch.cat((self.cv(x), torch.fft.fft2(x).real), 1)))
+
+
+def with_block(model, block):
+    """Return a copy of a yolov8n with a block behind its layer 4."""
+    model = deepcopy(model)
+    before = model.model[4]
+    whole = nn.Sequential(before, block)
+    whole.i, whole.f, whole.type, whole.np = before.i, before.f, before.type, before.np
+    model.model[4] = whole
+    return model.eval()
