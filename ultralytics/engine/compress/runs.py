@@ -90,7 +90,7 @@ def resumed_arguments(run: Path, given: dict[str, Any]) -> tuple[dict[str, Any],
         ValueError: If it is another one by now.
     """
     saved = {**YAML.load(run / "args.yaml"), **load_prune_args(run)}
-    saved |= {key: moved_along(saved.get(key), saved.get("save_dir"), run) for key in FILES if key in saved}
+    saved |= {key: moved_along(saved[key], saved.get("save_dir"), run) for key in FILES if key in saved}
     saved |= {key: str(moved(saved[key], run)) for key in ("model", "sl_model") if saved.get(key)}
     record = YAML.load(run / STAGES_FILE)
     if begun_with := record.get(MODEL):

@@ -14,6 +14,7 @@ from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_cla
 from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import Record
+from ultralytics.engine.pruning.graph.image_size import image_channels
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.modules.head import Pose
 from ultralytics.nn.tasks import WorldModel
@@ -80,7 +81,7 @@ def differing_shape(model: nn.Module, data: dict[str, Any]) -> tuple[str, Any, A
         (tuple[str, Any, Any] | None): 'channels' (of the images) or 'kpt_shape', the model's and the data set's; None
             if it fits.
     """
-    own = {"channels": (getattr(model, "yaml", None) or {}).get("channels", 3)}
+    own: dict[str, Any] = {"channels": image_channels(model)}
     found = {"channels": data.get("channels", 3)}  # older releases read colour images alone
     if isinstance(head := model.model[-1], Pose):
         own["kpt_shape"], found["kpt_shape"] = list(head.kpt_shape), list(data["kpt_shape"])

@@ -14,6 +14,7 @@ from torch import nn
 
 from ultralytics.cfg.compress.compat.export import import_execstack, traced_export
 from ultralytics.engine.exporter import Exporter
+from ultralytics.engine.pruning.graph.image_size import image_channels
 from ultralytics.engine.pruning.latency.onnx_int8 import quantise_for_timing
 from ultralytics.engine.pruning.log import warnings_only
 from ultralytics.nn.tasks import guess_model_task
@@ -45,7 +46,7 @@ class RandomImages(Exporter):
     def get_int8_calibration_dataloader(self, prefix: str = "") -> list[dict[str, torch.Tensor]]:
         """Return two batches as a data set has them."""
         generator = torch.Generator().manual_seed(0)
-        shape = (1, self.model.yaml.get("channels", 3), *self.imgsz)
+        shape = (1, image_channels(self.model), *self.imgsz)
         return [{"img": torch.randint(256, shape, generator=generator, dtype=torch.uint8)} for _ in range(2)]
 
 
@@ -55,8 +56,7 @@ def export_ncnn(model: nn.Module, imgsz: int, file: Path) -> Path:
     for suffix in (".param", ".bin"):
         shutil.move(folder / f"model.ncnn{suffix}", file.with_suffix(suffix))
     shutil.rmtree(folder)
-    channels = getattr(model, "yaml", {}).get("channels", 3)
-    file.with_suffix(".size").write_text(f"{channels} {imgsz} {imgsz}\n", encoding="utf-8")
+    file.with_suffix(".size").write_text(f"{image_channels(model)} {imgsz} {imgsz}\n", encoding="utf-8")
     return file.with_suffix(".param")
 
 

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.graph.image_size import image_channels
 from ultralytics.engine.pruning.latency.inference import inference_settings, memory_format, synchronized_time
 from ultralytics.engine.pruning.latency.shapes import REPEATS, WARMUP, ConvShape
 from ultralytics.engine.pruning.latency.turns import Timing, take_turns
@@ -71,8 +72,7 @@ def as_inference(models: dict[str, nn.Module], device: torch.device) -> dict[str
 
 def image_for(models: dict[str, nn.Module], imgsz: int, device: torch.device) -> torch.Tensor:
     """Return an image that all of the models take."""
-    channels = next(iter(models.values())).yaml.get("channels", 3)
-    return torch.rand(1, channels, imgsz, imgsz, device=device)
+    return torch.rand(1, image_channels(next(iter(models.values()))), imgsz, imgsz, device=device)
 
 
 def _module(shape: ConvShape) -> nn.Module:

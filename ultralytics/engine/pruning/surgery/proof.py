@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -47,24 +47,22 @@ def prove_cut(dense: nn.Module, pruned: nn.Module, channels: Channels, in_doubt:
         dense (nn.Module): Stock model that was cut.
         pruned (nn.Module): What the cut made of it, of stock classes.
         channels (Channels): What `History.channels` returned: the channels kept, as indices into the dense model.
-        in_doubt (bool): Code counts on numbers that trial cuts took for those of channels: compare on a larger image,
-            which is no square, as well.
+        in_doubt (bool): Code counts on numbers that trial cuts took for those of channels: compare on a wider image as
+            well.
 
     Raises:
         ValueError: If the dense model's own outputs are not finite.
         WrongCutError: If an output differs by more than `TOLERANCE`, or the pruned model does not run; it names the
             first layer whose output is another.
     """
-    batch, colours, height, width = example_image(dense).shape
-    stride = image_stride(dense)
-    image, larger = (
-        torch.rand(batch, colours, height + down, width + right, generator=torch.Generator().manual_seed(SEED))
-        for down, right in ((0, 0), (0, 3 * stride))
-    )
+    shape = example_image(dense).shape
+    image = random_image(shape)
     _prove_on(image, dense, pruned, channels)
-    if in_doubt and _runs(_on_cpu(dense, larger.dtype).eval(), larger):
-        _prove_on(larger, dense, pruned, channels)
-    if not _runs(_in_training(pruned), image):
+    if in_doubt:
+        wider = random_image((*shape[:3], shape[3] + 3 * image_stride(dense)))
+        if runs(_on_cpu(dense, wider.dtype), wider):
+            _prove_on(wider, dense, pruned, channels)
+    if not runs(_in_training(pruned), image):
         wanted, got = (layer_outputs(_in_training(m), image, channels, nn.Module.__call__) for m in (dense, pruned))
         if lacking := next((name for name in wanted if len(got[name]) < len(wanted[name])), ""):
             raise _error("in training, the pruned model does not run", lacking)
@@ -79,7 +77,7 @@ def check_repeatable(model: nn.Module) -> None:
     Raises:
         ValueError: If it does not; it names the first layer behind what is random.
     """
-    image = torch.rand(example_image(model).shape, generator=torch.Generator().manual_seed(SEED))
+    image = random_image(example_image(model).shape)
     copy = _on_cpu(model, torch.float32)
     names: Channels = {name: {} for name, m in copy.named_modules() if is_sliced(m)}
     first, again = (layer_outputs(deepcopy(copy), image, names) for _ in range(2))
@@ -91,8 +89,13 @@ def check_repeatable(model: nn.Module) -> None:
             )
 
 
-def _runs(model: nn.Module, image: torch.Tensor) -> bool:
-    """Return True if a model runs on an image; some have numbers for one size alone, or need more in training."""
+def random_image(shape: Sequence[int]) -> torch.Tensor:
+    """Return the image of a shape on which models are compared, the same in every call."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(SEED))
+
+
+def runs(model: nn.Module, image: torch.Tensor) -> bool:
+    """Return True if a model runs on an image; some have numbers for one size alone, or code for one precision."""
     try:
         with torch.no_grad():
             model(image)

@@ -17,7 +17,13 @@ from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries,
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, queries_factor
 from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
 from ultralytics.engine.pruning.surgery.oracle import mask
-from ultralytics.engine.pruning.surgery.proof import check_repeatable, layer_outputs, relative_difference
+from ultralytics.engine.pruning.surgery.proof import (
+    check_repeatable,
+    layer_outputs,
+    random_image,
+    relative_difference,
+    runs,
+)
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
 PRECISIONS = {torch.float64: 1e-6, torch.float32: 1e-4}  # with the tolerance, of a layer's largest output
@@ -44,7 +50,8 @@ def sound_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
     groups = list(graph.groups)
     if graph.has_doubts:
         check_repeatable(graph.model)
-        graph.precision = next((p for p in PRECISIONS if _runs_in(graph, p)), torch.float32)
+        image = random_image(graph.example.shape).double()
+        graph.precision = torch.float64 if runs(deepcopy(graph.model).cpu().double(), image) else torch.float32
         certain = [group for group in groups if not group.doubt]
         # One unit of one group at a time, as losses of several may make up for each other. Equal counts and divisors
         # are linear conditions: where each single loss meets them, every other choice does.
@@ -151,7 +158,7 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
         for layer, axes in kept.items()
         if isinstance(layer, nn.Module) and is_sliced(layer) and "in" in axes
     }
-    image = _image(graph)
+    image = random_image(graph.example.shape).to(graph.precision)
     expected = layer_outputs(mask(reference, channels), image, channels)
     try:
         cut(pruned, {_copied(layer, copies): axes for layer, axes in kept.items()})
@@ -167,21 +174,6 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
     return all(
         _agree(graph, name, channels[name]["out"], actual.get(name, []), calls) for name, calls in expected.items()
     )
-
-
-def _image(graph: Graph) -> torch.Tensor:
-    """Return the image of trials."""
-    return torch.rand(graph.example.shape, generator=torch.Generator().manual_seed(0)).to(graph.precision)
-
-
-def _runs_in(graph: Graph, precision: torch.dtype) -> bool:
-    """Return True if the whole model runs in a precision, which code with types of its own may not."""
-    try:
-        with torch.no_grad():
-            deepcopy(graph.model).cpu().to(precision)(_image(graph).to(precision))
-    except FAILURES:
-        return False
-    return True
 
 
 def _along(values: torch.Tensor, layer: nn.Module, output: torch.Tensor) -> torch.Tensor:
