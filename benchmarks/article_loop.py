@@ -12,7 +12,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.ends import find_ends
 from ultralytics.nn.extra_modules.prunable import to_prunable
 from ultralytics.utils.torch_utils import get_num_params
 
@@ -48,7 +48,7 @@ def prune_by_loop(
         global_pruning=True,
         pruning_ratio=1.0,
         iterative_steps=STEPS,
-        ignored_layers=[*find_ends(pruned).predictions, *attention],
+        ignored_layers=[*find_ends(pruned, example).predictions, *attention],
         # fresh dicts: torch-pruning 1.6.1 writes into its default arguments
         in_channel_groups={},
         out_channel_groups={},

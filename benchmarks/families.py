@@ -27,8 +27,9 @@ from ultralytics import RTDETR, YOLO
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.graph.groups import Graph
+from ultralytics.engine.pruning.graph.outputs import flatten
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.engine.pruning.surgery.oracle import enliven, flatten, largest_difference
+from ultralytics.engine.pruning.surgery.oracle import enliven, largest_difference
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOGGER, TQDM
 

@@ -32,7 +32,8 @@ from ultralytics.cfg.compress.compat.quantization import HAS_PRECISIONS, HAS_QAT
 from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.pruning.budget.flops import counts_attention
-from ultralytics.engine.pruning.surgery.oracle import enliven, flatten
+from ultralytics.engine.pruning.graph.outputs import flatten
+from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn import tasks

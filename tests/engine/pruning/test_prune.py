@@ -11,9 +11,10 @@ from torch.nn.utils import parametrizations, spectral_norm
 
 from ultralytics import YOLO
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.graph.outputs import flatten
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
-from ultralytics.engine.pruning.surgery.oracle import flatten, masked, raw_outputs
+from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
 
 
 @pytest.fixture(scope="module", params=also_slow(YOLOV8, LARGE_YOLOV8))

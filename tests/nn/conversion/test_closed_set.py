@@ -8,7 +8,8 @@ import torch
 from conftest import also_slow, load_architecture
 
 from ultralytics.cfg.compress.compat.modules import Segment26, YOLOEModel, YOLOESegModel
-from ultralytics.engine.pruning.surgery.oracle import enliven, flatten
+from ultralytics.engine.pruning.graph.outputs import flatten
+from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.nn.conversion.stock_form import stock_form
 from ultralytics.nn.modules.head import Detect, Segment
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel

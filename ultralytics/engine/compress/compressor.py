@@ -43,8 +43,8 @@ from ultralytics.engine.compress.runs import located, resumed_arguments, run_to_
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import Stages, has_begun
 from ultralytics.engine.compress.trainings import Trainings
+from ultralytics.engine.pruning.budget.ahead import check_target
 from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, check_runs, open_table
-from ultralytics.engine.pruning.budget.selection import check_target
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned

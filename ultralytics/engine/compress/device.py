@@ -13,7 +13,7 @@ from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.heads import find_head
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
 from ultralytics.engine.pruning.latency.bundle import HALVES, KITS, write_bundle
 from ultralytics.engine.pruning.latency.runtimes import distribution
@@ -91,7 +91,7 @@ def make_bundle(
         packages = " ".join(map(distribution, missing))
         raise ModuleNotFoundError(f"'runtime={runtime}' needs {' and '.join(missing)} here: pip install {packages}.")
     dense = load_named("model", model)
-    find_ends(dense)
+    find_head(dense)
     place = Path(project or RUNS_DIR / "latency") / (name or f"{Path(model).stem}-{runtime}")
     size = fit_image_size(dense, imgsz)
     layers = conv_shapes(to_stock(prunable_copy(dense)), size)

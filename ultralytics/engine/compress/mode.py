@@ -21,7 +21,7 @@ from ultralytics.engine.compress.reading import forget_models, read
 from ultralytics.engine.compress.search.search import search
 from ultralytics.engine.compress.sweep import sweep
 from ultralytics.engine.model import Model
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.heads import find_head
 from ultralytics.engine.pruning.report.build import REPORT_FILE
 from ultralytics.nn.conversion.stock_form import stock_form
 from ultralytics.utils import checks
@@ -48,7 +48,7 @@ def compress_model(yolo: Model, compressor: type[Compressor] | None = None, **kw
     with refusing():
         check_compressor(compressor)
         yolo._check_is_pytorch_model()
-        find_ends(stock_form(yolo.model)[0])
+        find_head(stock_form(yolo.model)[0])
         own = compressor or find_compressor(yolo)
         args = arguments_of(yolo, kwargs)
         check_cut_alone(args, read_sweep(args))

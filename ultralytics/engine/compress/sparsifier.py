@@ -32,8 +32,9 @@ from ultralytics.engine.compress.sparsity_strength import (
     strength_for,
 )
 from ultralytics.engine.compress.stepping import OftenTrainer
+from ultralytics.engine.pruning.budget.ahead import check_target, proven_graph
 from ultralytics.engine.pruning.budget.costs import COUNTED
-from ultralytics.engine.pruning.budget.selection import check_target, select_units
+from ultralytics.engine.pruning.budget.selection import select_units
 from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.files import written_whole
@@ -42,8 +43,6 @@ from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.report.sparsity_plot import DISTRIBUTION_FILE, append_distribution, plot_sparsity
 from ultralytics.engine.pruning.sparsity.regularisers import Regulariser
 from ultralytics.engine.pruning.sparsity.units import Units
-from ultralytics.engine.pruning.surgery.trial import sound_graph
-from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
@@ -297,7 +296,7 @@ def build_regulariser(
     """
     method = METHODS[args.prune_method]
     assert method.regulariser is not None  # a Sparsifier takes no other method
-    graph = sound_graph(prunable_copy(model), method.needs_norms)
+    graph = proven_graph(model, method.needs_norms)
     units = Units(graph)
     if method.chosen_by and doomed is None:
         budget = Budget.from_args(args)

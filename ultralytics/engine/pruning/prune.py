@@ -22,14 +22,12 @@ from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.record import Record, dense_yaml, source_of
 from ultralytics.engine.pruning.checkpoint.releases import oldest_release
 from ultralytics.engine.pruning.checkpoint.whole import kept_whole, stays
-from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.places import stock_places
 from ultralytics.engine.pruning.ranking.methods import find_method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
-from ultralytics.engine.pruning.surgery.proof import WrongCutError, check_repeatable, prove_cut
-from ultralytics.engine.pruning.surgery.trial import sound_graph
+from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
+from ultralytics.engine.pruning.surgery.wrong import WrongBlocks
 from ultralytics.nn.conversion.stock_form import is_foreign
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
 from ultralytics.nn.tasks import BaseModel
@@ -40,8 +38,6 @@ DEFAULT_BUDGET = Budget()
 CORRECTIONS = 3  # cuts anew where a predicted cost turns out to be another
 HOPELESS = 0.2  # share by which cuts miss a target that measured costs say is out of reach
 NOTABLE = 0.05  # share of the cost that stays whole in one place, from which on it is logged
-RETRIES = 8  # cuts anew of a model some of whose code is not what the graph takes it for
-WRONG = "a cut of its block does not compute what the dense one does"
 LEAST_AIM = 1.001  # a correction may aim lower than its target, but at a smaller network
 
 
@@ -180,9 +176,7 @@ class _Pruner:
         self.model, self.cost, self.score, self.needs_norms = model, cost, score, needs_norms
         self.left_dense: dict[str, str] = {}
         self._first_scores: list[torch.Tensor] = []  # of the dense model, which corrections start from as well
-        self._cuttable: set[str] = set()  # stock layers that lose or read channels of some group
-        self._wrong: set[str] = set()  # those of them that do not stand a cut
-        self._retries = RETRIES
+        self._wrong = WrongBlocks(model)
 
     def meet(self, budget: Budget, steps: int) -> tuple[nn.Module, History, float]:
         """Cut until the cost is what it should be.
@@ -233,43 +227,20 @@ class _Pruner:
         try:
             return self._cut_and_prove(budget, ratio, steps)
         except WrongCutError as error:
-            check_repeatable(self.model)
-            layers = self._near(error.layer)
-            if not layers or not self._retries:
-                raise
+            self._wrong.learn(error)
             LOGGER.warning(
                 f"A cut around '{error.layer}' does not compute what the dense model does with the pruned channels "
                 "masked: it stays whole, and the model is cut anew"
             )
-        self._wrong |= layers
-        self._retries -= 1
         self._first_scores = []  # of more groups
         return self._cut(budget, ratio, steps)
-
-    def _near(self, layer: str) -> set[str]:
-        """Return which layers have to do with what is wrong at a layer: itself, or those of the block around it."""
-        while "." in layer:
-            if found := {name for name in self._cuttable if name == layer or name.startswith(f"{layer}.")}:
-                return found
-            layer = layer.rpartition(".")[0]
-        return set()
-
-    def _leave_wrong(self, graph: Graph) -> None:
-        """Take the groups of layers that do not stand a cut out of a graph."""
-        places = stock_places(graph.model)
-        held = {group: {places[s.layer][0] for s in group.slices if s.layer in places} for group in graph.groups}
-        for group, names in held.items():
-            if not names.isdisjoint(self._wrong):
-                graph.leave_whole(group, WRONG)
-        self._cuttable = set().union(*(held[group] for group in graph.groups))
 
     def _cut_and_prove(self, budget: Budget, ratio: float, steps: int) -> tuple[nn.Module, History]:
         """Cut a copy of the model in some steps, by what the cost is predicted to be, and prove the result."""
         pruned = prunable_copy(self.model)
         history, dense = History(pruned), None
         for step in range(1, steps + 1):
-            graph = sound_graph(pruned, self.needs_norms)
-            self._leave_wrong(graph)
+            graph = self._wrong.sound_graph(pruned, self.needs_norms)
             if step == 1:
                 check_limits_known(budget.limits, graph)
             formula = self.cost.formula(graph)

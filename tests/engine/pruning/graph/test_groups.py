@@ -9,8 +9,9 @@ from conftest import build_model
 from torch import nn
 
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.graph.ends import find_ends
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import SLICED, WIDTHS, is_depthwise
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.cut import SLICERS
@@ -62,7 +63,9 @@ def test_ghost_halves_meet_in_one_unit():
 
 def test_predictions_are_protected(yolov8n):
     head = yolov8n.model[-1]
-    assert find_ends(yolov8n).predictions == [b[-1] for branches in (head.cv2, head.cv3) for b in branches]
+    assert find_ends(yolov8n, example_image(yolov8n)).predictions == [
+        b[-1] for branches in (head.cv2, head.cv3) for b in branches
+    ]
     graph = trace(yolov8n)
     assert set(graph.left_dense.values()) == {"its outputs are the predictions"}
     assert len(graph.left_dense) == 6

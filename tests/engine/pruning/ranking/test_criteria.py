@@ -9,6 +9,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Group, Slice
+from ultralytics.engine.pruning.graph.outputs import flatten
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.criteria import (
     balanced,
@@ -24,7 +25,6 @@ from ultralytics.engine.pruning.ranking.criteria import (
 )
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.ranking.scoring import score_groups
-from ultralytics.engine.pruning.surgery.oracle import flatten
 
 
 def group_of(rows: torch.Tensor, *more: Slice) -> Group:

@@ -12,12 +12,12 @@ from ultralytics.engine.compress.sparsifier import build_regulariser
 from ultralytics.engine.compress.sparsity_strength import decay_at
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group, Slice
+from ultralytics.engine.pruning.graph.outputs import flatten
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.criteria import squared_norms
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.sparsity.regularisers import GroupShrinkage, GrowingL2, ScaleGroupLasso, ScaleL1
 from ultralytics.engine.pruning.sparsity.units import Units
-from ultralytics.engine.pruning.surgery.oracle import flatten
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 
 

@@ -118,11 +118,36 @@ class MixedGroups(nn.Module):
         return self.out(self.norm(torch.cat((self.cv(x), torch.fft.fft2(x).real), 1)))
 
 
-def with_block(model, block):
-    """Return a copy of a yolov8n with a block behind its layer 4."""
+class Windows(nn.Module):
+    """Mixes the pixels of windows, of which only whole ones will do."""
+
+    def __init__(self, c, side=8):
+        super().__init__()
+        self.side, self.cv, self.mix, self.out = side, Conv(c, c), nn.Linear(side**2, side**2), Conv(c, c)
+
+    def forward(self, x):
+        y, s = self.cv(x), self.side
+        b, c, h, w = y.shape
+        windows = y.view(b, c, h // s, s, w // s, s).transpose(3, 4).flatten(4)
+        return self.out(self.mix(windows).unflatten(4, (s, s)).transpose(3, 4).reshape(b, c, h, w))
+
+
+class Mirrored(nn.Module):
+    """Mirrors more pixels at the border than a small feature map has."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.out = Conv(c, c), nn.Conv2d(c, c, 7, padding=3, padding_mode="reflect", groups=c)
+
+    def forward(self, x):
+        return self.out(self.cv(x))
+
+
+def with_block(model, block, place=4):
+    """Return a copy of a yolov8n with a block behind one of its layers."""
     model = deepcopy(model)
-    before = model.model[4]
+    before = model.model[place]
     whole = nn.Sequential(before, block)
     whole.i, whole.f, whole.type, whole.np = before.i, before.f, before.type, before.np
-    model.model[4] = whole
+    model.model[place] = whole
     return model.eval()

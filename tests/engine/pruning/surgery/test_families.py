@@ -10,10 +10,12 @@ from torch import nn
 
 from ultralytics.engine.pruning.budget.flops import count_flops
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.graph.ends import find_ends
 from ultralytics.engine.pruning.graph.groups import Graph
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.graph.outputs import flatten
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.engine.pruning.surgery.oracle import flatten, masked, raw_outputs
+from ultralytics.engine.pruning.surgery.oracle import masked, raw_outputs
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.nn.modules.block import ADown
 from ultralytics.nn.modules.head import Classify
@@ -85,7 +87,7 @@ def test_classes_are_stock_and_fuse(pair):
 
 def test_only_what_says_so_stays_whole(pair):
     dense, _, record = pair
-    ends = find_ends(dense)
+    ends = find_ends(dense, example_image(dense))
     names = {m: name for name, m in dense.named_modules()}
     others = {k: v for k, v in record.left_dense.items() if k not in {names[m] for m in ends.predictions}}
     numbers = {k for k, v in others.items() if "meet numbers that no layer makes" in v}  # AIFI's embedding of positions

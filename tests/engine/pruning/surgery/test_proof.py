@@ -49,7 +49,7 @@ SLICE = dict(SLICERS)
 @pytest.fixture(autouse=True)
 def once(monkeypatch):
     """Let no cut be tried again without what is wrong in it."""
-    monkeypatch.setattr("ultralytics.engine.pruning.prune.RETRIES", 0)
+    monkeypatch.setattr("ultralytics.engine.pruning.surgery.wrong.RETRIES", 0)
 
 
 def prune(model):

@@ -13,9 +13,10 @@ from torch import nn
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.record import Record
-from ultralytics.engine.pruning.prune import WRONG, prune_model
+from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.surgery.oracle import masked, relative_difference
+from ultralytics.engine.pruning.surgery.wrong import WRONG
 
 FAST, FAST_FOREIGN, SLOW, ALL = 12, 6, 50, 200
 METHODS_WITHOUT_LOSSES = [name for name, method in METHODS.items() if not method.needs_gradients]

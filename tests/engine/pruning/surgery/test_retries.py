@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """A block that no trace understands stays whole, and the model around it is cut."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from odd_blocks import (
@@ -17,11 +19,18 @@ from odd_blocks import (
 )
 from torch import nn
 
+from ultralytics.engine.pruning.budget.ahead import proven_graph
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.prune import WRONG, prune_model
+from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_batch_norm
 from ultralytics.engine.pruning.surgery.oracle import largest_difference
 from ultralytics.engine.pruning.surgery.proof import WrongCutError
+from ultralytics.engine.pruning.surgery.wrong import WRONG
+
+
+def width(model, place):
+    """Return how many channels a layer of a yolov8n puts out."""
+    return model.model[place].cv2.conv.out_channels
 
 
 def losses(model):
@@ -51,10 +60,32 @@ def test_what_stays_whole_says_why(yolov8n, log):
     assert "A cut around 'model.4.1." in log.text
 
 
+@pytest.mark.parametrize("kind", [Padded, Normalised])
+def test_it_is_known_before_anything_is_cut(yolov8n, kind):
+    """For a sensitivity map, a training towards sparsity and the reach of a target."""
+    torch.manual_seed(0)
+    model = with_block(yolov8n, kind(64))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    graph = proven_graph(model)
+    _, record = prune_model(model, Budget(1.8, global_pruning=False), prune_method="lamp")
+    assert WRONG in graph.left_dense.values() and graph.left_dense == record.left_dense
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_as_many_blocks_as_a_backbone_has(yolov8n):
+    model = deepcopy(yolov8n)
+    for place in (4, 6, 12, 15):
+        model = with_block(model, nn.Sequential(*(Padded(m) for m in [width(model, place)] * 3)), place)
+    graph = proven_graph(model)
+    assert sum(reason == WRONG for reason in graph.left_dense.values()) >= 12
+    assert "model.2.cv1.conv" in {group.name for group in graph.groups}
+
+
 def test_a_cut_that_is_wrong_everywhere_is_refused(yolov8n, monkeypatch):
     def shifted(norm, out_channels):
         slice_batch_norm(norm, (out_channels + 1) % norm.num_features)
 
     monkeypatch.setitem(SLICERS, nn.BatchNorm2d, shifted)
+    monkeypatch.setattr("ultralytics.engine.pruning.surgery.wrong.RETRIES", 2)
     with pytest.raises(WrongCutError, match="the cut is wrong and nothing was saved"):
         prune_model(yolov8n, Budget(1.5, global_pruning=False), prune_method="lamp")

@@ -6,17 +6,19 @@ from copy import deepcopy
 import pytest
 import torch
 from conftest import build_model
-from odd_blocks import with_block
+from odd_blocks import Mirrored, Windows, with_block
 from torch import nn
 from torch.nn import functional as F
 
-from ultralytics.engine.pruning.budget.flops import count_flops
+from ultralytics.engine.pruning.budget.flops import count_flops, sum_flops
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import largest_difference
 from ultralytics.nn.modules.block import C2f
 from ultralytics.nn.modules.conv import Conv, GhostConv, RepConv
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.utils.torch_utils import get_flops
 
 
 @pytest.mark.parametrize("layer", [GhostConv(32, 32), Conv(32, 32, g=4), Conv(32, 32, act=nn.PReLU(32))])
@@ -47,6 +49,25 @@ def test_code_that_does_not_stand_fp64_keeps_nothing_else_whole(yolov8n):
     pruned, record = prune_model(model, Budget(2.0, global_pruning=False), prune_method="lamp")
     assert not [name for name in record.left_dense if not name.startswith(("model.4.", "model.22."))]
     assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+@pytest.mark.parametrize(("block", "side"), [(Windows(256), 256), (Windows(256, 4), 128), (Mirrored(256), 128)])
+def test_blocks_that_need_a_larger_image_than_others(yolov8n, block, side):
+    model = with_block(yolov8n, block, 8)
+    assert example_image(model).shape == (1, 3, side, side)
+    pruned, record = prune_model(model, Budget(2.0, global_pruning=False), prune_method="lamp")
+    assert example_image(pruned).shape == (1, 3, side, side)
+    assert record.reached == pytest.approx(2, rel=0.01)
+    assert not any(name.startswith("model.8.1") for name in record.left_dense)
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 256, 512)) < 1e-4
+    counted = get_flops(model) or sum_flops(model)  # eight pixels do not divide the twenty of 640
+    assert record.gflops["dense"] == pytest.approx(counted, rel=1e-3)
+
+
+def test_a_model_that_runs_on_no_image_is_named(yolov8n):
+    model = with_block(yolov8n, Windows(256, 5), 8)
+    with pytest.raises((RuntimeError, ValueError), match=r"does not run on an image of 64 pixels.*model\.8\.1"):
+        prune_model(model, Budget(2.0), prune_method="lamp")
 
 
 @pytest.mark.parametrize("chunks", [1, 2])

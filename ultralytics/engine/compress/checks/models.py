@@ -16,7 +16,7 @@ from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
 from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.heads import find_head
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable import refuse_derived
 from ultralytics.nn.modules.head import Detect
@@ -89,7 +89,7 @@ def check_model(model: Any, task: str, gives_texts: bool = False) -> tuple[str, 
             "ultralytics.models.yolo.world.compress, or YOLOWorld(...).compress, which chooses them."
         )
     refuse_derived(loaded)
-    find_ends(loaded)
+    find_head(loaded)
     return str(loaded.pt_path), loaded
 
 

@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.budget.layer_flops import IMGSZ, areas_of, cost_
 from ultralytics.engine.pruning.budget.memory import largest_tensor
 from ultralytics.engine.pruning.budget.products import extrapolate
 from ultralytics.engine.pruning.graph.image_size import example_image, image_channels
+from ultralytics.engine.pruning.graph.outputs import for_a_while, runs
 from ultralytics.engine.pruning.graph.places import width
 from ultralytics.nn.extra_modules.prunable import products, prunable_copy
 from ultralytics.nn.modules.block import Attention
@@ -55,6 +56,8 @@ def count_flops(model: nn.Module) -> float:
         flops = get_flops(model, IMGSZ)
     if large.refused:
         flops = _count_directly(model)
+    if not flops and not _runs_at_full_size(model):
+        return sum_flops(model)
     if not flops:
         raise RuntimeError(
             f"Ultralytics' get_flops failed on {type(model).__name__} and returned 0.0: "
@@ -90,11 +93,17 @@ def sum_flops(model: nn.Module) -> float:
     return (layers + sum(width(m, "out") * cost * area[m] * area[other] for m, other, cost in products(model))) / 1e9
 
 
+def _runs_at_full_size(model: nn.Module) -> bool:
+    """Return True if a model runs at 640 pixels; blocks of one's own may take other sizes alone."""
+    with for_a_while(model, nn.Module.eval):
+        return runs(model, example_image(model).new_zeros(1, image_channels(model), IMGSZ, IMGSZ))
+
+
 def _count_directly(model: nn.Module) -> float:
     """Return the GFLOPs of a model that the counter cannot tell from its own small images, or 0 if it fails."""
     example = example_image(model)
     height, width = example.shape[2:]
-    with _in_evaluation(model):
+    with for_a_while(model, nn.Module.eval):
         fits = largest_tensor(model, example, IMGSZ**2) <= LARGEST
     with _prepared(model, _fill_with_zeros):
         if fits:
@@ -135,17 +144,6 @@ def _prepared(model: nn.Module, prepare: Callable[[nn.Module, tuple[torch.Tensor
         yield
     finally:
         hook.remove()
-
-
-@contextmanager
-def _in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and every module back into its own afterwards."""
-    modes = {m: m.training for m in model.modules()}
-    try:
-        yield model.eval()
-    finally:
-        for m, training in modes.items():
-            m.training = training
 
 
 def _fill_with_zeros(_model: nn.Module, args: tuple[torch.Tensor, ...]) -> None:

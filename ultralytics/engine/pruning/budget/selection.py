@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from ultralytics.engine.pruning.budget.floor import check_reachable
 from ultralytics.engine.pruning.budget.solver import CoupledGroups, Formula, couple, per_group, solve_budget
 from ultralytics.engine.pruning.budget.steps import on_steps, without_steps
-from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_ratio
+from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group
-from ultralytics.engine.pruning.surgery.trial import sound_graph
-from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, prunable_copy, same_width, wide_as_input
+from ultralytics.nn.extra_modules.prunable import equal_inputs, equal_parts, same_width, wide_as_input
 
 
 def select_units(
@@ -83,27 +81,6 @@ def couple_groups(
         equal_inputs(graph.model),
         wide_as_input(graph.model),
     )
-
-
-def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) -> None:
-    """Check that a target is within reach, which does not depend on weights: before they are trained.
-
-    Args:
-        model (nn.Module): Stock model; it is left as it was.
-        budget (Budget): What it may cost.
-        needs_norms (bool): Groups without a batch norm stay whole.
-
-    Raises:
-        OutOfReachError: If it is not.
-    """
-    graph = sound_graph(prunable_copy(model), needs_norms)
-    cost = build_cost(model, budget)
-    formula, ratio = cost.formula(graph), wanted_ratio(cost, budget)
-    scores = [torch.zeros(size, dtype=torch.float64) for size in graph.sizes]
-    coupled = couple_groups(graph, scores, budget, graph.sizes)
-    if formula.has_steps:
-        coupled = without_steps(coupled, formula)
-    check_reachable(graph, coupled, formula, budget, ratio, formula.dense)
 
 
 def best_units(

@@ -40,8 +40,8 @@ def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> 
             branches are new at their pruned input width, and take over the rows of classes with the same name.
 
     Raises:
-        ValueError: If the images have another number of channels than the model takes, or a World model knows other
-            classes.
+        ValueError: If the images have another number of channels than the model takes, a World model knows other
+            classes, or a head of one's own would need others.
     """
     weights = without_teacher(weights)
     if weights.is_fused():  # by YOLO.fuse()

@@ -26,11 +26,30 @@ def renew_classes(model: nn.Module, nc: int) -> None:
     Args:
         model (nn.Module): Pruned model.
         nc (int): Number of classes.
+
+    Raises:
+        ValueError: If it has a head of one's own, of which only its author knows where its classes are.
     """
     head = model.model[-1]
-    next(renew for kind, renew in RENEW.items() if isinstance(head, kind))(head, nc)
+    renew = next((renew for kind, renew in RENEW.items() if isinstance(head, kind)), None)
+    if renew is None or (isinstance(head, Detect) and not ends_in_classes(head)):
+        raise ValueError(
+            f"the data set has {nc} classes and the pruned model {head.nc}, and its head {type(head).__name__} has "
+            "none of the class branches of a Detect: train the dense model on this data set and prune that."
+        )
+    renew(head, nc)
     model.yaml["nc"] = nc
     model.names = {i: f"{i}" for i in range(nc)}
+
+
+def ends_in_classes(head: Detect) -> bool:
+    """Return True if every class branch of a detection head ends in a convolution with an output for each class."""
+    lists = [head.cv3, getattr(head, "one2one_cv3", None) or nn.ModuleList()]
+    return all(isinstance(branches, nn.ModuleList) for branches in lists) and all(
+        isinstance(branch, nn.Sequential) and getattr(branch[-1], "out_channels", None) == head.nc
+        for branches in lists
+        for branch in branches
+    )
 
 
 def renew_detect(head: Detect, nc: int) -> None:

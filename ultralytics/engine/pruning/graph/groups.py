@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ultralytics.engine.pruning.graph.heads import PREDICTIONS, find_ends
+from ultralytics.engine.pruning.graph.ends import find_ends
+from ultralytics.engine.pruning.graph.heads import PREDICTIONS
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.places import MAKERS, BareTensor, Queries, is_depthwise, is_weighed, outputs
 from ultralytics.engine.pruning.graph.trace import trace
@@ -116,7 +117,7 @@ class Graph:
         self._needs_norms = needs_norms
         self.precision = torch.float64
         self.model, self.example = model, example_image(model)
-        ends = find_ends(model)
+        ends = find_ends(model, self.example)
         self.protected = ends.predictions
         self.names = {m: name for name, m in model.named_modules()}
         self.groups: list[Group] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Where a network ends: the layers whose outputs are predictions, for every kind of head."""
+"""The heads of Ultralytics: which of their layers put out the predictions."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ultralytics.cfg.compress.compat.modules import Depth, Pose26, Proto26, SemanticSegment, YOLOEDetect
-from ultralytics.nn.modules.head import Classify, Detect, RTDETRDecoder, Segment
+from ultralytics.cfg.compress.compat.modules import (
+    OBB26,
+    Depth,
+    Pose26,
+    Proto26,
+    Segment26,
+    SemanticSegment,
+    YOLOEDetect,
+)
+from ultralytics.nn.modules.head import OBB, Classify, Detect, Pose, RTDETRDecoder, Segment, WorldDetect, v10Detect
 
 PREDICTIONS = "its outputs are the predictions"
-
-
-class SideBranch(NamedTuple):
-    """Layers that run in training only, which a trace of inference misses.
-
-    Attributes:
-        source (nn.Module): Module whose input or output they take.
-        take (Callable): Source's positional arguments and output to the branch's input.
-        branch (nn.Module): The layers.
-    """
-
-    source: nn.Module
-    take: Callable
-    branch: nn.Module
 
 
 class Ends(NamedTuple):
@@ -33,42 +27,57 @@ class Ends(NamedTuple):
 
     Attributes:
         predictions (list[nn.Module]): Convolutions or linear layers whose outputs must stay.
-        side_branches (list[SideBranch]): Layers of training only.
-        anchors (int): Cells of all feature maps that the head needs at least.
         fixed (dict[nn.Module, str]): Other layers whose outputs must stay although the network goes on behind them, and
             why.
     """
 
     predictions: list[nn.Module]
-    side_branches: list[SideBranch] = []
-    anchors: int = 1
     fixed: dict[nn.Module, str] = {}
 
 
-def find_ends(model: nn.Module) -> Ends:
-    """Return where a network ends.
+def find_head(model: nn.Module) -> nn.Module:
+    """Return the head of a network: one of Ultralytics or derived from it, or one's own that detects.
 
     Args:
         model (nn.Module): An Ultralytics model.
 
     Returns:
-        (Ends): Its predictions.
+        (nn.Module): The head.
 
     Raises:
         ValueError: If models with such a head cannot be pruned.
     """
-    heads = [m for m in model.modules() if isinstance(m, (*UNSUPPORTED, *ENDS))]
-    if not heads:
-        raise ValueError(
-            f"{type(model).__name__} ends in none of the heads that can be pruned: "
-            f"{', '.join(kind.__name__ for kind in ENDS)} and their subclasses."
-        )
+    heads = [m for m in model.modules() if isinstance(m, (*UNSUPPORTED, *KINDS))]
     for head in heads:
         for kind, reason in UNSUPPORTED.items():
             if isinstance(head, kind):
                 raise ValueError(f"{type(head).__name__} is not supported, because {reason}.")
-    head = heads[-1]
-    return next(ends for kind, ends in ENDS.items() if isinstance(head, kind))(head)
+    if heads:
+        return heads[-1]
+    last = model.model[-1]
+    if not all(hasattr(last, name) for name in READ_BY_LOSSES):
+        raise ValueError(
+            f"{type(model).__name__} ends in none of the heads that can be pruned: "
+            f"{', '.join(kind.__name__ for kind in KINDS)}, their subclasses, and detection heads of one's own with "
+            f"the attributes {', '.join(READ_BY_LOSSES)}, which {type(last).__name__} lacks."
+        )
+    return last
+
+
+def stock_ends(head: nn.Module) -> Ends | None:
+    """Return where a head ends, None if it is a detection head of one's own, of which only a trace can tell.
+
+    Args:
+        head (nn.Module): What `find_head` returned.
+    """
+    if isinstance(head, Detect):
+        return detect_ends(head) if type(head) in DETECTORS else None
+    return next((ends(head) for kind, ends in KINDS.items() if isinstance(head, kind)), None)
+
+
+def needed_cells(head: nn.Module) -> int:
+    """Return how many cells a head needs at least, of all feature maps: a decoder chooses its queries among them."""
+    return head.num_queries if isinstance(head, RTDETRDecoder) else 1
 
 
 def branch_ends(lists: Iterable[Iterable[nn.Module] | None]) -> Iterator[nn.Module]:
@@ -81,28 +90,21 @@ def branch_ends(lists: Iterable[Iterable[nn.Module] | None]) -> Iterator[nn.Modu
 def detect_ends(head: Detect) -> Ends:
     """Return the ends of every branch of a detection head: boxes, classes, and what its kind adds."""
     lists = {name: child for name, child in head.named_children() if isinstance(child, nn.ModuleList)}
-    side_branches = []
     if isinstance(head, Pose26):  # keypoints and their sigmas are convolutions behind a branch
         for prefix in ("", "one2one_"):
-            features = lists.pop(f"{prefix}cv4", None) or ()
-            sigmas = lists.get(f"{prefix}cv4_sigma") or ()
-            side_branches += [SideBranch(f, lambda _x, y: y, sigma) for f, sigma in zip(features, sigmas)]
+            lists.pop(f"{prefix}cv4", None)
     predictions = list(branch_ends(lists.values()))
     if isinstance(head, Segment):
         last = getattr(head.proto, "cv3", head.proto)  # of a Proto of another kind, its last layer
         predictions += branch_ends([[last]])
         if isinstance(head.proto, Proto26) and head.proto.semseg is not None:
             predictions.append(head.proto.semseg[-1])
-            side_branches.append(SideBranch(head.proto.feat_fuse, lambda x, _y: x[0], head.proto.semseg))
-    return Ends(predictions, side_branches)
+    return Ends(predictions)
 
 
 def semantic_ends(head: nn.Module) -> Ends:
     """Return the ends of the classifier and the auxiliary head."""
-    if head.aux_head is None:
-        return Ends([head.classifier[-1]])
-    auxiliary = SideBranch(head, lambda x, _y: x[0][1], head.aux_head)
-    return Ends([head.classifier[-1], head.aux_head[-1]], [auxiliary])
+    return Ends([part[-1] for part in (head.classifier, head.aux_head) if part is not None])
 
 
 def decoder_ends(head: RTDETRDecoder) -> Ends:
@@ -116,14 +118,16 @@ def decoder_ends(head: RTDETRDecoder) -> Ends:
         **dict.fromkeys(wide, "it feeds the decoder, whose width is fixed"),
         **dict.fromkeys(places, "its outputs say where the decoder looks"),
     }
-    return Ends([*head.dec_score_head], anchors=head.num_queries, fixed=fixed)
+    return Ends([*head.dec_score_head], fixed)
 
 
+READ_BY_LOSSES = ("nc", "reg_max", "stride")  # of a detection head, by Ultralytics' losses
 UNSUPPORTED = {
     YOLOEDetect: "its classes are open: set them and save the model (YOLOE.set_classes), or fix them in memory with "
     "stock_form of ultralytics.nn.conversion.stock_form",
 }
-ENDS: dict[type, Callable[[nn.Module], Ends]] = {
+DETECTORS = frozenset({Detect, OBB, OBB26, Pose, Pose26, Segment, Segment26, WorldDetect, v10Detect})
+KINDS: dict[type, Callable[[nn.Module], Ends]] = {
     Detect: detect_ends,
     Classify: lambda head: Ends([head.linear]),
     SemanticSegment: semantic_ends,

@@ -6,9 +6,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.graph.heads import find_ends
+from ultralytics.engine.pruning.graph.heads import find_head, needed_cells
+from ultralytics.engine.pruning.graph.outputs import for_a_while, runs
 from ultralytics.utils.checks import check_imgsz
 
+LARGER = (128, 256)  # pixels; on images of 256 Ultralytics builds its detectors
 LEAST_STRIDE = 32  # pixels, of which Ultralytics' trainers make image sizes a multiple at least
 
 
@@ -42,17 +44,23 @@ def image_channels(model: nn.Module) -> int:
 
 
 def example_image(model: nn.Module) -> torch.Tensor:
-    """Return the smallest image whose deepest feature map is not a single pixel, and whose cells are enough.
+    """Return the smallest image that a network runs on, whose deepest feature map is not a single pixel.
+
+    Blocks of one's own may need more, i.e. whole windows.
 
     Args:
         model (nn.Module): An Ultralytics model.
 
     Returns:
-        (torch.Tensor): Zeros of shape (1, C, H, W), on the model's device.
+        (torch.Tensor): Zeros of shape (1, C, H, W), on the model's device; of the first size tried if none runs, so
+            that whoever runs it says what is wrong.
     """
-    stride = image_stride(model)
-    cells = 2  # a side
-    while cells**2 * (1 + 4 + 16) < find_ends(model).anchors:
+    stride, needed = image_stride(model), needed_cells(find_head(model))
+    cells = 2  # a side of the deepest feature map, beside which two more count
+    while cells**2 * (1 + 4 + 16) < needed:
         cells += 1
-    side = cells * stride
-    return torch.zeros(1, image_channels(model), side, side, device=next(model.parameters()).device)
+    device, least = next(model.parameters()).device, cells * stride
+    sides = [least, *(side for side in LARGER if side > least)]
+    images = [torch.zeros(1, image_channels(model), side, side, device=device) for side in sides]
+    with for_a_while(model, nn.Module.eval):
+        return next((image for image in images if runs(model, image)), images[0])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,18 @@ import torch
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import A2C2f
-from ultralytics.engine.pruning.graph.heads import Ends, SideBranch
+from ultralytics.engine.pruning.graph.heads import Ends
 from ultralytics.engine.pruning.graph.labels import NONE, Labels
 from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
-from ultralytics.engine.pruning.graph.places import Number
+from ultralytics.engine.pruning.graph.outputs import flatten, for_a_while, set_in_training
+from ultralytics.engine.pruning.graph.places import MAKERS, Number
 from ultralytics.nn.extra_modules.prunable_form import PrunableForm
 from ultralytics.nn.extra_modules.prunable_parts import LAYER_MARKS
 from ultralytics.nn.modules.head import Classify
 from ultralytics.utils import TQDM
 
 BEYOND = "its outputs are added to the predictions"
+UNREAD = "its outputs are made in training alone, where a loss may read them"
 PATIENCE = 5  # seconds without a sign of progress
 
 
@@ -50,6 +52,7 @@ class Trace(FlowMode):
         bare (dict): Labels of the parameters and buffers that are used without a layer, each by its id.
         doubts (list[Doubt]): Operations that may count on a number of channels.
         products (list[torch.Tensor]): Labels of the channels in the first factor of every product that sums over them.
+        put_out (list[torch.Tensor]): Labels of what the network puts out.
     """
 
     def __init__(self, model: nn.Module, ends: Ends):
@@ -66,6 +69,7 @@ class Trace(FlowMode):
         self.bare: dict[int, torch.Tensor] = {}
         self.doubts: list[Doubt] = []
         self.products: list[torch.Tensor] = []
+        self.put_out: list[torch.Tensor] = []
         self._ends = ends
         self._begun, self._bar = time.monotonic(), None
         self._tensors = {id(t) for t in [*model.parameters(), *model.buffers()] if t.numel() > 1}
@@ -161,14 +165,33 @@ class Trace(FlowMode):
             (self.labels.roots(inputs) == self.labels.roots(self.labels.whole(BEYOND))).all()
         )
 
+    def run(self, model: nn.Module, example: torch.Tensor) -> None:
+        """Run the network and take down what it puts out."""
+        with self:
+            output = model(example)
+        self.put_out += [self.of(tensor).flatten() for tensor in flatten(output).values()]
 
-def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
-    """Run a network once, layers that only training runs as well, and follow its channels.
+    def unreached(self) -> list[nn.Module]:
+        """Return the layers that make channels and have not run."""
+        return [m for m in self.names if isinstance(m, MAKERS) and (m, "out") not in self.axes]
+
+    def leave_unread(self, layers: list[nn.Module]) -> None:
+        """Leave the outputs of those layers whole that no layer reads."""
+        outs = {layer: self.axes[layer, "out"] for layer in layers if (layer, "out") in self.axes}
+        read = self.labels.roots(torch.cat([labels for (_, axis), labels in self.axes.items() if axis == "in"]))
+        for labels in outs.values():
+            if not torch.isin(self.labels.roots(labels), read).any():
+                self.labels.keep(labels, UNREAD)
+
+
+def trace(model: nn.Module, ends: Ends, example: torch.Tensor, always_train: bool = False) -> Trace:
+    """Run a network once, and as in training if there are layers that inference leaves out, and follow its channels.
 
     Args:
         model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
         ends (Ends): Where it ends.
         example (torch.Tensor): Input image of shape (1, C, H, W).
+        always_train (bool): Run it as in training in any case.
 
     Returns:
         (Trace): The trace.
@@ -178,10 +201,16 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
     """
     found = Trace(model, ends)
     hooks = found.hook(model)
-    hooks += [side.source.register_forward_hook(run_side_branch(side)) for side in ends.side_branches]
     try:
-        with torch.no_grad(), found:
-            model(example)
+        with torch.no_grad():
+            found.run(model, example)
+            if (rest := found.unreached()) or always_train:
+                with (
+                    for_a_while(model, set_in_training),
+                    suppress(*FAILURES),
+                ):  # the check of the cut tells whether that matters
+                    found.run(model, example)
+                found.leave_unread(rest)
     except FAILURES as error:
         raise RuntimeError(
             f"{type(model).__name__} does not run on an image of {example.shape[3]} pixels: {found.where()} raised "
@@ -192,12 +221,3 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
         for hook in hooks:
             hook.remove()
     return found
-
-
-def run_side_branch(side: SideBranch) -> Callable:
-    """Return a forward hook that runs layers of training only; their own hooks do the rest."""
-
-    def run(_module: nn.Module, args: tuple, output: torch.Tensor) -> None:
-        side.branch(side.take(args, output))
-
-    return run

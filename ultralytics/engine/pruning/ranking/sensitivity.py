@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics.engine.pruning.budget.ahead import proven_graph
 from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
 from ultralytics.engine.pruning.budget.selection import best_units, couple_groups
 from ultralytics.engine.pruning.budget.solver import CoupledGroups
@@ -18,8 +19,7 @@ from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import Method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
-from ultralytics.engine.pruning.surgery.trial import sound_graph
-from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
+from ultralytics.nn.extra_modules.prunable import to_stock
 from ultralytics.utils import TQDM
 
 RATIOS = (0.25, 0.5, 0.75)  # shares of channels removed
@@ -51,7 +51,7 @@ def measure_sensitivity(
             joined by spaces), 'ratio' (share of channels to remove), 'width' and 'kept' (channels of the first group),
             'flops_saved' (share of the model's FLOPs), 'accuracy' and 'drop' (dense accuracy less this).
     """
-    graph = sound_graph(prunable_copy(model), method.needs_norms)
+    graph = proven_graph(model, method.needs_norms)
     formula = FlopsFormula(graph)
     scores = score_groups(graph.model, graph.groups, method, losses, seed)
     coupled = couple_groups(graph, scores, Budget(round_to=1), graph.sizes)

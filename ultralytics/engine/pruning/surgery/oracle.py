@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ultralytics.engine.pruning.graph.mode import input_first
+from ultralytics.engine.pruning.graph.outputs import flatten
 from ultralytics.engine.pruning.graph.places import inputs, outputs, width
 from ultralytics.engine.pruning.surgery.reference import Reference
 from ultralytics.nn.modules.head import Classify, RTDETRDecoder
@@ -133,15 +134,6 @@ def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor
         for hook in hooks:
             hook.remove()
     return logits or {**flatten(output[1] if isinstance(output, tuple) else output), **scores}
-
-
-def flatten(output: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Return the tensors of a nested output by their path, less the features that go into the head."""
-    if isinstance(output, torch.Tensor):
-        return {name: output}
-    items = output.items() if isinstance(output, dict) else enumerate(output or ())
-    parts = (flatten(part, f"{name}.{key}".lstrip(".")) for key, part in items if key != "feats")
-    return {path: tensor for part in parts for path, tensor in part.items()}
 
 
 def enliven(model: nn.Module, run: Callable[[torch.Tensor], Any], seed: int = 0) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.graph.image_size import example_image, image_stride
 from ultralytics.engine.pruning.graph.mode import FAILURES
+from ultralytics.engine.pruning.graph.outputs import runs, set_in_training
 from ultralytics.engine.pruning.graph.places import is_sliced
 from ultralytics.engine.pruning.surgery.oracle import Channels, mask, raw_outputs, relative_difference
 
@@ -92,16 +93,6 @@ def check_repeatable(model: nn.Module) -> None:
 def random_image(shape: Sequence[int]) -> torch.Tensor:
     """Return the image of a shape on which models are compared, the same in every call."""
     return torch.rand(*shape, generator=torch.Generator().manual_seed(SEED))
-
-
-def runs(model: nn.Module, image: torch.Tensor) -> bool:
-    """Return True if a model runs on an image; some have numbers for one size alone, or code for one precision."""
-    try:
-        with torch.no_grad():
-            model(image)
-    except FAILURES:
-        return False
-    return True
 
 
 def _prove_on(image: torch.Tensor, dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
@@ -207,9 +198,5 @@ def _on_cpu(model: nn.Module, precision: torch.dtype) -> nn.Module:
 
 
 def _in_training(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU, in FP32, that runs as in training, but for norms, which count on several images."""
-    copy = deepcopy(model).cpu().float().train()
-    for module in copy.modules():
-        if isinstance(module, (nn.modules.batchnorm._NormBase, nn.Dropout)):
-            module.eval()
-    return copy
+    """Return a copy on the CPU, in FP32, that runs as in training; nothing of it is shared, as a block may write."""
+    return set_in_training(deepcopy(model).cpu().float())

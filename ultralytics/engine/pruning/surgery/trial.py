@@ -13,6 +13,7 @@ from torch import nn
 
 from ultralytics.engine.pruning.graph.groups import Graph, Group
 from ultralytics.engine.pruning.graph.mode import FAILURES
+from ultralytics.engine.pruning.graph.outputs import runs
 from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries, is_sliced, outputs
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, queries_factor
 from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
@@ -22,7 +23,6 @@ from ultralytics.engine.pruning.surgery.proof import (
     layer_outputs,
     random_image,
     relative_difference,
-    runs,
 )
 from ultralytics.nn.extra_modules.prunable import equal_parts
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Detection heads of one's own are cut through, and what leaves them stays."""
+
+import pytest
+import torch
+from own_heads import HEADS, Foreign, Helped, Judged, Shared, Stemmed, with_head
+
+from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.classes import renew_classes
+from ultralytics.engine.pruning.graph.ends import find_ends, observed_ends
+from ultralytics.engine.pruning.graph.heads import Ends, find_head
+from ultralytics.engine.pruning.graph.image_size import example_image
+from ultralytics.engine.pruning.graph.outputs import flatten
+from ultralytics.engine.pruning.graph.trace import trace
+from ultralytics.engine.pruning.prune import prune_model
+from ultralytics.engine.pruning.surgery.oracle import largest_difference
+from ultralytics.nn.extra_modules.prunable import prunable_copy
+
+STAYING = ("reg_conf", "weigh", "help")  # reads predictions, one weight for each level, costs nothing in inference
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_what_lies_before_the_predictions_is_cut(yolov8n, kind):
+    torch.manual_seed(0)
+    model = with_head(yolov8n, kind)
+    pruned, record = prune_model(model, Budget(2.0, global_pruning=False, round_to=1), prune_method="lamp")
+    assert record.reached == pytest.approx(2, rel=0.01)
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+    head = dict(model.model[-1].named_modules())
+    ends = find_ends(model, example_image(model)).predictions
+    for name, layer in head.items():
+        is_maker = isinstance(layer, torch.nn.Conv2d) and layer.out_channels > 1
+        if is_maker and layer not in ends and not name.startswith(STAYING):
+            assert pruned.model[-1].get_submodule(name).out_channels < layer.out_channels, name
+    images = torch.rand(2, 3, 64, 64)
+    outputs = [flatten(m.train()(images)) for m in (model, pruned)]
+    assert {k: v.shape for k, v in outputs[0].items()} == {k: v.shape for k, v in outputs[1].items()}
+
+
+def test_an_observed_end_is_what_leaves_the_network(yolov8n):
+    """Of a stock head the trace finds the same as the table, and the layer that decodes boxes."""
+    model = prunable_copy(yolov8n)
+    example = example_image(model)
+    observed = observed_ends(trace(model, Ends([]), example, always_train=True)).predictions
+    known = find_ends(model, example).predictions
+    assert set(observed) == {*known, model.model[-1].dfl.conv}
+
+
+@pytest.mark.parametrize("kind", [Judged, Helped, Stemmed])
+def test_a_model_is_left_as_it_was(yolov8n, kind):
+    model = with_head(yolov8n, kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    find_ends(model, example_image(model))
+    assert [m.training for m in model.modules()] == modes
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_what_is_no_head_is_refused(yolov8n):
+    model = with_head(yolov8n, Foreign)
+    del model.model[-1].reg_max
+    with pytest.raises(ValueError, match=r"ends in none of the heads.*nc, reg_max, stride, which Foreign lacks"):
+        find_head(model)
+
+
+@pytest.mark.parametrize("kind", [Shared, Foreign])
+def test_other_classes_are_refused_where_nobody_knows_their_branches(yolov8n, kind):
+    with pytest.raises(ValueError, match=f"has 7 classes and the pruned model 4, and its head {kind.__name__}"):
+        renew_classes(with_head(yolov8n, kind), 7)
+
+
+def test_other_classes_of_a_head_with_the_branches_of_a_stock_one(yolov8n):
+    model = with_head(yolov8n, Stemmed)
+    renew_classes(model, 7)
+    assert flatten(model(torch.zeros(1, 3, 64, 64))[1])["scores"].shape[1] == 7

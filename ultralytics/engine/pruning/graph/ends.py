@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Where a network ends: known of Ultralytics' heads, observed of one's own."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ultralytics.engine.pruning.graph.heads import Ends, find_head, stock_ends
+from ultralytics.engine.pruning.graph.labels import NONE
+from ultralytics.engine.pruning.graph.places import MAKERS
+from ultralytics.engine.pruning.graph.trace import Trace, trace
+
+
+def find_ends(model: nn.Module, example: torch.Tensor) -> Ends:
+    """Return where a network ends.
+
+    Args:
+        model (nn.Module): An Ultralytics model in evaluation mode.
+        example (torch.Tensor): Input image of shape (1, C, H, W), for a head of one's own.
+
+    Returns:
+        (Ends): Its predictions.
+
+    Raises:
+        ValueError: If models with such a head cannot be pruned.
+    """
+    return stock_ends(find_head(model)) or observed_ends(trace(model, Ends([]), example, always_train=True))
+
+
+def observed_ends(found: Trace) -> Ends:
+    """Return the layers whose outputs leave the network, in inference or in training, with no other layer behind them.
+
+    Args:
+        found (Trace): Trace for which no layer was an end.
+    """
+    left = found.labels.roots(torch.cat(found.put_out)).unique()
+    left = left[left != NONE]
+    outs = {
+        layer: labels for (layer, axis), labels in found.axes.items() if axis == "out" and isinstance(layer, MAKERS)
+    }
+    return Ends([layer for layer, labels in outs.items() if torch.isin(found.labels.roots(labels), left).any()])
