@@ -146,7 +146,108 @@ class Foreign(nn.Module):
         return torch.cat((boxes, scores.sigmoid()), 1), levels
 
 
-HEADS = [Stemmed, Shared, Fused, Judged, Estimated, Helped, Foreign]
+class Numbered(Detect):
+    """Splits features by widths that are as large as numbers of the predictions: bins of a side, and classes."""
+
+    def __init__(self, nc, ch):
+        super().__init__(nc, ch=ch)
+        self.first, self.second = self.reg_max, self.nc
+        self.there = nn.ModuleList(Conv(c, self.first + self.second) for c in ch)
+        self.back = nn.ModuleList(Conv(self.first + self.second, c) for c in ch)
+
+    def forward(self, x):
+        levels = []
+        for there, back, y in zip(self.there, self.back, x):
+            parts = there(y).split((self.first, self.second), 1)
+            levels.append(back(torch.cat([part * part.mean((2, 3), keepdim=True) for part in parts], 1)))
+        return super().forward(levels)
+
+
+class Holding(nn.Module):
+    """Holds a Detect, and puts out a map beside its predictions."""
+
+    def __init__(self, nc, ch):
+        super().__init__()
+        self.detect = Detect(nc, ch=ch)
+        self.nc, self.reg_max, self.no, self.nl = nc, self.detect.reg_max, self.detect.no, len(ch)
+        self.segment = nn.Sequential(Conv(ch[0], 24, 3), nn.Conv2d(24, 5, 1))
+
+    @property
+    def stride(self):
+        return self.detect.stride
+
+    @stride.setter
+    def stride(self, stride):
+        self.detect.stride = stride
+
+    def forward(self, x):
+        found, extra = self.detect(x), self.segment(x[0])
+        return {**found, "map": extra} if self.training else (*found, extra)
+
+
+class Twice(Detect):
+    """A second Detect helps in training."""
+
+    def __init__(self, nc, ch):
+        super().__init__(nc, ch=ch)
+        self.aux = Detect(nc, ch=ch)
+
+    def forward(self, x):
+        found = super().forward(x)
+        return {**found, "aux": self.aux(x)} if self.training else found
+
+
+class Refining(Detect):
+    """Puts out features and first boxes, and goes on behind both."""
+
+    def __init__(self, nc, ch):
+        super().__init__(nc, ch=ch)
+        self.first = nn.ModuleList(nn.Conv2d(c, 4, 1) for c in ch)
+        self.embed = nn.ModuleList(Conv(4, 32) for _ in ch)
+        self.join = nn.ModuleList(Conv(c + 32, c, 3) for c in ch)
+
+    def forward_head(self, x, box_head=None, cls_head=None):
+        first = [layer(y) for layer, y in zip(self.first, x)]
+        levels = [join(torch.cat((y, embed(b)), 1)) for join, embed, b, y in zip(self.join, self.embed, first, x)]
+        found = super().forward_head(levels, box_head, cls_head)
+        return {**found, "first": first, "embedded": levels, "levels": self.nl, "kind": "refining"}
+
+
+class Asking(Detect):
+    """Learnt queries gather what every pixel reads."""
+
+    def __init__(self, nc, ch):
+        super().__init__(nc, ch=ch)
+        self.proj = nn.ModuleList(Conv(c, 64) for c in ch)
+        self.query, self.attn, self.out = (
+            nn.Embedding(8, 64),
+            nn.MultiheadAttention(64, 4, batch_first=True),
+            Conv(64, 64),
+        )
+        self.back = nn.ModuleList(Conv(64, c) for c in ch)
+
+    def forward(self, x):
+        y = [proj(level) for proj, level in zip(self.proj, x)]
+        tokens = torch.cat([level.flatten(2) for level in y], 2).transpose(1, 2)
+        asked = self.query.weight.expand(len(tokens), -1, -1)
+        found = self.attn(asked, tokens, tokens, need_weights=False)[0].mean(1)
+        return super().forward([back(level * self.out(found[..., None, None])) for back, level in zip(self.back, y)])
+
+
+HEADS = [
+    Stemmed,
+    Shared,
+    Fused,
+    Judged,
+    Estimated,
+    Helped,
+    Foreign,
+    Numbered,
+    Holding,
+    Twice,
+    Refining,
+    Asking,
+]
 
 
 def with_head(model, kind):

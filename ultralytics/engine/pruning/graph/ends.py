@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ultralytics.engine.pruning.graph.heads import Ends, find_head, stock_ends
+from ultralytics.engine.pruning.graph.heads import Ends, stock_ends
 from ultralytics.engine.pruning.graph.labels import NONE
 from ultralytics.engine.pruning.graph.places import MAKERS
 from ultralytics.engine.pruning.graph.trace import Trace, trace
@@ -25,7 +25,9 @@ def find_ends(model: nn.Module, example: torch.Tensor) -> Ends:
     Raises:
         ValueError: If models with such a head cannot be pruned.
     """
-    return stock_ends(find_head(model)) or observed_ends(trace(model, Ends([]), example, always_train=True))
+    if ends := stock_ends(model):
+        return ends
+    return observed_ends(trace(model, Ends([], observed=True), example, always_train=True))
 
 
 def observed_ends(found: Trace) -> Ends:
@@ -33,10 +35,18 @@ def observed_ends(found: Trace) -> Ends:
 
     Args:
         found (Trace): Trace for which no layer was an end.
+
+    Raises:
+        ValueError: If there are none.
     """
-    left = found.labels.roots(torch.cat(found.put_out)).unique()
-    left = left[left != NONE]
-    outs = {
-        layer: labels for (layer, axis), labels in found.axes.items() if axis == "out" and isinstance(layer, MAKERS)
-    }
-    return Ends([layer for layer, labels in outs.items() if torch.isin(found.labels.roots(labels), left).any()])
+    left = found.labels.roots(torch.cat([*found.put_out, torch.zeros(1)])).unique()
+    held = torch.tensor([NONE, *found.labels.reasons()])  # which stay for other reasons, and are one class for each
+    left = left[~torch.isin(left, held)]
+    makers = [(m, labels) for (m, axis), labels in found.axes.items() if axis == "out" and isinstance(m, MAKERS)]
+    ends = [layer for layer, labels in makers if torch.isin(found.labels.roots(labels), left).any()]
+    if not ends:
+        raise ValueError(
+            "the model puts out nothing that a layer has made and that can be followed. Let its head return tensors, "
+            "alone or in lists, tuples, dicts or dataclasses."
+        )
+    return Ends(ends, observed=True)

@@ -29,10 +29,12 @@ class Ends(NamedTuple):
         predictions (list[nn.Module]): Convolutions or linear layers whose outputs must stay.
         fixed (dict[nn.Module, str]): Other layers whose outputs must stay although the network goes on behind them, and
             why.
+        observed (bool): They were found by a trace: what leaves the network is all among them, also behind others.
     """
 
     predictions: list[nn.Module]
     fixed: dict[nn.Module, str] = {}
+    observed: bool = False
 
 
 def find_head(model: nn.Module) -> nn.Module:
@@ -52,24 +54,35 @@ def find_head(model: nn.Module) -> nn.Module:
         for kind, reason in UNSUPPORTED.items():
             if isinstance(head, kind):
                 raise ValueError(f"{type(head).__name__} is not supported, because {reason}.")
-    if heads:
-        return heads[-1]
     last = model.model[-1]
-    if not all(hasattr(last, name) for name in READ_BY_LOSSES):
+    if isinstance(last, tuple(KINDS)) or is_head(last):
+        return last
+    if not heads:
         raise ValueError(
             f"{type(model).__name__} ends in none of the heads that can be pruned: "
             f"{', '.join(kind.__name__ for kind in KINDS)}, their subclasses, and detection heads of one's own with "
             f"the attributes {', '.join(READ_BY_LOSSES)}, which {type(last).__name__} lacks."
         )
-    return last
+    return heads[-1]
 
 
-def stock_ends(head: nn.Module) -> Ends | None:
-    """Return where a head ends, None if it is a detection head of one's own, of which only a trace can tell.
+def is_head(module: nn.Module) -> bool:
+    """Return True for what has the attributes that Ultralytics' losses read of a detection head."""
+    return all(hasattr(module, name) for name in READ_BY_LOSSES)
+
+
+def stock_ends(model: nn.Module) -> Ends | None:
+    """Return where a network ends, None if its head is one's own, or holds another, of which only a trace can tell.
 
     Args:
-        head (nn.Module): What `find_head` returned.
+        model (nn.Module): An Ultralytics model.
+
+    Raises:
+        ValueError: If models with such a head cannot be pruned.
     """
+    head = find_head(model)
+    if head is not model.model[-1]:
+        return None
     if isinstance(head, Detect):
         return detect_ends(head) if type(head) in DETECTORS else None
     return next((ends(head) for kind, ends in KINDS.items() if isinstance(head, kind)), None)

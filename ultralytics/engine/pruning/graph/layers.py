@@ -140,8 +140,9 @@ def pass_attention(
         flow.keep([query, key, value], "its outputs are attended to in another width")
         return
     channels = flow.channels(query, -1)
-    for other in (key, value):
-        flow.tie(channels, flow.channels(other, -1))
+    for other in (flow.channels(key, -1), flow.channels(value, -1)):
+        flow.tie(channels, other)
+        channels = torch.maximum(channels, other)  # a query may be a parameter, which belongs to no channel
     channels = flow.note(attention, "out", channels)
     heads = channels.view(attention.num_heads, -1)
     flow.tie(heads[:1], heads)

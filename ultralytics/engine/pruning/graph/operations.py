@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ultralytics.cfg.compress.compat.tensors import tree_leaves
+from ultralytics.engine.pruning.graph.filters import filter_groups
 from ultralytics.engine.pruning.graph.joins import combine, merge
 from ultralytics.engine.pruning.graph.kinds import (
     ALONG,
@@ -127,5 +128,6 @@ RULES: dict[str, Callable[[Flow, Any, tuple, Any], None]] = {
     "_scaled_dot_product_flash_attention_for_cpu": attend,
     "_scaled_dot_product_attention_math": attend,
     "grid_sampler_2d": sample,
+    "convolution": filter_groups,
     "native_layer_norm": normalise,
 }

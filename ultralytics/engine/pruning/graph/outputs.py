@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -15,10 +16,21 @@ from ultralytics.engine.pruning.graph.mode import FAILURES
 
 
 def flatten(output: Any, name: str = "") -> dict[str, torch.Tensor]:
-    """Return the tensors of a nested output by their path, less the features that go into the head."""
+    """Return the tensors of a nested output by their path, less the features that go into the head.
+
+    Args:
+        output (Any): Tensor, or dicts, lists, tuples and dataclasses with tensors; what else they hold does not count.
+        name (str): Path of the output itself.
+    """
     if isinstance(output, torch.Tensor):
         return {name: output}
-    items = output.items() if isinstance(output, dict) else enumerate(output or ())
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(output, dict):
+        items = output.items()
+    elif isinstance(output, (list, tuple)):
+        items = enumerate(output)
+    elif is_dataclass(output):
+        items = vars(output).items()
     parts = (flatten(part, f"{name}.{key}".lstrip(".")) for key, part in items if key != "feats")
     return {path: tensor for part in parts for path, tensor in part.items()}
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import A2C2f
-from ultralytics.engine.pruning.graph.heads import Ends
+from ultralytics.engine.pruning.graph.heads import Ends, is_head
 from ultralytics.engine.pruning.graph.labels import NONE, Labels
 from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
 from ultralytics.engine.pruning.graph.outputs import flatten, for_a_while, set_in_training
@@ -24,6 +24,7 @@ from ultralytics.utils import TQDM
 
 BEYOND = "its outputs are added to the predictions"
 UNREAD = "its outputs are made in training alone, where a loss may read them"
+HEAD_MARKS = ("nc", "nl", "no", "reg_max", "nm", "npr", "nk", "ne")  # of Ultralytics' detection heads
 PATIENCE = 5  # seconds without a sign of progress
 
 
@@ -103,9 +104,13 @@ class Trace(FlowMode):
             self.doubt(labels, "its outputs meet a tensor of their number")
 
     def told(self, number: int, channels: torch.Tensor) -> None:
-        """Note the attributes of the block that may be this number, to be changed with the channels."""
+        """Note the attributes of the block that may be this number, to be changed with the channels.
+
+        Those of a head that losses and validators read are numbers of predictions.
+        """
+        marks = {*LAYER_MARKS, *HEAD_MARKS} if is_head(self.block) else LAYER_MARKS
         for name, value in vars(self.block).items():
-            if type(value) is int and value == number > 1 and name not in LAYER_MARKS:
+            if type(value) is int and value == number > 1 and name not in marks:
                 self.note(Number(self.block, name), "out", channels)
 
     def doubt(self, labels: torch.Tensor, what: str) -> None:
@@ -159,7 +164,9 @@ class Trace(FlowMode):
             self.labels.keep(self.axes[layer, "out"], self._ends.fixed[layer])
 
     def is_beyond(self, layer: nn.Module) -> bool:
-        """Return True for a layer that reads nothing but predictions."""
+        """Return True for a layer that reads nothing but predictions, of which a stock head makes others."""
+        if self._ends.observed:
+            return False
         inputs = self.axes.get((layer, "in"))
         return inputs is not None and bool(
             (self.labels.roots(inputs) == self.labels.roots(self.labels.whole(BEYOND))).all()

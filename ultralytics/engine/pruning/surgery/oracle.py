@@ -133,7 +133,9 @@ def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor
     finally:
         for hook in hooks:
             hook.remove()
-    return logits or {**flatten(output[1] if isinstance(output, tuple) else output), **scores}
+    if isinstance(output, tuple):  # decoded predictions first, and what they are made of
+        output = output[1] if len(output) == 2 else output[1:]
+    return logits or {**flatten(output), **scores}
 
 
 def enliven(model: nn.Module, run: Callable[[torch.Tensor], Any], seed: int = 0) -> nn.Module:
