@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Blocks with filters that are no layers: each goes over one channel, or over a few."""
+"""Blocks that filter each channel, or a few together, by themselves; most without a layer."""
 
 import torch
 from torch import nn
@@ -94,4 +94,20 @@ class Wavelet(nn.Module):
         return self.out(self.base(y) + F.conv_transpose2d(parts, self.back, stride=2, groups=c))
 
 
-FILTERING = [Blurred, Edged, Learnt, Halved, Wavelet]
+class Inception(nn.Module):
+    """Splits by a tuple of sizes (as InceptionNeXt, arXiv 2303.16900)."""
+
+    def __init__(self, c):
+        super().__init__()
+        g = c // 8
+        self.cv, self.out, self.sizes = Conv(c, c), Conv(c, c), (c - 3 * g, g, g, g)
+        self.square = nn.Conv2d(g, g, 3, padding=1, groups=g)
+        self.wide = nn.Conv2d(g, g, (1, 5), padding=(0, 2), groups=g)
+        self.high = nn.Conv2d(g, g, (5, 1), padding=(2, 0), groups=g)
+
+    def forward(self, x):
+        rest, a, b, c = torch.split(self.cv(x), self.sizes, 1)
+        return self.out(torch.cat((rest, self.square(a), self.wide(b), self.high(c)), 1))
+
+
+FILTERING = [Blurred, Edged, Learnt, Halved, Wavelet, Inception]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Filters that are no layers lose channels with the layers around them."""
+"""Filters lose channels with the layers around them, and the sizes by which a block splits follow."""
 
 import pytest
 import torch
-from filtering_blocks import FILTERING, Learnt, haar
+from filtering_blocks import FILTERING, Inception, Learnt, haar
 from odd_blocks import with_block
 from torch import nn
 from torch.nn import functional as F
@@ -44,6 +44,13 @@ def test_the_filters_that_are_left_are_those_of_the_channels_that_are(yolov8n):
     assert torch.equal(pruned.model[4][1].weight, model.model[4][1].weight[rows])
     assert torch.equal(pruned.model[4][1].bias, model.model[4][1].bias[rows])
     assert record.channels["model.4.1.join.conv"]["in"] == rows.tolist()
+
+
+def test_a_tuple_of_sizes_follows(yolov8n):
+    pruned, _ = cut(with_block(yolov8n, Inception(64)))
+    block = pruned.model[4][1]
+    assert type(block.sizes) is tuple and sum(block.sizes) == block.cv.conv.out_channels < 64
+    assert block.sizes[1:] == tuple(m.in_channels for m in (block.square, block.wide, block.high))
 
 
 class Mixing(nn.Module):

@@ -125,15 +125,32 @@ class BareTensor:
 
 @dataclass(frozen=True)
 class Number:
-    """An attribute of a block that holds a number of channels.
+    """An attribute of a block that holds a number of channels, or several.
 
     Attributes:
         owner (nn.Module): The block.
         name (str): The attribute.
+        place (int | None): Which element of a list or tuple it is.
     """
 
     owner: nn.Module
     name: str
+    place: int | None = None
+
+    @property
+    def value(self) -> int:
+        """Return the number."""
+        held = getattr(self.owner, self.name)
+        return held if self.place is None else held[self.place]
+
+    def set(self, number: int) -> None:
+        """Replace the number; a list or tuple becomes another one."""
+        held = getattr(self.owner, self.name)
+        if self.place is None:
+            held = number
+        else:
+            held = type(held)(number if i == self.place else other for i, other in enumerate(held))
+        setattr(self.owner, self.name, held)
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,7 @@ class Queries:
 
 WIDTHS: dict[type, Callable[[Any], int]] = {  # of layers with channels by which nothing is ranked
     BareTensor: lambda bare: getattr(bare.owner, bare.name).shape[bare.dim],
-    Number: lambda number: getattr(number.owner, number.name),
+    Number: lambda number: number.value,
     Queries: lambda queries: len(queries.channels),
     _InstanceNorm: lambda norm: norm.num_features,
     nn.Embedding: lambda embedding: embedding.embedding_dim,

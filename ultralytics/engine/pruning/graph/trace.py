@@ -24,7 +24,7 @@ from ultralytics.utils import TQDM
 
 BEYOND = "its outputs are added to the predictions"
 UNREAD = "its outputs are made in training alone, where a loss may read them"
-HEAD_MARKS = ("nc", "nl", "no", "reg_max", "nm", "npr", "nk", "ne")  # of Ultralytics' detection heads
+HEAD_MARKS = ("nc", "nl", "no", "reg_max", "nm", "npr", "nk", "ne", "kpt_shape")  # of Ultralytics' detection heads
 PATIENCE = 5  # seconds without a sign of progress
 
 
@@ -110,8 +110,14 @@ class Trace(FlowMode):
         """
         marks = {*LAYER_MARKS, *HEAD_MARKS} if is_head(self.block) else LAYER_MARKS
         for name, value in vars(self.block).items():
-            if type(value) is int and value == number > 1 and name not in marks:
+            if name in marks or number <= 1:
+                continue
+            if type(value) is int and value == number:
                 self.note(Number(self.block, name), "out", channels)
+            elif type(value) in (list, tuple):  # of sizes to split by
+                for place, one in enumerate(value):
+                    if type(one) is int and one == number:
+                        self.note(Number(self.block, name, place), "out", channels)
 
     def doubt(self, labels: torch.Tensor, what: str) -> None:
         """Take note of an operation that may count on a number of channels, which its code does not tell."""

@@ -190,7 +190,7 @@ def set_number(number: Number, out_channels: torch.Tensor) -> None:
         number (Number): Which it is.
         out_channels (torch.Tensor): Channels to keep.
     """
-    setattr(number.owner, number.name, len(out_channels))
+    number.set(len(out_channels))
 
 
 def queries_factor(left: int, dense: int) -> float:
