@@ -22,10 +22,11 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.whole import kept_whole
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.outputs import flatten
-from ultralytics.engine.pruning.prune import WRONG, prune_model
+from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import largest_difference, masked, relative_difference
 from ultralytics.engine.pruning.surgery.proof import WrongCutError
 from ultralytics.engine.pruning.surgery.trial import sound_graph
+from ultralytics.engine.pruning.surgery.wrong import WRONG
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 from ultralytics.nn.modules.head import RTDETRDecoder
 

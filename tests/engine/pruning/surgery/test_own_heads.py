@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from own_heads import HEADS, Foreign, Helped, Judged, Shared, Stemmed, with_head
+from own_heads import HEADS, Foreign, Helped, Judged, Refining, Shared, Stemmed, Twice, with_head
 
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.classes import renew_classes
 from ultralytics.engine.pruning.graph.ends import find_ends, observed_ends
 from ultralytics.engine.pruning.graph.heads import Ends, find_head
 from ultralytics.engine.pruning.graph.image_size import example_image
-from ultralytics.engine.pruning.graph.outputs import flatten
+from ultralytics.engine.pruning.graph.outputs import flatten, set_in_training
 from ultralytics.engine.pruning.graph.trace import trace
 from ultralytics.engine.pruning.prune import prune_model
-from ultralytics.engine.pruning.surgery.oracle import largest_difference
+from ultralytics.engine.pruning.surgery.oracle import largest_difference, masked, relative_difference
 from ultralytics.engine.pruning.surgery.wrong import WRONG
 from ultralytics.nn.extra_modules.prunable import prunable_copy
 
@@ -61,6 +61,18 @@ def test_an_observed_end_is_what_leaves_the_network(yolov8n):
     observed = observed_ends(trace(model, Ends([]), example, always_train=True)).predictions
     known = find_ends(model, example).predictions
     assert set(observed) == {*known, model.model[-1].dfl.conv}
+
+
+@pytest.mark.parametrize("kind", [Helped, Twice, Refining])
+def test_what_training_alone_computes_is_that_of_the_masked_model(yolov8n, kind):
+    torch.manual_seed(0)
+    model = with_head(yolov8n, kind)
+    pruned, record = prune_model(model, Budget(2.0, global_pruning=False, round_to=1), prune_method="lamp")
+    image = torch.rand(1, 3, 96, 160)
+    with torch.no_grad():
+        actual, expected = (flatten(set_in_training(m)(image)) for m in (pruned, masked(model, record)))
+    assert len(expected) > len(flatten(model.eval()(image)[1]))
+    assert max(relative_difference(actual[name], value) for name, value in expected.items()) < 1e-4
 
 
 @pytest.mark.parametrize("kind", [Judged, Helped, Stemmed])

@@ -110,14 +110,10 @@ class Trace(FlowMode):
         """
         marks = {*LAYER_MARKS, *HEAD_MARKS} if is_head(self.block) else LAYER_MARKS
         for name, value in vars(self.block).items():
-            if name in marks or number <= 1:
-                continue
-            if type(value) is int and value == number:
-                self.note(Number(self.block, name), "out", channels)
-            elif type(value) in (list, tuple):  # of sizes to split by
-                for place, one in enumerate(value):
-                    if type(one) is int and one == number:
-                        self.note(Number(self.block, name, place), "out", channels)
+            held = enumerate(value) if type(value) in (list, tuple) else [(None, value)]  # sizes to split by, or one
+            for place, one in held if name not in marks else ():
+                if type(one) is int and one == number > 1:
+                    self.note(Number(self.block, name, place), "out", channels)
 
     def doubt(self, labels: torch.Tensor, what: str) -> None:
         """Take note of an operation that may count on a number of channels, which its code does not tell."""
@@ -218,10 +214,8 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor, always_train: boo
         with torch.no_grad():
             found.run(model, example)
             if (rest := found.unreached()) or always_train:
-                with (
-                    for_a_while(model, set_in_training),
-                    suppress(*FAILURES),
-                ):  # the check of the cut tells whether that matters
+                # Whether what fails there matters, the proof of the cut tells.
+                with for_a_while(model, set_in_training), suppress(*FAILURES):
                     found.run(model, example)
                 found.leave_unread(rest)
     except FAILURES as error:
