@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from own_heads import HEADS, Foreign, Helped, Judged, Refining, Shared, Stemmed, Twice, with_head
+from own_heads import HEADS, Foreign, Helped, Judged, Shared, Stemmed, Twice, with_head
 
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.classes import renew_classes
@@ -63,7 +63,7 @@ def test_an_observed_end_is_what_leaves_the_network(yolov8n):
     assert set(observed) == {*known, model.model[-1].dfl.conv}
 
 
-@pytest.mark.parametrize("kind", [Helped, Twice, Refining])
+@pytest.mark.parametrize("kind", [Helped, Twice])
 def test_what_training_alone_computes_is_that_of_the_masked_model(yolov8n, kind):
     torch.manual_seed(0)
     model = with_head(yolov8n, kind)
