@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ultralytics.cfg.compress.compat.modules import OBB26, Pose26, Segment26
 from ultralytics.cfg.compress.compat.training import items_of
+from ultralytics.engine.pruning.graph.heads import DETECTORS
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.graph.mode import FAILURES
 from ultralytics.engine.pruning.latency.inference import memory_format
-from ultralytics.nn.modules.head import OBB, Detect, Pose, Segment, v10Detect
+from ultralytics.nn.modules.head import WorldDetect
 
-HEADS = frozenset({Detect, v10Detect, OBB, OBB26, Pose, Pose26, Segment, Segment26})  # not their subclasses
+HEADS = DETECTORS - {WorldDetect}  # not their subclasses
 UNREAD = ("cv2", "one2one_cv2", "cv4", "one2one_cv4", "proto")  # their boxes, angles, keypoints, masks
 TOLERANCE = 1e-6  # of the lesson's loss, which Ultralytics adds up in single precision
 

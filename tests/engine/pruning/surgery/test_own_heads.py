@@ -58,7 +58,7 @@ def test_an_observed_end_is_what_leaves_the_network(yolov8n):
     """Of a stock head the trace finds the same as the table, and the layer that decodes boxes."""
     model = prunable_copy(yolov8n)
     example = example_image(model)
-    observed = observed_ends(trace(model, Ends([]), example, always_train=True)).predictions
+    observed = observed_ends(trace(model, Ends([], observed=True), example)).predictions
     known = find_ends(model, example).predictions
     assert set(observed) == {*known, model.model[-1].dfl.conv}
 
@@ -97,6 +97,13 @@ def test_what_is_no_head_is_refused(yolov8n):
 def test_other_classes_are_refused_where_nobody_knows_their_branches(yolov8n, kind):
     with pytest.raises(ValueError, match=f"has 7 classes and the pruned model 4, and its head {kind.__name__}"):
         renew_classes(with_head(yolov8n, kind), 7)
+
+
+def test_other_classes_are_refused_of_a_head_without_class_branches(yolov8n):
+    model = with_head(yolov8n, Stemmed)
+    del model.model[-1].cv3
+    with pytest.raises(ValueError, match="none of the class branches of a Detect"):
+        renew_classes(model, 7)
 
 
 def test_other_classes_of_a_head_with_the_branches_of_a_stock_one(yolov8n):

@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.budget.target import Budget, build_cost, wanted_
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
 from ultralytics.engine.pruning.surgery.history import History
+from ultralytics.engine.pruning.surgery.oracle import Channels
 from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
 from ultralytics.engine.pruning.surgery.wrong import WrongBlocks
 from ultralytics.nn.extra_modules.prunable import prunable_copy, to_stock
@@ -49,15 +50,30 @@ def proven_graph(model: nn.Module, needs_norms: bool = False) -> Graph:
 
 def _prove_half(model: nn.Module, graph: Graph) -> None:
     """Cut units chosen at random from a copy of the graph's model, and compare it with the stock model."""
-    copy, groups = deepcopy((graph.model, graph.groups))
-    history, generator = History(copy), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     scores = [torch.rand(size, dtype=torch.float64, generator=generator) for size in graph.sizes]
     coupled = couple_groups(graph, scores, Budget(round_to=1), graph.sizes)
     counts = [min(c.counts, key=lambda count: abs(count - SHARE * len(c.scores))) for c in coupled]
-    kept = channels_to_keep(copy, groups, best_units(groups, coupled, counts, scores))
+    pruned, channels = cut_copy(graph, best_units(graph.groups, coupled, counts, scores))
+    prove_cut(model, pruned, channels, graph.has_doubts)
+
+
+def cut_copy(graph: Graph, units: list[torch.Tensor]) -> tuple[nn.Module, Channels]:
+    """Cut a copy of a graph's model, which is left as it was.
+
+    Args:
+        graph (Graph): Graph.
+        units (list[torch.Tensor]): Indices of the units to keep, for each group.
+
+    Returns:
+        pruned (nn.Module): The copy, of stock classes.
+        channels (Channels): The channels that it keeps.
+    """
+    copy, groups = deepcopy((graph.model, graph.groups))
+    history, kept = History(copy), channels_to_keep(copy, groups, units)
     history.note(kept)
     cut(copy, kept)
-    prove_cut(model, to_stock(copy), history.channels(), graph.has_doubts)
+    return to_stock(copy), history.channels()
 
 
 def check_target(model: nn.Module, budget: Budget, needs_norms: bool = False) -> None:

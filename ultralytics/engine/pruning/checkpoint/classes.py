@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -44,7 +45,7 @@ def renew_classes(model: nn.Module, nc: int) -> None:
 
 def ends_in_classes(head: Detect) -> bool:
     """Return True if every class branch of a detection head ends in a convolution with an output for each class."""
-    lists = [head.cv3, getattr(head, "one2one_cv3", None) or nn.ModuleList()]
+    lists = class_branches(head)
     return all(isinstance(branches, nn.ModuleList) for branches in lists) and all(
         isinstance(branch, nn.Sequential) and getattr(branch[-1], "out_channels", None) == head.nc
         for branches in lists
@@ -52,9 +53,14 @@ def ends_in_classes(head: Detect) -> bool:
     )
 
 
+def class_branches(head: Detect) -> list[Any]:
+    """Return the list of class branches of a detection head, None if it has none, and of those one to one."""
+    return [getattr(head, "cv3", None), getattr(head, "one2one_cv3", None) or nn.ModuleList()]
+
+
 def renew_detect(head: Detect, nc: int) -> None:
     """Renew the class branches of a detection head."""
-    for branches in (head.cv3, getattr(head, "one2one_cv3", None) or ()):
+    for branches in class_branches(head):
         for branch, stride in zip(branches, head.stride.tolist()):
             branch[-1] = nn.Conv2d(branch[-1].in_channels, nc, 1)
             # Ultralytics' start for class biases: about 5 objects in an image of 640 pixels

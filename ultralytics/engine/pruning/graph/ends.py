@@ -27,7 +27,7 @@ def find_ends(model: nn.Module, example: torch.Tensor) -> Ends:
     """
     if ends := stock_ends(model):
         return ends
-    return observed_ends(trace(model, Ends([], observed=True), example, always_train=True))
+    return observed_ends(trace(model, Ends([], observed=True), example))
 
 
 def observed_ends(found: Trace) -> Ends:

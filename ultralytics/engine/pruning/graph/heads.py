@@ -134,6 +134,7 @@ def decoder_ends(head: RTDETRDecoder) -> Ends:
     return Ends([*head.dec_score_head], fixed)
 
 
+HEAD_MARKS = ("nc", "nl", "no", "reg_max", "nm", "npr", "nk", "ne", "kpt_shape")  # numbers of a detection head
 READ_BY_LOSSES = ("nc", "reg_max", "stride")  # of a detection head, by Ultralytics' losses
 UNSUPPORTED = {
     YOLOEDetect: "its classes are open: set them and save the model (YOLOE.set_classes), or fix them in memory with "

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ultralytics.cfg.compress.compat.modules import A2C2f
-from ultralytics.engine.pruning.graph.heads import Ends, is_head
+from ultralytics.engine.pruning.graph.heads import HEAD_MARKS, Ends, is_head
 from ultralytics.engine.pruning.graph.labels import NONE, Labels
 from ultralytics.engine.pruning.graph.mode import FAILURES, FlowMode
 from ultralytics.engine.pruning.graph.outputs import flatten, for_a_while, set_in_training
@@ -24,7 +24,6 @@ from ultralytics.utils import TQDM
 
 BEYOND = "its outputs are added to the predictions"
 UNREAD = "its outputs are made in training alone, where a loss may read them"
-HEAD_MARKS = ("nc", "nl", "no", "reg_max", "nm", "npr", "nk", "ne", "kpt_shape")  # of Ultralytics' detection heads
 PATIENCE = 5  # seconds without a sign of progress
 
 
@@ -193,14 +192,13 @@ class Trace(FlowMode):
                 self.labels.keep(labels, UNREAD)
 
 
-def trace(model: nn.Module, ends: Ends, example: torch.Tensor, always_train: bool = False) -> Trace:
-    """Run a network once, and as in training if there are layers that inference leaves out, and follow its channels.
+def trace(model: nn.Module, ends: Ends, example: torch.Tensor) -> Trace:
+    """Run a network once, and as in training for a head of one's own and for layers that inference leaves out.
 
     Args:
         model (nn.Module): Float model in evaluation mode and prunable form; it is left as it was.
         ends (Ends): Where it ends.
         example (torch.Tensor): Input image of shape (1, C, H, W).
-        always_train (bool): Run it as in training in any case.
 
     Returns:
         (Trace): The trace.
@@ -213,7 +211,7 @@ def trace(model: nn.Module, ends: Ends, example: torch.Tensor, always_train: boo
     try:
         with torch.no_grad():
             found.run(model, example)
-            if (rest := found.unreached()) or always_train:
+            if (rest := found.unreached()) or ends.observed:
                 # Whether what fails there matters, the proof of the cut tells.
                 with for_a_while(model, set_in_training), suppress(*FAILURES):
                     found.run(model, example)

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 from typing import Any
 
-import torch
 from torch import nn
 
-from ultralytics.engine.pruning.budget.ahead import proven_graph
+from ultralytics.engine.pruning.budget.ahead import cut_copy, proven_graph
 from ultralytics.engine.pruning.budget.flops_formula import FlopsFormula
 from ultralytics.engine.pruning.budget.selection import best_units, couple_groups
 from ultralytics.engine.pruning.budget.solver import CoupledGroups
@@ -18,8 +16,6 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph
 from ultralytics.engine.pruning.ranking.methods import Method
 from ultralytics.engine.pruning.ranking.scoring import Losses, score_groups
-from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut
-from ultralytics.nn.extra_modules.prunable import to_stock
 from ultralytics.utils import TQDM
 
 RATIOS = (0.25, 0.5, 0.75)  # shares of channels removed
@@ -68,7 +64,7 @@ def measure_sensitivity(
             counts = [max(round((1 - ratio) * n), 1) if other is c else n for other, n in zip(coupled, whole)]
             units = best_units(graph.groups, coupled, counts, scores)
             first = c.rows[0].group if c else 0
-            figure = accuracy(cut_copy(graph, units))
+            figure = accuracy(cut_copy(graph, units)[0])
             done[layers, ratio] = {
                 "layers": layers,
                 "ratio": ratio,
@@ -86,13 +82,6 @@ def measure_sensitivity(
 def layer_names(graph: Graph, coupled: CoupledGroups) -> str:
     """Return the names of coupled groups, joined by spaces."""
     return " ".join(dict.fromkeys(graph.groups[row.group].name for row in coupled.rows))
-
-
-def cut_copy(graph: Graph, units: list[torch.Tensor]) -> nn.Module:
-    """Return a copy of the graph's model, of stock classes, that keeps the given units of each group."""
-    model, groups = deepcopy((graph.model, graph.groups))
-    cut(model, channels_to_keep(model, groups, units))
-    return to_stock(model)
 
 
 def limits_from(rows: Iterable[Mapping[str, Any]], largest_drop: float) -> dict[str, float]:

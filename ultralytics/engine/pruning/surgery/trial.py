@@ -18,12 +18,7 @@ from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries,
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, queries_factor
 from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
 from ultralytics.engine.pruning.surgery.oracle import mask
-from ultralytics.engine.pruning.surgery.proof import (
-    check_repeatable,
-    layer_outputs,
-    random_image,
-    relative_difference,
-)
+from ultralytics.engine.pruning.surgery.proof import check_repeatable, layer_outputs, random_image, relative_difference
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
 PRECISIONS = {torch.float64: 1e-6, torch.float32: 1e-4}  # with the tolerance, of a layer's largest output
