@@ -178,6 +178,7 @@ def _built(name: str, nc: int) -> nn.Module:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Conv, "default_act", Conv.default_act)  # older releases leave there what a YAML has set
         model = getattr(tasks, MODELS[task])(f"{name}.yaml", nc=nc, verbose=False)
+    model = deepcopy(model)  # whose activation is no longer the one that all models of the process share, and train
     return enliven(model, functools.partial(predict, model))
 
 
