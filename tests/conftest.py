@@ -33,6 +33,7 @@ from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.pruning.budget.flops import counts_attention
 from ultralytics.engine.pruning.graph.outputs import flatten
+from ultralytics.engine.pruning.latency.runtimes import RUNTIMES
 from ultralytics.engine.pruning.surgery.oracle import enliven
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionValidator
@@ -316,6 +317,18 @@ def other_pt(tmp_path_factory) -> str:
 def settings(best_pt, tiny_data, tmp_path):
     """Arguments of a run in a folder of its own."""
     return {**FAST, "model": best_pt, "data": tiny_data, "project": str(tmp_path)}
+
+
+@pytest.fixture
+def every_runtime():
+    """Has a report time models in every runtime that is installed, where it is asked for."""
+
+
+@pytest.fixture(autouse=True)
+def one_runtime(request, monkeypatch):
+    """Have reports time models in PyTorch alone: exports are a fifth of the smallest run."""
+    if "every_runtime" not in request.fixturenames:
+        monkeypatch.setitem(RUNTIMES, "onnx", RUNTIMES["onnx"]._replace(reported=False))
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Every script of benchmarks/ in its smallest form: it runs to its end and writes its table, without a download."""
+"""Every script of benchmarks/ in its smallest form: it runs to its end and writes its table, without a download.
+
+Those that train are marked long: `pytest -m "" tests/benchmarks` after a change to them.
+"""
 
 import csv
 import importlib
@@ -31,6 +34,7 @@ BENCHMARKS = ROOT / "benchmarks"
 SMALL = {"imgsz": 64, "epochs": 1, "batch": 4}  # of every training
 SHARED = {"any_network_cases", "any_network_proof", "article_loop", "experiment", "fetch"}  # what the scripts share
 SHARED |= {"blood_cells", "stock_check", "tree_crowns"}
+SCRIPTS = sorted({file.stem for file in BENCHMARKS.glob("*.py")} - SHARED)
 
 
 @pytest.fixture
@@ -134,7 +138,14 @@ def cells(text, row):
 
 def test_every_script_is_tested():
     called = {script for f in globals().values() if hasattr(f, "__code__") for script in f.__code__.co_consts}
-    assert {file.stem for file in BENCHMARKS.glob("*.py")} - SHARED <= called
+    assert set(SCRIPTS) <= called
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_says_what_it_takes(benchmark, capsys, name):
+    with pytest.raises(SystemExit, match="0"):
+        benchmark(name, "--help")
+    assert f"python benchmarks/{name}.py" in capsys.readouterr().out
 
 
 def test_prune_time(benchmark, log):
@@ -170,7 +181,7 @@ def test_families_says_what_cannot_be_reached(benchmark, tmp_path):
     assert "cannot be reached" in (tmp_path / "results.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_keep_accuracy(benchmark, wheels, tmp_path):
     arguments = ["--out", tmp_path, "--methods", "lamp", "--speed-ups", 2, "--seeds", 0]
     benchmark("keep_accuracy", *arguments)
@@ -191,7 +202,7 @@ def test_latency(benchmark, tmp_path):
     assert len(lines) == 2 + 1 + len(arms)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_teacher(benchmark, tiny_shapes, tmp_path):
     arguments = ["--out", tmp_path, "--imgsz", 64, "--dense-epochs", 1, 1, "--epochs", 1, "--seeds", 0]
     benchmark("teacher", *arguments)
@@ -209,7 +220,7 @@ def test_lesson(benchmark, wheels, tmp_path):
     assert row[1] == "1.5x" and all(float(milliseconds) > 0 for milliseconds in row[2:5])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_max_drop(benchmark, best_pt, tiny_data, tmp_path):
     arguments = ["--out", tmp_path, "--model", best_pt, "--data", tiny_data, "--imgsz", 64, "--epochs", 1]
     benchmark("max_drop", *arguments, "--max-drop", 0, 1, "--speed-ups", 1.5, 2)
@@ -219,7 +230,7 @@ def test_max_drop(benchmark, best_pt, tiny_data, tmp_path):
     assert len(cells(table, "2x (sweep)")) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_methods(benchmark, tiny_shapes, tmp_path):
     arguments = ["--methods", "lamp", "slim", "--seeds", 0, "--epochs", 1, "--sl-epochs", 1]
     benchmark("methods", "--out", tmp_path, *arguments, TARGETS=(2.0,))
@@ -228,7 +239,7 @@ def test_methods(benchmark, tiny_shapes, tmp_path):
     assert table.count("| `slim` |") == 2  # and the proof
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_on_device(benchmark, tmp_path):
     pytest.importorskip("onnxruntime")
     arguments = ["--out", tmp_path, "--weights", "yolov8n.yaml", "--runtimes", "onnx", "--targets", 1.2, "--imgsz", 64]
@@ -243,7 +254,7 @@ def test_on_device(benchmark, tmp_path):
     assert table.read_text().splitlines() == [heading, row] and time.monotonic() - begin < 60
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_on_this_machine(benchmark, tmp_path):
     benchmark("on_this_machine", "--out", tmp_path, "--weights", "yolov8n.yaml", "--targets", 1.2, 99, "--imgsz", 64)
     _, _, cut, impossible = (tmp_path / "results.md").read_text().splitlines()
@@ -266,7 +277,7 @@ def test_deploy_names_the_models_that_photographs_have_starts_for(benchmark, tmp
     assert "--models yolov8x: photographs have trained starts for yolov8n" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_deploy(benchmark, best_pt, tiny_data, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed")
@@ -315,7 +326,7 @@ def test_peers_and_peers_latency(benchmark, wheels, tmp_path):
     assert cv2.imread(str(tmp_path / "latency.png")).std() > 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_peers_from_scratch(benchmark, tiny_shapes, tmp_path):
     arguments = ["--data", "shapes", "--arms", "narrow", "--speed-ups", 2, "--seeds", 0]
     benchmark("peers", "--out", tmp_path, *arguments, DENSE_EPOCHS={"shapes": 1})
@@ -323,7 +334,7 @@ def test_peers_from_scratch(benchmark, tiny_shapes, tmp_path):
     assert run["flops_ratio"] >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_peers_on_blood_cells(benchmark, wheels, bccd, tmp_path):
     arguments = ["--data", "cells", "--bccd", bccd, "--arms", "ours", "taught", "pupil", "--seeds", 0]
     benchmark("peers", "--out", tmp_path, *arguments, "--speed-ups", 1.05, DENSE_EPOCHS={"cells": 1}, MACS_IMGSZ=64)
@@ -343,7 +354,7 @@ def test_peers_on_blood_cells(benchmark, wheels, bccd, tmp_path):
     assert log["ours 1.05x"]["sha256"] == sha256(runs["ours-1.05-seed0"]["weights"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_training(benchmark, best_pt, tiny_data, tmp_path):
     arguments = ["--out", tmp_path, "--model", best_pt, "--data", tiny_data, "--imgsz", 32, "--batch", 4]
     benchmark("without_training", *arguments, "--methods", "lamp", "--speed-ups", 1.5)
@@ -371,7 +382,7 @@ def test_sparsity_overhead(benchmark, tiny_data, log):
     assert all(float(cells(log.text, f"`{method}`")[4]) > 0 for method in ("slim", "group_slim", "growing_reg"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tasks(benchmark, tiny_data, tmp_path):
     benchmark("tasks", "--out", tmp_path, "--only", "yolo26n", "--epochs", 1, TASKS={"yolo26n": tiny_data})
     row = cells((tmp_path / "results.md").read_text(), "yolo26n")
@@ -438,7 +449,7 @@ def test_any_network(benchmark, tmp_path):
     assert (tmp_path / "any_network.md").read_text() == text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_any_network_survives_the_end_of_a_process_and_silence(benchmark, tmp_path):
     blocks = tmp_path / "blocks.py"
     blocks.write_text(KILLERS)
@@ -493,7 +504,7 @@ BLOCKS = ["Ends", "Sleeps", "Raises", "Plain"]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ray_grid(benchmark, tiny_data, tmp_path):
     pytest.importorskip("ray", reason="needs the extra 'ray'")
     small = ["--imgsz", 32, "--dense-epochs", 1, "--epochs", 1, "--fraction", 1.0, "--speed-ups", 1.5, 2, 3]
@@ -505,7 +516,7 @@ def test_ray_grid(benchmark, tiny_data, tmp_path):
     assert cells((tmp_path / "results.md").read_text(), "dense")[-1] == "True"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_zoo(benchmark, best_pt, other_pt, tiny_data, tmp_path):
     keys = [f"{key}={value}" for key, value in {"imgsz": 32, "epochs": 1, "batch": 4, "workers": 0}.items()]
     arguments = ["--data", tiny_data, "--models", best_pt, other_pt, "--speed-ups", 2, "--methods", "lamp"]

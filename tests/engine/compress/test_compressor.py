@@ -354,7 +354,7 @@ class Filter(nn.Module):
 
 
 @pytest.fixture
-def without_onnx(settings, tmp_path):
+def without_onnx(settings, tmp_path, every_runtime):
     """A trained model that PyTorch alone can run."""
     yolo = YOLO(settings["model"])
     yolo.model.model[9].cv1.act = Filter()

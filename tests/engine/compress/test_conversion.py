@@ -124,7 +124,7 @@ def test_original_yolov12_is_pruned(yolov12_pt, tiny_data, tmp_path, log):
     assert "queries, keys and values of its attention come from one convolution" in log.text
 
 
-def test_world_is_pruned_and_tuned_with_the_texts_that_it_carries(world_pt, tiny_data, tmp_path, log):
+def test_world_is_pruned_and_tuned_with_the_texts_that_it_carries(world_pt, tiny_data, tmp_path, log, every_runtime):
     model = YOLO(world_pt)
     report = model.compress(data=tiny_data, project=str(tmp_path), **QUICK)
     assert type(model) is YOLOWorld and type(model.model) is WorldModel

@@ -310,8 +310,13 @@ def test_files_of_every_runtime_are_validated_and_timed(deployed, deploy):
         assert row["threads"] == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo26n-cls", "yolo11n-seg", "yolov8n-pose", "yolo11n-obb", "yolo26n-sem"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("yolo26n-cls", marks=pytest.mark.slow),
+        *(pytest.param(f"yolo{end}", marks=pytest.mark.long) for end in ("11n-seg", "v8n-pose", "11n-obb", "26n-sem")),
+    ],
+)
 def test_every_task_is_deployed(name, tmp_path):
     data = {"cls": "shapes-cls.yaml", "seg": "shapes-seg.yaml", "pose": "shapes-pose.yaml"}
     data |= {"obb": "shapes-obb.yaml", "sem": "shapes-sem.yaml"}

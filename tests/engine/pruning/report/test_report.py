@@ -42,6 +42,8 @@ from ultralytics.engine.pruning.report.table import (
 )
 from ultralytics.engine.trainer import BaseTrainer
 
+pytestmark = pytest.mark.usefixtures("every_runtime")
+
 
 @pytest.fixture(scope="module")
 def run(best_pt, tiny_data, tmp_path_factory):
