@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Every script of benchmarks/ in its smallest form: it runs to its end and writes its table, without a download.
 
-Those that train are marked long: `pytest -m "" tests/benchmarks` after a change to them.
+Most of those that train or time are marked long: `pytest -m "" tests/benchmarks` after a change to them.
 """
 
 import csv

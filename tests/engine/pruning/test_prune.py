@@ -142,8 +142,8 @@ def test_iterative_steps_compose(yolov8n, steps):
 
 
 def test_gradients_leave_the_model_as_it_was():
-    build_model("yolov8n")
-    YOLO("yolov8n.yaml").model.train()  # another model, with whose activation ours has nothing to do
+    build_model("yolov8n")  # and keeps it, to make copies of
+    YOLO("yolov8n.yaml").model.train()  # another model, with whose activation the copies have nothing to do
     model = build_model("yolov8n")
     before, gradients = deepcopy(model.state_dict()), [p.requires_grad for p in model.parameters()]
     pruned, _ = prune_model(model, Budget(2), losses=losses, prune_method="group_hessian")

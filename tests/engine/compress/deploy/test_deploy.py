@@ -314,7 +314,10 @@ def test_files_of_every_runtime_are_validated_and_timed(deployed, deploy):
     "name",
     [
         pytest.param("yolo26n-cls", marks=pytest.mark.slow),
-        *(pytest.param(f"yolo{end}", marks=pytest.mark.long) for end in ("11n-seg", "v8n-pose", "11n-obb", "26n-sem")),
+        pytest.param("yolo11n-seg", marks=pytest.mark.long),
+        pytest.param("yolov8n-pose", marks=pytest.mark.long),
+        pytest.param("yolo11n-obb", marks=pytest.mark.long),
+        pytest.param("yolo26n-sem", marks=pytest.mark.long),
     ],
 )
 def test_every_task_is_deployed(name, tmp_path):
