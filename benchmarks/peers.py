@@ -208,6 +208,7 @@ def main() -> None:
     )
     parser.add_argument("--imgsz", type=int, help="of trainings and validations, by default what the data has")
     parser.add_argument("--epochs", type=int, help="of fine-tunings, by default what the data has")
+    parser.add_argument("--dense-epochs", type=int, help="of dense trainings, by default what the data has")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     from_scratch = args.data == "shapes"
@@ -217,7 +218,7 @@ def main() -> None:
         parser.error("--data cells needs --bccd, the folder of a clone of Shenggan/BCCD_Dataset")
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    dense_epochs = DENSE_EPOCHS[args.data]
+    dense_epochs = args.dense_epochs or DENSE_EPOCHS[args.data]
     settings = settings_of(args.data, out, args.device, args.bccd)
     settings |= {key: value for key in ("imgsz", "epochs") if (value := vars(args)[key])}
     start = f"{args.model}.yaml" if from_scratch else str(STARTS[args.model](out))
