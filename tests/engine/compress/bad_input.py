@@ -66,7 +66,8 @@ RANGES = [
 ]
 STOCK = [
     *of("optimizer", ["foo", "", "Adam W", None, 1, [], {}, True]),
-    *of("freeze", ["abc", 1.5, -1, ["a"], [1.5], {}, True, [-1], "", 1000, [100]]),
+    *of("freeze", ["abc", 1.5, -1, ["a"], [1.5], {}, True, [-1], "", 1000, [100], ["cv2"], ["22.cv2", 99], []]),
+    *of("save", [False]),
     *of("imgsz", ["abc", "", 64.5, NAN, 0, -32, [64, 0], ["a"], [], {}, None, True, "[64]"]),
     *of("epochs", [0, -1, 1.5, "a", "", None, [], {}, NAN]),
     *of("batch", [0, -2, "a", "", None, [], {}, NAN, INF, 1.5, True]),

@@ -97,6 +97,39 @@ def test_same_name_does_not_overwrite(settings, tmp_path):
     assert load_checkpoint(third.compress())[0].pruning["target"] == 1.5  # not the earlier run's
 
 
+def test_report_of_a_fine_tuning_takes_metrics_over_that_were_measured_on_the_same_images(settings, tmp_path, log):
+    pruned = DetectionCompressor(overrides={**settings, "name": "o-prune", "prune_method": "lamp"}).compress()
+    file = tmp_path / "o-prune" / "report.json"
+    report = json.loads(file.read_text())
+    report["rows"]["dense"]["mAP50-95"] = 0.123
+    file.write_text(json.dumps(report))
+    keys = {**settings, "model": pruned, "epochs": 1, "distill": False}
+    for name, own, taken in (("same", {}, True), ("larger", {"imgsz": 64}, False)):
+        DetectionFinetune(overrides={**keys, **own, "name": name}).train()
+        row = json.loads((tmp_path / name / "report.json").read_text())["rows"]["dense"]
+        assert (row["mAP50-95"] == 0.123) == taken
+    YAML.save(tmp_path / "three.yaml", {**YAML.load(settings["data"]), "names": {0: "a", 1: "b", 2: "c"}})
+    DetectionFinetune(overrides={**keys, "data": str(tmp_path / "three.yaml"), "name": "three"}).train()
+    assert "no report: the dense model was trained for other classes than those of" in log.text
+    assert not (tmp_path / "three" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "file"), [({}, "x-finetune/weights/best.pt"), ({"finetune": False}, "x-prune/weights/prune.pt")]
+)
+def test_a_run_does_not_write_over_a_model_that_it_rests_on(settings, tmp_path, keys, file):
+    model = tmp_path / file
+    model.parent.mkdir(parents=True)
+    shutil.copy(settings["model"], model)
+    given = {**settings, **keys, "model": str(model), "name": "x", "speed_up": 1.1}
+    for key, others in (("model", {}), ("distill_model", {"model": settings["model"]})):
+        own = {**given, key: str(model), **others}
+        with pytest.raises(
+            ValueError, match=rf"'{key}=.*\.pt' would be overwritten by this run, with name=x-prune and"
+        ):
+            YOLO(own["model"]).compress(**own, exist_ok=True)
+
+
 def test_article_driver_runs_unchanged(settings, tmp_path):
     """What users of the copied recipe have in their scripts, with paths of this test."""
     param_dict = {

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import FAST
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.forecast import LEAST, RISE, Forecast, forecast, forecast_of, halfway, is_forecastable
+from ultralytics.models.yolo.detect.compress import DetectionCompressor, DetectionFinetune
 
 FLAT, RISING = [0.5, 0.51, 0.49, 0.5, 0.51] * 4, [0.02 * i for i in range(20)]
 
@@ -88,3 +90,13 @@ def test_it_is_logged_half_way_and_stands_in_the_report(pictures, tmp_path, log)
     assert f"{expected.low:.3f} to {expected.high:.3f} was expected after epoch 5." in log.text
     file = tmp_path / "runs" / "run-finetune" / "report.json"
     assert json.loads(file.read_text())["forecast"] == report["forecast"]
+
+
+def test_a_damaged_report_costs_the_forecast_alone(best_pt, tiny_data, tmp_path, log):
+    settings = {**FAST, "data": tiny_data, "project": str(tmp_path), "prune_method": "lamp", "distill": False}
+    pruned = DetectionCompressor(overrides={**settings, "model": best_pt, "name": "d-prune"}).compress()
+    (tmp_path / "d-prune" / "report.json").write_text("{}")
+    run = DetectionFinetune(overrides={**settings, "epochs": LEAST, "model": pruned, "name": "d-finetune"})
+    run.add_callback("on_train_start", lambda trainer: setattr(trainer, "start_epoch", LEAST // 2))
+    run.train()
+    assert run.epoch == LEAST - 1 and "no forecast: " in log.text

@@ -106,11 +106,12 @@ def test_damaged_checkpoints_do_not_block_a_resume(stopped, tmp_path, log, damag
 def test_a_training_that_patience_has_ended_is_not_trained_on(stopped, tmp_path):
     last = tmp_path / "r-finetune" / "weights" / "last.pt"
     checkpoint = torch.load(last, weights_only=False)
-    for patience, best, ended in ((1, 1, False), (0, 0, False), (1, 0, True)):
+    checkpoint["epoch"] = 1
+    for patience, best, ended in ((2, 1, False), (0, 1, False), (1, 0, False), (1, 1, True)):  # 0: never validated
         checkpoint["train_args"]["patience"] = patience
         torch.save({**checkpoint, "stopper": {"best_fitness": 0.0, "best_epoch": best}}, last)
         assert training_ended(last) == ended
-    torch.save({**checkpoint, "stopper": {"best_fitness": 0.0, "best_epoch": 0}}, last)
+    torch.save({**checkpoint, "stopper": {"best_fitness": 0.0, "best_epoch": 1}}, last)
     report = YOLO(stopped["model"]).compress(**stopped, resume=True)
     assert epochs_done(tmp_path / "r-finetune") == [1] and list(report["rows"])[-1] == "fine-tuned"
 

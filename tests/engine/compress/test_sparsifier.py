@@ -280,6 +280,14 @@ def test_nan_follows_ultralytics_recovery(settings, caplog):
     assert all(torch.isfinite(p).all() for p in load_checkpoint(trainer.best)[0].parameters())
 
 
+def test_a_training_that_has_diverged_is_not_taken_for_complete_when_it_is_resumed(settings, tmp_path):
+    keys = {**settings, **SLIM, "epochs": 1, "sl_epochs": 1, "reg": 1e36, "reg_decay_type": "constant", "name": "d"}
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="has diverged. Train it again, without 'resume', with a lower 'reg'"):
+            YOLO(settings["model"]).compress(**keys, resume=resume)
+        assert not [*(tmp_path / "d-sparsify" / "weights").iterdir()]
+
+
 @pytest.mark.parametrize(
     ("keys", "error", "message"),
     [

@@ -95,7 +95,7 @@ def run(cfg: ModuleType, entrypoint: Callable, debug: str) -> None:
             command = parsed(cfg, entrypoint, with_model(cfg, words))
         if command:
             command.model.compress(**command.arguments)
-    except REFUSALS as error:
+    except (*REFUSALS, RuntimeError) as error:  # of a folder that another run works in
         if debug or not is_refusal(error):
             raise
         raise SystemExit(f"yolo compress: {explain(error)}") from None  # no traceback, and exit status 1

@@ -114,6 +114,7 @@ class PruneArguments(AcrossNodes):
 
         Raises:
             RuntimeError: If another process works in the run's folder.
+            OSError: If the folder cannot be made or written to.
         """
         last = Path(self.args.resume or "").resolve() if isinstance(self.args.resume, (str, Path)) else Path()
         if last.parts[-2:] == ("weights", "last.pt") and last.parent.is_dir():
@@ -146,7 +147,8 @@ class PruneArguments(AcrossNodes):
                 self.check_run()
         self.args.save_dir = str(get_save_dir(self.args))
         if LOCAL_RANK == -1:  # workers of a distributed training have the folder of their parent
-            self.claim_folder(Path(self.args.save_dir))
+            with refusing((OSError, RuntimeError)):
+                self.claim_folder(Path(self.args.save_dir))
 
     def check_run(self) -> None:
         """Check the arguments of the run and read its data set, before there is a folder; subclasses add their own.

@@ -42,7 +42,7 @@ from ultralytics.engine.compress.reading import read, read_model, save_converted
 from ultralytics.engine.compress.runs import located, resumed_arguments, run_to_resume
 from ultralytics.engine.compress.sensitivity_map import SENSITIVITY_FILE
 from ultralytics.engine.compress.stages import Stages, has_begun
-from ultralytics.engine.compress.trainings import Trainings
+from ultralytics.engine.compress.trainings import Trainings, stage_name
 from ultralytics.engine.pruning.budget.ahead import check_target
 from ultralytics.engine.pruning.budget.costs import COUNTED, check_installed, check_runs, open_table
 from ultralytics.engine.pruning.budget.solver import OutOfReachError
@@ -168,16 +168,17 @@ class Compressor(Trainings):
             self._check_trainable(name, dense)
         self.args.model = name
         check_sparsity(self.prune_args, name, dense)
+        model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None and not self.resumed else dense
         if teacher := teacher_of(self.args):
-            check_teacher(teacher, dense, self.task)
+            check_teacher(teacher, model, self.task)
         if isinstance(self.args.pretrained, (str, Path)):
             if dense is None:
                 load_named("pretrained", self.args.pretrained)
             else:
                 LOGGER.warning(f"'pretrained={self.args.pretrained}' is not used: the weights are those of '{name}'")
         if not self.resumed:  # which has been checked when it began
-            model = self.get_model(cfg=name, weights=None, verbose=False) if dense is None else dense
-            check_freeze(self.args.freeze, len(model.model))
+            self._check_kept()
+            check_freeze(self.args.freeze, model)
             self._check_target(model)
             self.image_size = fit_image_size(model, self.args.imgsz)
         for args in (self.args, self.prune_args):  # the run may be resumed from elsewhere
@@ -257,6 +258,30 @@ class Compressor(Trainings):
         self.stages.complete("convert", converted)
         LOGGER.info(f"{colorstr('compress:')} {dense}: {reading.note}. It is now {converted}")
         return converted
+
+    def _check_kept(self) -> None:
+        """Refuse a run in folders of before, by 'exist_ok', that would write over a file which it rests on.
+
+        Raises:
+            ValueError: If there is such a file.
+        """
+        args, run = self.prune_args, get_save_dir(self.args)
+        trains = {
+            "base": is_yaml(self.args.model),
+            "dense": args.dense_epochs,
+            "sparsify": needs_sparsity(args) and not args.sl_model,
+            "finetune": args.finetune,
+            "qat": args.qat_epochs,
+        }
+        emptied = {run.with_name(stage_name(run.name, stage)) for stage, runs in trains.items() if runs}
+        for key in ("model", "distill_model", "sl_model", "pretrained"):
+            value = vars(self.all_args).get(key)
+            file = Path(value).resolve() if isinstance(value, (str, Path)) else Path()
+            if emptied & {*file.parents} or file == run / "weights" / "prune.pt":
+                raise ValueError(
+                    f"'{key}={value}' would be overwritten by this run, with name={self.args.name} and "
+                    f"exist_ok={self.args.exist_ok}. Pass another name, or leave exist_ok out."
+                )
 
     def _check_trainable(self, name: str, dense: nn.Module) -> None:
         """Refuse 'dense_epochs' for a model that the stock trainer would build otherwise: it was converted."""

@@ -22,10 +22,11 @@ from ultralytics.engine.compress.evaluation import MAIN_METRIC, TASK_METRICS, re
 from ultralytics.engine.compress.forecast import forecast_of, halfway
 from ultralytics.engine.compress.lesson import lighten
 from ultralytics.engine.compress.recovery import check_resumed, read_checkpoint, training_ended
-from ultralytics.engine.compress.runs import find_run, moved, moved_teacher
+from ultralytics.engine.compress.runs import absolute, find_run, moved, moved_teacher
 from ultralytics.engine.compress.stages import BEST, LAST
 from ultralytics.engine.compress.stepping import OftenTrainer
 from ultralytics.engine.compress.teacher import Teaching, find_teacher, teaching_of
+from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
 from ultralytics.engine.pruning.log import lines_counted
 from ultralytics.engine.pruning.report.beside import advice_of, better_beside
@@ -86,7 +87,7 @@ class Finetuner(PruneArguments, OftenTrainer):
                     "it is with 'yolo train'."
                 )
             Record.of(pruned)
-            check_freeze(args["freeze"], len(pruned.model))
+            check_freeze(args["freeze"], pruned)
             if teacher := args.get("distill_model"):
                 check_teacher(teacher, pruned, self.task)
             elif self.prune_args.distill and (teacher := find_teacher(pruned)):
@@ -136,7 +137,13 @@ class Finetuner(PruneArguments, OftenTrainer):
         file = moved(run / REPORT_FILE, self.save_dir)
         if not file.is_file():
             return
-        earlier, metric = read_report(file, [*TASK_METRICS[self.args.task]]), MAIN_METRIC[self.args.task]
+        try:
+            earlier, metric = read_report(file, [*TASK_METRICS[self.args.task]]), MAIN_METRIC[self.args.task]
+        except ValueError as error:  # the training goes on
+            LOGGER.warning(f"no forecast: {error}")
+            return
+        if not is_alike(earlier, self.args):
+            return
         dense = earlier["rows"]["dense"]
         curve = read_curve(self.csv, self.args.task, self.args.val)
         if found := forecast_of(curve, self.epochs, dense, self.args.task, self.save_dir):
@@ -202,6 +209,11 @@ def run_to_resume(args: dict[str, Any]) -> dict[str, Any]:
     return {"resume": str(run / LAST), "save_dir": str(run)}
 
 
+def is_alike(report: dict[str, Any], args: SimpleNamespace) -> bool:
+    """Return True if the metrics of a report were measured on a run's own data and size of images."""
+    return absolute(report.get("data")) == absolute(args.data) and report.get("imgsz") == args.imgsz
+
+
 def report_on_finetuning(
     weights: Path,
     args: SimpleNamespace,
@@ -234,8 +246,15 @@ def report_on_finetuning(
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
         return
-    args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs
     metrics = {name: {k: row[k] for k in TASK_METRICS[args.task]} for name, row in rows.items()}
+    if not is_alike(earlier, args):
+        dense, tuned = (load_checkpoint(file)[0] for file in (files["dense"], weights))
+        if class_count(dense) != class_count(tuned):
+            LOGGER.warning(f"no report: the dense model was trained for other classes than those of '{args.data}'")
+            return
+        LOGGER.info(f"{colorstr('finetune:')} '{file}' is of other data or images: its models are validated on these")
+        metrics = {}
+    args = SimpleNamespace(**{**vars(args), "max_det": earlier.get("max_det", args.max_det)})  # trainings raise theirs
     files[QUANTISED if before else TUNED] = weights
     report = report_on(files, metrics, args, device, folder)
     if before is None and report["curve"]:

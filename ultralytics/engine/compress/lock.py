@@ -21,17 +21,20 @@ def lock(folder: Path) -> None:
 
     Raises:
         RuntimeError: If another process works in it.
+        OSError: If it cannot be made or written to.
     """
     if folder in _held:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     own = FileLock(folder / LOCK_FILE, thread_local=False)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         own.acquire(timeout=0)
     except Timeout:
         raise RuntimeError(
             f"'{folder}' is in use by another run. Wait until it has ended, or pass another 'name'."
         ) from None
+    except OSError as error:
+        raise OSError(f"'{folder}' cannot be written to: {error}. Pass another 'project'.") from error
     _held[folder] = own
     sweep_temporaries(folder)
 

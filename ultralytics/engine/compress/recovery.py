@@ -116,7 +116,8 @@ def drop_epochs_after(done: int, file: Path) -> None:
 def _out_of_patience(checkpoint: dict[str, Any]) -> bool:
     """Return True if Ultralytics' early stopping has ended a training; older releases do not write what it knows."""
     patience = checkpoint["train_args"]["patience"]  # 0 for any
-    since = checkpoint["epoch"] + 1 - (checkpoint.get("stopper") or {}).get("best_epoch", math.inf)
+    best = (checkpoint.get("stopper") or {}).get("best_epoch") or math.inf  # from 1; 0 of one that was not validated
+    since = checkpoint["epoch"] + 1 - best
     return patience > 0 and since >= patience
 
 

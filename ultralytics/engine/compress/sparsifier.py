@@ -111,7 +111,7 @@ class Sparsifier(PruneArguments, OftenTrainer):
         super().check_run()
         method = METHODS[self.prune_args.prune_method]
         if dense is not None:
-            check_freeze(self.args.freeze, len(dense.model))
+            check_freeze(self.args.freeze, dense)
             if method.trains_towards_target and self.prune_args.budget in COUNTED:
                 check_target(dense, Budget.from_args(self.all_args), method.needs_norms)
 
@@ -229,9 +229,12 @@ class Sparsifier(PruneArguments, OftenTrainer):
                 weights that are no numbers.
         """
         if not self.regulariser.scales(self.ema.ema).isfinite().all():
+            if RANK in {-1, 0}:
+                for file in (self.best, self.last):  # or a resumed run would take the zeros for what was trained
+                    file.unlink(missing_ok=True)
             raise ValueError(
-                "the weights of the sparsity training are not finite: it has diverged. Train it again with a lower "
-                "'reg' or 'lr0'."
+                "the weights of the sparsity training are not finite: it has diverged. Train it again, without "
+                "'resume', with a lower 'reg' or 'lr0'."
             )
         super().final_eval()
         if RANK in {-1, 0}:

@@ -69,7 +69,7 @@ class Trainings(PruneArguments):
         """Return the weights that a sparsity training of the dense model has left, or those that stand for it."""
         if self.prune_args.sl_model:
             return Path(self.prune_args.sl_model)
-        own = {"epochs": self.prune_args.sl_epochs, "time": None, **NO_TEACHER}  # those belong to the fine-tuning
+        own = {"epochs": self.prune_args.sl_epochs, "time": None, **NO_TEACHER}  # as those of STOCK_STAGES
         args = {**self.training_args("sparsify", str(dense)), **sl_hyperparameters(self.prune_args.sl_hyp), **own}
         return self.run_training("sparsify", self.sparsifier, args)
 
@@ -126,14 +126,25 @@ class Trainings(PruneArguments):
             stage (str): Name of the stage.
             model (str): YAML or checkpoint that is trained.
         """
-        name = self.save_dir.name
-        prefix, found, number = name.rpartition("-prune")
-        name = f"{prefix}-{stage}{number}" if found else f"{name}-{stage}"
-        own = {"model": model, "mode": "train", "project": str(self.save_dir.parent), "name": name, "resume": False}
-        if stage not in STOCK_STAGES:
+        place = {"project": str(self.save_dir.parent), "name": stage_name(self.save_dir.name, stage)}
+        own = {"model": model, "mode": "train", **place, "resume": False}
+        if stage in STOCK_STAGES:
+            own |= NO_TEACHER  # which belongs to the fine-tuning
+        else:
             own |= {**vars(self.prune_args), "deploy": None, "qat_epochs": 0}  # stages of this run
         if stage != "base":
             own["pretrained"] = True  # the weights that the stage before it has left
         if stage != "finetune":  # a network whose activations are quantised has no channels to rank or cut
             own |= NOT_QUANTISED
         return {**{k: v for k, v in vars(self.args).items() if k != "save_dir"}, **own}
+
+
+def stage_name(run: str, stage: str) -> str:
+    """Return the name of a training stage's folder.
+
+    Args:
+        run (str): Name of the run's.
+        stage (str): Name of the stage.
+    """
+    prefix, found, number = run.rpartition("-prune")
+    return f"{prefix}-{stage}{number}" if found else f"{run}-{stage}"

@@ -18,6 +18,7 @@ TAKEN = (  # arguments of the run that hold in its validations
     "iou",
     "max_det",
     "nms",
+    "end2end",  # before nms
     "agnostic_nms",
     "augment",
     "quantize",

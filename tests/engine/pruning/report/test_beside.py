@@ -118,3 +118,12 @@ def test_it_stands_among_the_remarks(found):
     (remark,) = remarks_of({**OWN, "better": better})
     assert remark.startswith("Of what has been measured beside this run, take smaller.pt instead")
     assert remarks_of({**OWN, "better": None}) == remarks_of(OWN) == []
+
+
+def test_a_report_of_the_first_version_that_names_no_runtimes_is_compared_with_its_like(found):
+    first = {key: value for key, value in OWN.items() if key not in {"runtimes", "threads"}}
+    other = {
+        key: value for key, value in report_with(smaller=(0.58, 5.9, 3.0)).items() if key not in {"runtimes", "threads"}
+    }
+    assert found(other, own=first)["weights"] == "smaller.pt"
+    assert found(report_with(smaller=(0.58, 5.9, 3.0)), own=first) is None  # by whom it was timed is not known

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from ultralytics.cfg import CFG_BOOL_KEYS, CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CFG_INT_KEYS
 from ultralytics.cfg.compress.compat.quantization import AMP_NAMES
 from ultralytics.cfg.compress.compat.training import OPTIMIZERS, is_optimizer
@@ -71,7 +73,11 @@ FOLDER = Rule(is_new_or_folder, f"must be the path of a folder, with names {NO_O
 RULES = {
     **dict.fromkeys(sorted(CFG_FLOAT_KEYS), FINITE),
     "optimizer": Rule(is_optimizer, f"must be one of {', '.join(OPTIMIZERS)}"),
-    "freeze": Rule(are_counts, "must be a number of layers (i.e. 'freeze=10') or a list of their indices"),
+    "freeze": Rule(
+        lambda v: is_count(v) or (isinstance(v, list) and v and all(is_count(x) or isinstance(x, str) for x in v)),
+        "must be a number of layers (i.e. 'freeze=10'), or a list of indices of layers or names of modules (i.e. "
+        "'freeze=[0,22.cv2]')",
+    ),
     "imgsz": Rule(lambda v: are_counts(v, 1), "must be a size in pixels (i.e. 'imgsz=640')"),
     "batch": Rule(
         lambda v: is_count(v, 1) or v == -1 or (isinstance(v, float) and 0 < v < 1),
@@ -99,6 +105,7 @@ RULES = {
         lambda v: isinstance(v, bool) or v in COMPILE_MODES, f"must be True, False or one of {', '.join(COMPILE_MODES)}"
     ),
     "split": Rule(lambda v: isinstance(v, str) and bool(v), "must name a split of the data set (i.e. 'split=val')"),
+    "save": Rule(lambda v: v is not False, "must be True: every stage goes on from the checkpoints of the one before"),
     "pretrained": Rule(lambda v: isinstance(v, (bool, str, Path)), "must be True, False or a trained .pt file"),
     "name": Rule(is_folder_name, f"must be the name of a folder, {NO_OTHERS}, and without '..'"),
     "project": FOLDER,
@@ -146,18 +153,26 @@ def check_cut_alone(args: Mapping[str, Any], several: Iterable[str]) -> None:
         )
 
 
-def check_freeze(freeze: int | list[int] | None, layers: int) -> None:
-    """Check that a model has the layers that are to be frozen, and others.
+def check_freeze(freeze: int | list[int | str] | None, model: nn.Module) -> None:
+    """Check that a model has the layers and modules that are to be frozen, and other layers.
 
     Args:
-        freeze (int | list[int], optional): Value of 'freeze'.
-        layers (int): Layers of the model.
+        freeze (int | list[int | str], optional): Value of 'freeze'.
+        model (nn.Module): Model.
 
     Raises:
         ValueError: If it has not.
     """
-    frozen = range(freeze) if isinstance(freeze, int) else freeze or ()
-    if any(layer >= layers for layer in frozen) or len({*frozen}) >= layers:
+    given = range(freeze) if isinstance(freeze, int) else freeze or ()
+    frozen = {layer for layer in given if isinstance(layer, int)}
+    modules = {name for name in given if isinstance(name, str)}
+    if unknown := modules - {name.removeprefix("model.") for name, _ in model.named_modules()}:
+        raise ValueError(
+            f"'freeze={freeze}' is an invalid value. The model has no module '{min(unknown)}': names are those of its "
+            "layers, i.e. '22.cv2'."
+        )
+    layers = len(model.model)
+    if any(layer >= layers for layer in frozen) or len(frozen) >= layers:
         raise ValueError(
             f"'freeze={freeze}' is an invalid value. 'freeze' must leave some of the model's {layers} layers to train."
         )

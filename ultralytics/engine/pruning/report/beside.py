@@ -39,7 +39,7 @@ def better_beside(report: dict[str, Any], folder: Path, row: str, most: float) -
         except (OSError, ValueError) as error:
             LOGGER.warning(f"'{file}' is not compared with: {error}")
             continue
-        if all(other.get(key) == report[key] for key in ALIKE):
+        if all(other.get(key) == report.get(key) for key in ALIKE):
             found += [_as_fast(report, row, other, name) for name in other["rows"]]
     own = {model["weights"] for model in report["rows"].values()}
     better = [m for m in found if m and m["weights"] not in own and m[report["metric"]] >= most + MARGIN]
@@ -51,7 +51,7 @@ def _as_fast(report: dict[str, Any], row: str, other: dict[str, Any], name: str)
     """Return a row of another report if its model takes no longer anywhere, None else."""
     times: dict[str, tuple[float, float]] = {}
     for runtime in RUNTIMES:
-        if report["runtimes"].get(runtime) == other.get("runtimes", {}).get(runtime):
+        if report.get("runtimes", {}).get(runtime) == other.get("runtimes", {}).get(runtime):
             its, own = _milliseconds(other, name, runtime), _milliseconds(report, row, runtime)
             if its and own:
                 times[runtime] = its, own
