@@ -23,7 +23,8 @@ from fetch import fetch_railway, machine, markdown
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML, save_pruned
+from ultralytics.engine.pruning.checkpoint.marks import NOT_FROM_YAML
+from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.utils import LOGGER
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import ultralytics
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.compat import TESTED
 
@@ -48,6 +49,16 @@ def wheel(sdist, tmp_path_factory):
     """Return the wheel that is built from the source distribution, opened."""
     with zipfile.ZipFile(build("build_wheel", sdist, tmp_path_factory.mktemp("wheel"))) as archive:
         yield archive
+
+
+def test_a_yaml_that_ultralytics_finds_by_its_name_alone_stays_the_only_one_of_it():
+    """`check_file` looks below the whole package, and refuses a name that is there twice."""
+    own = {Path(name).name for name in list_files("ultralytics") if name.endswith((".yaml", ".yml"))}
+    stock = Path(ultralytics.__file__).parent
+    theirs = {
+        file.name for file in stock.rglob("*.yaml") if not (ROOT / "ultralytics" / file.relative_to(stock)).exists()
+    }
+    assert len(own) > 5 and len(theirs) > 50 and own & theirs == set()
 
 
 def test_source_distribution_can_be_tested_and_developed(sdist):

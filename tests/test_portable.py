@@ -12,7 +12,7 @@ from conftest import FAST, draw_squares
 
 from ultralytics import YOLO
 from ultralytics.engine.compress.checks.sparsity import sl_hyperparameters
-from ultralytics.engine.pruning.checkpoint.record import is_pruned
+from ultralytics.engine.pruning.checkpoint.marks import is_pruned
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("ultralytics", "benchmarks", "compress.py", "setup.py")

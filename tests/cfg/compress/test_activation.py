@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import ultralytics_compress_startup
 from conftest import load_architecture, no_argument
+from torch import nn
 
 import ultralytics.cfg
 from ultralytics import SAM, YOLO
@@ -17,6 +19,11 @@ from ultralytics.cfg.compress.compat.keys import has_module
 from ultralytics.data import utils as data_utils
 from ultralytics.engine.compress.families import COMPRESSORS, find_compressor
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
+from ultralytics.nn.modules import block
+
+
+class Unknown(nn.Module):
+    """A class that Ultralytics no longer has."""
 
 
 def test_activating_again_changes_nothing():
@@ -35,6 +42,32 @@ def test_models_that_are_not_pruned_do_not_wait_for_torch_pruning():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_models_that_are_not_pruned_are_loaded_and_built_by_nothing_of_the_library(best_pt):
+    """It names classes of Ultralytics, one of which may have moved in a release that is newer than this package."""
+    code = (
+        "import sys; from types import SimpleNamespace; from ultralytics import YOLO; "
+        "from ultralytics.models.yolo.detect import DetectionTrainer; model = YOLO(sys.argv[1]).model; "
+        "trainer = DetectionTrainer.__new__(DetectionTrainer); trainer.args = SimpleNamespace(pretrained=True); "
+        "trainer.data = {'nc': 2, 'channels': 3}; trainer.get_model(model.yaml, model, verbose=False); "
+        "found = [name for name in sys.modules if name.startswith('ultralytics.engine.pruning.')]; "
+        "assert {*found} == {f'ultralytics.engine.pruning.checkpoint{rest}' for rest in ('', '.marks')}, found"
+    )
+    run = subprocess.run([sys.executable, "-c", code, best_pt], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_where_classes_have_moved_the_error_of_a_checkpoint_is_ultralytics_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(Unknown, "__module__", block.__name__)
+    monkeypatch.setattr(block, "Unknown", Unknown, raising=False)
+    torch.save({"model": Unknown()}, tmp_path / "unknown.pt")
+    code = (
+        "import sys; from ultralytics import YOLO; from ultralytics.nn.modules import head; del head.Detect\n"
+        "try: YOLO(sys.argv[1])\nexcept (AttributeError, TypeError) as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "unknown.pt"], capture_output=True, text=True)
+    assert "'Unknown' on <module 'ultralytics.nn.modules.block'" in run.stdout, run.stderr
 
 
 def test_startup_watches_what_activation_patches():

@@ -24,7 +24,7 @@ from ultralytics.engine.pruning.budget.weights import PRECISIONS
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.trainer import BaseTrainer
 
-KEYS_FILE = Path(cfg_room.__file__).with_name("default.yaml")
+KEYS_FILE = Path(cfg_room.__file__).with_name("compress_keys.yaml")
 KEYS = YAML.load(KEYS_FILE)
 PARAMETERS = inspect.signature(compress).parameters
 HINTS = get_type_hints(compress, localns={"Model": Model})

@@ -174,6 +174,28 @@ def test_a_resumed_sweep_is_of_the_model_and_folder_that_it_has_begun_with(setti
     assert Path(rows[1]["weights"]).parents[1] == tmp_path / "one-1.5x-finetune"
 
 
+def test_another_sweep_of_the_same_name_takes_nothing_over(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(DetectionCompressor, "finetune", interrupt)
+    for method in ("lamp", "l1"):
+        with pytest.raises(Interrupted):
+            YOLO(settings["model"]).compress(
+                **{**settings, "speed_up": [1.5], "prune_method": method}, name="w", exist_ok=True
+            )
+        assert YAML.load(tmp_path / "w-1.5x-prune" / "compress.yaml")["prune_method"] == method
+        pruned = load_checkpoint(tmp_path / "w-1.5x-prune" / "weights" / "prune.pt")[0]
+        assert pruned.pruning["prune_method"] == method
+
+
+def test_a_sweep_is_resumed_whose_cells_begin_with_what_the_first_has_trained(settings, tmp_path, monkeypatch):
+    keys = {**settings, "speed_up": [1.5, 2], "dense_epochs": 1, "epochs": 1, "name": "d", "prune_method": "lamp"}
+    monkeypatch.setattr(DetectionCompressor, "finetune", interrupt)
+    for resume in (False, True):
+        with pytest.raises(Interrupted):
+            YOLO(settings["model"]).compress(**keys, resume=resume)
+    models = {YAML.load(tmp_path / f"d-{target}x-prune" / "args.yaml")["model"] for target in ("1.5", "2")}
+    assert len(models) == 2 and len(list(tmp_path.glob("*-dense"))) == 1
+
+
 @pytest.mark.slow
 def test_sparsity_training_is_shared_on_the_command_line(settings, tmp_path):
     args = {**settings, "epochs": 1, "prune_method": "slim", "sl_epochs": 1, "name": "l"}

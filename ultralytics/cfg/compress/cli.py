@@ -117,6 +117,8 @@ def write_bundle(cfg: ModuleType, words: list[str], debug: str) -> None:
             pairs = [word.removeprefix("--").removesuffix(",") for word in cfg.merge_equals_args(words)]
             if wrong := [pair for pair in pairs if "=" not in pair]:
                 raise SyntaxError(f"'{wrong[0]}' is no argument of the form key=value, i.e.:{LATENCY_EXAMPLE}")
+            if empty := [pair for pair in pairs if not pair.partition("=")[2].strip()]:
+                raise SyntaxError(f"'{empty[0]}' has no value, i.e.:{LATENCY_EXAMPLE}")
             given = dict(cfg.parse_key_value_pair(pair) for pair in pairs)
             cfg.check_dict_alignment(dict.fromkeys(LATENCY_KEYS), given)
             if lacking := [key for key in LATENCY_KEYS[:2] if not given.get(key)]:
@@ -152,8 +154,12 @@ def with_model(cfg: ModuleType, words: list[str]) -> list[str]:
     """
     pairs = [word.removeprefix("--").removesuffix(",").partition("=") for word in cfg.merge_equals_args(words)]
     given = {key: value for key, mark, value in pairs if mark}
-    if not given or {"model", "cfg"} & given.keys():  # none: a special command, i.e. 'yolo compress help'
+    if not given or "model" in given:  # none: a special command, i.e. 'yolo compress help'
         return words
+    if given.get("cfg"):
+        file = checks.check_file(given["cfg"], download=False, hard=False)
+        if not file or load_mapping(file).get("model"):  # Ultralytics reports a file that is missing
+            return words
     from ultralytics.engine.compress.runs import model_of
 
     if model := model_of(given.get("resume", "")):

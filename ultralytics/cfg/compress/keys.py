@@ -20,7 +20,7 @@ from ultralytics.cfg.compress.compat.keys import FOLDER, HAS_DISTILLATION
 from ultralytics.cfg.compress.names import IN_NAMES, SWEEPABLE, name_values
 from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
-KEYS_FILE = Path(__file__).with_name("default.yaml")  # names, defaults and descriptions
+KEYS_FILE = Path(__file__).with_name("compress_keys.yaml")  # names, defaults and descriptions
 COMPRESS_FILE = "compress.yaml"  # a run's values, beside its args.yaml
 REFUSALS = (SyntaxError, TypeError, ValueError, OSError, ModuleNotFoundError)  # what checks raise
 DEFAULTS: dict[str, Any] = YAML.load(KEYS_FILE)

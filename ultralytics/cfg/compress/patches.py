@@ -14,6 +14,7 @@ from ultralytics.cfg.compress.cli import EXAMPLE, run
 from ultralytics.cfg.compress.compat import TESTED
 from ultralytics.cfg.compress.datasets import own_dataset
 from ultralytics.cfg.compress.keys import DEFAULTS
+from ultralytics.engine.pruning.checkpoint.marks import has_pruned_yaml, is_pruned
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.checks import parse_version
 
@@ -115,15 +116,14 @@ def add_pruned(get_model: Callable, module: ModuleType) -> Callable:
 
     @functools.wraps(get_model)
     def get_model_or_keep_pruned(self, cfg=None, weights=None, verbose=True):
-        from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, keep_architecture
-        from ultralytics.engine.pruning.checkpoint.record import is_pruned
-
         for key in DEFAULTS:  # version 0.1.0 has left them in checkpoints of plain trainings, which may be resumed
             vars(self.args).pop(key, None)
-        if is_pruned(weights) and cfg is None:
-            return keep_architecture(weights, self.data, self.args)
-        if not has_pruned_yaml(cfg):
+        if not (is_pruned(weights) and cfg is None) and not has_pruned_yaml(cfg):
             return get_model(self, cfg, weights, verbose)
+        from ultralytics.engine.pruning.checkpoint.architecture import keep_architecture
+
+        if cfg is None:
+            return keep_architecture(weights, self.data, self.args)
         others = isinstance(self.args.pretrained, (str, Path)) and not self.resume  # weights of another file
         if is_pruned(weights) and not others:
             return keep_architecture(weights, self.data, self.args)
@@ -141,8 +141,6 @@ def refuse_pruned(get_model: Callable, module: ModuleType) -> Callable:
 
     @functools.wraps(get_model)
     def get_model_or_refuse(self, cfg=None, weights=None, verbose=True):
-        from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml
-
         if has_pruned_yaml(cfg):
             raise ValueError(
                 "a pruned YOLO-World keeps the classes that it was pruned with. Train it on them with WorldFinetune "
@@ -160,17 +158,21 @@ def add_release(torch_safe_load: Callable, tasks: ModuleType) -> Callable:
     def load_or_say_where(weight, *args, **kwargs):
         from torch import nn
 
-        from ultralytics.engine.pruning.checkpoint import record, releases
-
         try:
             checkpoint, file = torch_safe_load(weight, *args, **kwargs)
         except (AttributeError, TypeError) as error:  # a class that is not here
+            try:
+                from ultralytics.engine.pruning.checkpoint import releases
+            except ImportError:  # nor is one that this package needs: Ultralytics' own error stays
+                raise error from None
             if sentence := releases.explain_failure(weight):
                 raise releases.NeedsNewerUltralyticsError(sentence) from error
             raise
         if isinstance(checkpoint, dict):
             model = checkpoint.get("ema") or checkpoint.get("model")
-            if isinstance(model, nn.Module) and record.is_pruned(model):  # older safe loads put something else there
+            if isinstance(model, nn.Module) and is_pruned(model):  # older safe loads put something else there
+                from ultralytics.engine.pruning.checkpoint import releases
+
                 releases.check_changes(model, file)
         return checkpoint, file
 

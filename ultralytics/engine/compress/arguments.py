@@ -14,10 +14,10 @@ from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.cfg.compress import __version__
 from ultralytics.cfg.compress.compat.files import YAML, get_save_dir
 from ultralytics.cfg.compress.compat.keys import FOLDER
-from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS, is_distributed, read_dataset
+from ultralytics.cfg.compress.compat.training import CARRIES_CALLBACKS, gpu_count, is_distributed, read_dataset
 from ultralytics.cfg.compress.keys import COMPRESS_FILE, check_names, get_prune_cfg, load_cfg, refusing, split
 from ultralytics.engine.compress.across import AcrossNodes, Nodes
-from ultralytics.engine.compress.checks.training import check_training, find_data
+from ultralytics.engine.compress.checks.training import check_devices, check_place, check_training, find_data
 from ultralytics.engine.compress.lock import lock, unlock
 from ultralytics.engine.compress.recovery import recover
 from ultralytics.engine.pruning.files import written_whole
@@ -144,11 +144,13 @@ class PruneArguments(AcrossNodes):
                         "Ultralytics."
                     )
                 self.device = select_device(self.args.device, verbose=False)
+                check_devices(self.args, self.device, gpu_count(self) if is_distributed(self) else 1)
                 self.check_run()
         self.args.save_dir = str(get_save_dir(self.args))
         if LOCAL_RANK == -1:  # workers of a distributed training have the folder of their parent
-            with refusing((OSError, RuntimeError)):
-                self.claim_folder(Path(self.args.save_dir))
+            with refusing():
+                check_place(self.args.save_dir)
+            self.claim_folder(Path(self.args.save_dir))
 
     def check_run(self) -> None:
         """Check the arguments of the run and read its data set, before there is a folder; subclasses add their own.

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from ultralytics.engine.compress.checks.models import load_named
+from ultralytics.engine.compress.checks.training import check_training
 from ultralytics.engine.compress.reading import read_model
 from ultralytics.engine.compress.stock import StockTrainer
 from ultralytics.engine.pruning.budget.answered import AnswerCost
@@ -87,12 +88,13 @@ def make_bundle(
     for key, value in (("imgsz", imgsz), ("threads", threads)):
         if type(value) is not int or value < 1:
             raise ValueError(f"'{key}={value}' is an invalid value. '{key}' must be an int of 1 or more.")
+    check_training({"name": name, "project": project})
     if missing := KITS[runtime].missing(precision):
         packages = " ".join(map(distribution, missing))
         raise ModuleNotFoundError(f"'runtime={runtime}' needs {' and '.join(missing)} here: pip install {packages}.")
     dense = load_named("model", model)
     find_head(dense)
-    place = Path(project or RUNS_DIR / "latency") / (name or f"{Path(model).stem}-{runtime}")
+    place = Path(project or RUNS_DIR / "latency") / str(name or f"{Path(model).stem}-{runtime}")
     size = fit_image_size(dense, imgsz)
     layers = conv_shapes(to_stock(prunable_copy(dense)), size)
     shapes = [variants(shape) for shape in sorted({shape for calls in layers.values() for shape in calls})]

@@ -27,7 +27,8 @@ from ultralytics.engine.compress.stages import BEST, LAST
 from ultralytics.engine.compress.stepping import OftenTrainer
 from ultralytics.engine.compress.teacher import Teaching, find_teacher, teaching_of
 from ultralytics.engine.pruning.checkpoint.classes import class_count
-from ultralytics.engine.pruning.checkpoint.record import RECORD, Record, is_pruned
+from ultralytics.engine.pruning.checkpoint.marks import RECORD, is_pruned
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.log import lines_counted
 from ultralytics.engine.pruning.report.beside import advice_of, better_beside
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
@@ -146,7 +147,7 @@ class Finetuner(PruneArguments, OftenTrainer):
             return
         dense = earlier["rows"]["dense"]
         curve = read_curve(self.csv, self.args.task, self.args.val)
-        if found := forecast_of(curve, self.epochs, dense, self.args.task, self.save_dir):
+        if found := forecast_of(curve, self.epochs, dense, self.args.task, file.parent):
             better = better_beside(earlier, file.parent, "pruned", found.high)
             advice = f". Or {advice_of(better, metric)}" if better else ""
             LOGGER.info(f"{colorstr('finetune:')} {found.text(metric, dense[metric])}{advice}")
@@ -242,7 +243,7 @@ def report_on_finetuning(
         LOGGER.warning(f"no report: {error}")
         return
     rows = earlier["rows"]
-    files = {name: moved(row["weights"], folder) for name, row in rows.items()}
+    files = {name: moved(row["weights"], file.parent) for name, row in rows.items()}
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         LOGGER.warning(f"no report: what it would compare with is gone: {', '.join(missing)}")
         return
@@ -259,7 +260,7 @@ def report_on_finetuning(
     report = report_on(files, metrics, args, device, folder)
     if before is None and report["curve"]:
         # half of the epochs that were asked for, as the log had it, also of a training that patience has ended
-        found = forecast_of(report["curve"], args.epochs, rows["dense"], args.task, folder)
+        found = forecast_of(report["curve"], args.epochs, rows["dense"], args.task, file.parent)
         report["forecast"] = found and found._asdict()
     *_, last = report["rows"]
     report["better"] = better_beside(report, folder, last, report["rows"][last][report["metric"]])

@@ -77,7 +77,7 @@ def forecast_of(
         epochs (int): Epochs of the whole fine-tuning.
         dense (Mapping[str, Any]): The dense model's row of a report.
         task (str): Task of the model.
-        folder (Path): Folder of the run, beside which the dense model may have moved.
+        folder (Path): Folder of the run that has cut the model, with which the dense model may have moved.
     """
     if curve is None or not is_forecastable(moved(dense["weights"], folder), task, epochs):
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ultralytics.cfg.compress.keys import refusing
 from ultralytics.engine.pruning.files import holds_nothing, sweep_temporaries
 
 LOCK_FILE = ".lock"
@@ -26,15 +27,16 @@ def lock(folder: Path) -> None:
     if folder in _held:
         return
     own = FileLock(folder / LOCK_FILE, thread_local=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        own.acquire(timeout=0)
-    except Timeout:
-        raise RuntimeError(
-            f"'{folder}' is in use by another run. Wait until it has ended, or pass another 'name'."
-        ) from None
-    except OSError as error:
-        raise OSError(f"'{folder}' cannot be written to: {error}. Pass another 'project'.") from error
+    with refusing((OSError, RuntimeError)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            own.acquire(timeout=0)
+        except Timeout:
+            raise RuntimeError(
+                f"'{folder}' is in use by another run. Wait until it has ended, or pass another 'name'."
+            ) from None
+        except OSError as error:
+            raise OSError(f"'{folder}' cannot be written to: {error}. Pass another 'project'.") from error
     _held[folder] = own
     sweep_temporaries(folder)
 

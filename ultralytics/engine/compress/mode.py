@@ -132,7 +132,8 @@ def arguments_of(yolo: Model, given: dict[str, Any]) -> dict[str, Any]:
     if several is not None:
         check_sweep({"model": several})
     args["model"] = named_model(args["model"]) if several is None else [str(named_model(model)) for model in several]
-    return args | {"name": str(args.get("name") or "compress"), "project": args.get("project") and str(args["project"])}
+    place = {key: None if args.get(key) is None else str(args[key]) for key in ("name", "project")}  # 0 is a name, too
+    return args | {**place, "name": place["name"] or "compress"}
 
 
 def named_model(model: Any) -> Any:

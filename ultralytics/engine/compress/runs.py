@@ -42,7 +42,7 @@ def find_run(args: dict, holds: str | Path) -> Path | None:
     Returns:
         (Path | None): The folder, or None if there is none.
     """
-    place = {k: args.get(k) and str(args[k]) for k in ("project", "name", "task", "mode")}
+    place = {k: None if args.get(k) is None else str(args[k]) for k in ("project", "name", "task", "mode")}
     first = get_save_dir(SimpleNamespace(**place, exist_ok=True, save_dir=None))
     numbered = re.compile(
         rf"{re.escape(first.name)}({re.escape(NUMBER_MARK)}\d+)?"
@@ -114,7 +114,7 @@ def model_of(resume: str) -> str | None:
     if not resume or not (run / "args.yaml").is_file() or not has_begun(run):
         return None
     begun = YAML.load(run / "args.yaml")
-    return str(moved(moved_along(begun["model"], begun.get("save_dir"), run), run))
+    return str(moved(begun["model"], run))
 
 
 def is_other(given: Any, own: Any) -> bool:
@@ -158,21 +158,30 @@ def moved_teacher(teacher: str, run: Path) -> str:
         teacher (str): Where it was, by the training's checkpoint.
         run (Path): Folder of the training. Its args.yaml knows where it has gone on since that checkpoint.
     """
-    saved = YAML.load(run / "args.yaml") if (run / "args.yaml").is_file() else {}
-    return str(moved(moved_along(saved.get("distill_model") or teacher, saved.get("save_dir"), run), run))
+    return str(moved(saved_of(run).get("distill_model") or teacher, run))
 
 
 def moved(file: str | Path, run: Path) -> Path:
-    """Return where a file of a run is, which may have been moved together with the runs beside it.
+    """Return where a file is that a run names, and which may have been moved together with the run.
 
     Args:
         file (str | Path): Where it was.
-        run (Path): Folder beside which a file is looked for that is no longer there.
+        run (Path): Folder of the run: a file that is gone is looked for beside it, where it lies to it as before, and
+            where the run, which may have been resumed since, has found its model.
 
     Returns:
-        (Path): Where it is; where it was if it is in neither place.
+        (Path): Where it is; where it was if it is in none of these places.
     """
     file = Path(file)
+    if file.exists():
+        return file
     inner = len(file.parts) - (3 if file.parent.name == "weights" else 2)
-    beside = run.parent.joinpath(*file.parts[max(inner, 0) :])
-    return beside if not file.exists() and beside.exists() else file
+    saved = saved_of(run)
+    along, model = (moved_along(str(own), saved.get("save_dir"), run) for own in (file, saved.get("model") or file))
+    places = [run.parent.joinpath(*file.parts[max(inner, 0) :]), Path(along), Path(model)]
+    return next((place for place in places if place.name == file.name and place.exists()), file)
+
+
+def saved_of(run: Path) -> dict[str, Any]:
+    """Return the arguments of training that a run has written, none of one that has not."""
+    return YAML.load(run / "args.yaml") if (run / "args.yaml").is_file() else {}

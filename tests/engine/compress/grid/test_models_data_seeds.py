@@ -16,7 +16,11 @@ from ultralytics.cfg.compress.keys import read_sweep
 from ultralytics.cfg.compress.names import name_values
 from ultralytics.engine.compress import compress, evaluation
 from ultralytics.engine.compress.grid.cells import read_cells
+from ultralytics.engine.compress.grid.folder import Record
+from ultralytics.engine.compress.grid.job import make_grid
+from ultralytics.engine.compress.grid.origins import origins_of
 from ultralytics.engine.compress.grid.shared import Shared
+from ultralytics.engine.compress.grid.table import compare_cells
 from ultralytics.engine.pruning.report.sweep_plot import points_of
 from ultralytics.models.yolo.detect.compress import DetectionCompressor
 
@@ -41,6 +45,8 @@ def test_files_of_one_name_are_told_apart_by_their_folders():
         *("first-weights-best", "second-weights-best", "first-weights-last")
     ]
     assert name_values("data", ["best.yaml", "sets/best.yaml"]) == ["best", "sets"]
+    assert name_values("data", ["/sets/v1.0", "/sets/v1.1"]) == ["v1.0", "v1.1"]
+    assert name_values("model", ["yolov8n.pt", "yolov8n.yaml"]) == ["yolov8n.pt", "yolov8n.yaml"]
     assert read_sweep({"model": "[a.pt]", "data": "b.yaml"}) == {"model": ["a.pt"]}
 
 
@@ -166,6 +172,28 @@ def test_every_seed_of_a_yaml_has_a_base_training_of_its_own(tiny_data, tmp_path
         report = json.loads((tmp_path / f"y-{name}-finetune" / "report.json").read_text())
         assert report["rows"]["dense"]["weights"].startswith(trained[rows[name]["seed"]])
         assert rows[rows[name]["dense"]]["weights"] == report["rows"]["dense"]["weights"]
+
+
+def test_rows_of_dense_models_have_names_of_their_own_and_say_what_they_are(tmp_path):
+    def report(weights):
+        rows = {name: {"weights": name, "gflops": 8.0, "parameters": 1, "m": 0.5} for name in ("pruned", "fine-tuned")}
+        return {"rows": {"dense": {**rows["pruned"], "weights": weights}, **rows}}
+
+    for lists, names in (
+        (
+            {"model": ["a/mine.pt", "b/mine-dense.pt"]},
+            ["mine-dense-dense-dense", "mine", "mine-dense-dense", "mine-dense"],
+        ),
+        ({"dense_epochs": [0, 5]}, ["dense_epochs0-dense", "dense_epochs0", "dense_epochs5-dense", "dense_epochs5"]),
+    ):
+        args = {"model": "a.pt", "task": "detect", "name": "s", **lists}
+        cells = read_cells(read_sweep(args))
+        grid = make_grid({}, args, {}, Record(tmp_path, {}))
+        reports = {cell.name: report(f"{cell.name}.pt") for cell in reversed(cells)}
+        rows = compare_cells(reports, "m", 640, origins=origins_of(grid, cells))["rows"]
+        assert [row["model"] for row in rows if row["model"] in names] == names
+        dense = {row["model"] for row in rows if row["model"] == row.get("dense", "dense")}
+        assert len(dense) == 2 and len(rows) == 4
 
 
 def test_seeds_are_one_point_of_the_picture():

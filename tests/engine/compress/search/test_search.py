@@ -39,6 +39,15 @@ def test_one_accuracy_and_nothing_else_says_how_far_to_cut(settings, tmp_path, k
     assert not any(tmp_path.iterdir())
 
 
+def test_a_search_that_is_refused_leaves_no_folder(settings, tmp_path):
+    for keys in ({"data": "nope.yaml"}, {"max_drop": 0, "finetune": False}):
+        with pytest.raises(
+            (FileNotFoundError, ValueError), match=r"'data=nope|'finetune=False' leaves out.*'max_drop=0'"
+        ):
+            YOLO(settings["model"]).compress(**{"max_drop": 0.5, **settings, "speed_up": 2.0, **keys}, name="m")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_zero_is_a_wish():
     assert get_prune_cfg({"max_drop": 0}).max_drop == 0
 

@@ -14,9 +14,9 @@ from ultralytics import ASSETS, YOLO
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.export import traced_export
 from ultralytics.engine.pruning.budget.target import Budget
-from ultralytics.engine.pruning.checkpoint.architecture import has_pruned_yaml, keep_architecture
+from ultralytics.engine.pruning.checkpoint.architecture import keep_architecture
+from ultralytics.engine.pruning.checkpoint.marks import has_pruned_yaml, is_pruned
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
-from ultralytics.engine.pruning.checkpoint.record import is_pruned
 from ultralytics.engine.pruning.files import sha256, written_whole
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs

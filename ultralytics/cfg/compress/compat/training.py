@@ -42,9 +42,13 @@ def is_optimizer(name: Any) -> bool:
 
 def is_distributed(trainer: BaseTrainer) -> bool:
     """Return True in the process that starts the workers of a distributed training."""
-    device = trainer.args.device  # as older trainers read it, which note nothing
-    count = len(device) if isinstance(device, (list, tuple)) else len(str(device or "").split(","))
-    return getattr(trainer, "ddp", count > 1 and "LOCAL_RANK" not in os.environ)
+    return getattr(trainer, "ddp", gpu_count(trainer) > 1 and "LOCAL_RANK" not in os.environ)
+
+
+def gpu_count(trainer: BaseTrainer) -> int:
+    """Return how many devices a trainer's 'device' names, as older trainers read it, which note nothing."""
+    device = trainer.args.device
+    return len(device) if isinstance(device, (list, tuple)) else len(str(device or "").split(","))
 
 
 def read_dataset(trainer: BaseTrainer) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def copy(fork: Path, overlay: dict[str, Path], dry_run: bool) -> None:
 
 def warn_of_keys(fork: Path, overlay: dict[str, Path]) -> None:
     """Say which keys of ours a fork's own defaults have, with which the extension stays off."""
-    files = (overlay["ultralytics/cfg/compress/default.yaml"], fork / "ultralytics/cfg/default.yaml")
+    files = (overlay["ultralytics/cfg/compress/compress_keys.yaml"], fork / "ultralytics/cfg/default.yaml")
     own, theirs = (set(re.findall(r"^(\w+):", file.read_text(encoding="utf-8"), re.MULTILINE)) for file in files)
     if both := sorted(own & theirs):
         LOGGER.warning("ultralytics/cfg/default.yaml has %s: take them out, or compress stays off", ", ".join(both))

@@ -14,8 +14,9 @@ from ultralytics.engine.compress.reading import read, read_model
 from ultralytics.engine.pruning.checkpoint.architecture import differing_shape
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
+from ultralytics.engine.pruning.checkpoint.marks import is_pruned
 from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
-from ultralytics.engine.pruning.checkpoint.record import Record, is_pruned
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.graph.heads import find_head
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable import refuse_derived
@@ -143,7 +144,7 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
         raise ValueError(f"{named} is invalid. '{key}' must be {REMEDY[key]}.")
     if Path(file).exists() and not Path(file).is_file():  # a device, for example, that never ends
         raise ValueError(f"{named} is no file. '{key}' must be {REMEDY[key]}.")
-    if Path(file).is_file() and any(mark in str(file) for mark in "'?"):
+    if Path(file).is_file() and any(mark in str(Path(file).resolve()) for mark in "'?"):
         raise ValueError(f"{named} has a quote or a '?' in its path, which Ultralytics cannot load. Rename it.")
     try:
         model, checkpoint = read_model(file)

@@ -8,8 +8,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from ultralytics.cfg import CFG_BOOL_KEYS, CFG_FLOAT_KEYS, CFG_FRACTION_KEYS, CFG_INT_KEYS
@@ -17,8 +19,11 @@ from ultralytics.cfg.compress.compat.quantization import AMP_NAMES
 from ultralytics.cfg.compress.compat.training import OPTIMIZERS, is_optimizer
 from ultralytics.cfg.compress.datasets import find_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils.torch_utils import autocast
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+COPY_PASTE = ("flip", "mixup")
+POLICIES = ("randaugment", "autoaugment", "augmix")  # None for none
 LEAST = {"epochs": 1, "patience": 0, "nbs": 1, "seed": 0}
 LONGEST_NAME = 200  # bytes of a folder's name: file systems take 255, and stages and numbers are appended
 
@@ -105,6 +110,8 @@ RULES = {
         lambda v: isinstance(v, bool) or v in COMPILE_MODES, f"must be True, False or one of {', '.join(COMPILE_MODES)}"
     ),
     "split": Rule(lambda v: isinstance(v, str) and bool(v), "must name a split of the data set (i.e. 'split=val')"),
+    "copy_paste_mode": Rule(lambda v: v in COPY_PASTE, f"must be one of {', '.join(COPY_PASTE)}"),
+    "auto_augment": Rule(lambda v: v in POLICIES, f"must be None or one of {', '.join(POLICIES)}"),
     "save": Rule(lambda v: v is not False, "must be True: every stage goes on from the checkpoints of the one before"),
     "pretrained": Rule(lambda v: isinstance(v, (bool, str, Path)), "must be True, False or a trained .pt file"),
     "name": Rule(is_folder_name, f"must be the name of a folder, {NO_OTHERS}, and without '..'"),
@@ -134,6 +141,48 @@ def check_training(args: Mapping[str, Any]) -> None:
             raise ValueError(f"'{key}={value}' is an invalid value. '{key}' {RULES[key].text}.")
 
 
+def check_place(save_dir: str | Path) -> None:
+    """Check the whole path of a run's folder, of which the working directory is a part.
+
+    Args:
+        save_dir (str | Path): Folder, from the root.
+
+    Raises:
+        ValueError: If Ultralytics could not load what is saved there.
+    """
+    if not is_place(save_dir):
+        raise ValueError(
+            f"the run's folder would be '{save_dir}', whose path must have names {NO_OTHERS}, or Ultralytics does not "
+            "load what is in it. Pass another 'project', or work in another directory."
+        )
+
+
+def check_devices(args: SimpleNamespace, device: torch.device, gpus: int) -> None:
+    """Check keys whose values a device has to support, or that several have to share.
+
+    Args:
+        args (SimpleNamespace): Arguments of the run; 'amp', 'batch' and 'device' are read.
+        device (torch.device): The first device.
+        gpus (int): How many take part in each training.
+
+    Raises:
+        ValueError: If they do not go together.
+    """
+    if gpus > 1 and args.batch < gpus:
+        raise ValueError(
+            f"'batch={args.batch}' is invalid with 'device={args.device}': {gpus} GPUs share a batch. Pass a "
+            f"multiple of {gpus}, i.e. batch={8 * gpus}."
+        )
+    if str(args.amp).lower() == "bf16":
+        try:
+            with autocast(torch.bfloat16, device=device.type):
+                pass
+        except RuntimeError as error:
+            raise ValueError(
+                f"'amp={args.amp}' is invalid with 'device={args.device}': {error}. Pass another 'amp'."
+            ) from error
+
+
 def check_cut_alone(args: Mapping[str, Any], several: Iterable[str]) -> None:
     """Refuse what follows a fine-tuning, or compares several, where 'finetune=False' leaves it out.
 
@@ -144,7 +193,8 @@ def check_cut_alone(args: Mapping[str, Any], several: Iterable[str]) -> None:
     Raises:
         ValueError: If there is such a key.
     """
-    needs = [key for key in ("max_drop", "qat_epochs", "deploy") if args.get(key)] + [*several]
+    needs = [key for key in ("qat_epochs", "deploy") if args.get(key)] + [*several]
+    needs += ["max_drop"] if args.get("max_drop") is not None else []  # of which 0 is a value
     if args.get("finetune", True) is False and needs:
         given = " and ".join(f"'{key}={args[key]}'" for key in needs)
         raise ValueError(

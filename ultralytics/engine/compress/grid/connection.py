@@ -28,13 +28,17 @@ def connected() -> Iterator[None]:
 
 
 def resources(grid: Grid) -> dict[str, float]:
-    """Return the CPUs and GPUs that a cell is given: CPUs as in Ultralytics' tune, unless a node has fewer."""
+    """Return the CPUs and GPUs that a cell is given.
+
+    CPUs are as many as in Ultralytics' tune, unless a node has fewer for each of the cells that its GPUs take.
+    """
     assert grid.cluster is not None
     gpus = grid.cluster.gpus
     if gpus is None:
         gpus = 1 if ray.cluster_resources().get("GPU") and str(grid.args.get("device")) != "cpu" else 0
-    cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    return {"cpu": min([NUM_THREADS, *(int(count) for count in cores if count >= 1)]), "gpu": gpus}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    shares = [int(node.get("CPU", 0)) // max(int(node.get("GPU", 0) / gpus) if gpus else 1, 1) for node in nodes]
+    return {"cpu": min([NUM_THREADS, *(max(share, 1) for share in shares)]), "gpu": gpus}
 
 
 def places(grid: Grid) -> int:

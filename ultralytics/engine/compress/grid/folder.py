@@ -19,6 +19,7 @@ from ultralytics.engine.compress.stages import STAGES_FILE
 from ultralytics.engine.pruning.files import written_whole
 
 RUNS_FILE = "runs.yaml"  # cell to the folder of its run
+TRIES_FILE = "tries.yaml"  # of a search
 
 
 class Record:
@@ -41,7 +42,12 @@ class Record:
             args (dict[str, Any]): Arguments of its run.
         """
         if cell.entry not in self.runs:
-            self.runs[cell.entry] = str(folder_of(args))
+            folder = folder_of(args)
+            if (folder / STAGES_FILE).exists():  # of another run, by 'exist_ok', which this one does not go on with
+                lock(folder)
+                (folder / STAGES_FILE).unlink()
+                unlock(folder)
+            self.runs[cell.entry] = str(folder)
             with written_whole(self.folder / RUNS_FILE) as temporary:
                 YAML.save(temporary, self.runs)
         return self.runs[cell.entry]
@@ -76,7 +82,8 @@ def record_opened(args: dict[str, Any], kind: str) -> Iterator[Record]:
         yield record
     finally:
         if not any((Path(run) / STAGES_FILE).exists() for run in record.runs.values()):  # all were refused
-            (record.folder / RUNS_FILE).unlink(missing_ok=True)
+            for file in (RUNS_FILE, TRIES_FILE):
+                (record.folder / file).unlink(missing_ok=True)
         unlock(record.folder)
 
 
@@ -116,6 +123,8 @@ def find_record(args: dict[str, Any], kind: str) -> Record:
 def check_begun_with(record: Record, args: dict[str, Any]) -> None:
     """Check that a grid goes on with what it has begun with: its table compares runs of one model and data set.
 
+    Its first run says so; later ones may begin with what the first has trained or converted.
+
     Args:
         record (Record): What it has begun.
         args (dict): Overrides of the configuration; of lists of models or data sets a cell has its own value.
@@ -123,7 +132,7 @@ def check_begun_with(record: Record, args: dict[str, Any]) -> None:
     Raises:
         ValueError: If a run has another model or data set.
     """
-    for run in record.runs.values():
+    for run in [*record.runs.values()][:1]:
         file = Path(run) / "args.yaml"
         begun = YAML.load(file) if file.is_file() else {}
         for key in ("model", "data"):

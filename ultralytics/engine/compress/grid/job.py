@@ -100,14 +100,22 @@ def arguments_of_cell(grid: Grid, cell: Cell) -> dict[str, Any]:
     return {**grid.args, **located(cell.keys), **own}
 
 
-def read_tuned(best: Path, folder: Path) -> dict[str, Any]:
+def read_tuned(best: Path) -> dict[str, Any]:
     """Return the report of a fine-tuning, with the paths of weights where they are now.
 
     Args:
         best (Path): Its weights.
-        folder (Path): Folder of the grid.
+
+    Raises:
+        FileNotFoundError: If there is none, since what it would compare with is gone.
     """
-    report = json.loads((best.parents[1] / REPORT_FILE).read_text(encoding="utf-8"))
+    file = best.parents[1] / REPORT_FILE
+    if not file.exists():
+        raise FileNotFoundError(
+            f"'{file}' was not written, as the log says why: the table has no figures of this run. Put back what is "
+            "gone, and resume."
+        )
+    report = json.loads(file.read_text(encoding="utf-8"))
     for row in report["rows"].values():
-        row["weights"] = str(moved(row["weights"], folder))
+        row["weights"] = str(moved(row["weights"], best.parents[1]))
     return report

@@ -54,7 +54,7 @@ def run_on_ray(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports],
         for end in tuned.values():
             fetch(grid, end.checkpoint, Path(end.metrics[BEST]))
         names = [cell.name for cell in reversed(cells) if cell.name in tuned]
-        return {name: read_tuned(Path(tuned[name].metrics[BEST]), grid.record.folder) for name in names}
+        return {name: read_tuned(Path(tuned[name].metrics[BEST])) for name in names}
 
     def tell(ended: Mapping[str, Ended]) -> None:
         reports = read(ended)

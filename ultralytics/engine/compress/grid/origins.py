@@ -35,11 +35,17 @@ def origins_of(grid: Grid, cells: Sequence[Cell]) -> dict[str, Origin]:
         grid (Grid): The grid.
         cells (Sequence[Cell]): All its cells.
     """
-    origins = {}
+    origins, named, taken = {}, dict[tuple, str](), {cell.name for cell in cells}
     for cell in cells:
         varied = {key: cell.keys[key] for key in SWEEPABLE_STOCK if key in cell.keys}
         dense = {key: value if key in grid.shared.of_dense(cell) else None for key, value in varied.items()}
-        origins[cell.name] = Origin(grid.shared.dense_name(cell), varied, dense)
+        if (of := grid.shared.dense(cell)) not in named:
+            name = grid.shared.dense_name(cell)
+            while name in taken:  # a model may be called that
+                name += "-dense"
+            named[of] = name
+            taken.add(name)
+        origins[cell.name] = Origin(named[of], varied, dense)
     return origins
 
 

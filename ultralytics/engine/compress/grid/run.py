@@ -46,7 +46,7 @@ def run_cells(grid: Grid, cells: Sequence[Cell], on_report: Callable[[Reports], 
     for cell in reversed(cells):
         LOGGER.info(f"{colorstr('sweep:')} fine-tuning {describe(cell)}")
         grid.shared.known(cell).give(runs[cell.name])
-        reports[cell.name] = read_tuned(runs[cell.name].finetune(), grid.record.folder)
+        reports[cell.name] = read_tuned(runs[cell.name].finetune())
         grid.shared.learn_files(cell, reports[cell.name])
         if on_report:
             on_report(reports)

@@ -49,8 +49,8 @@ def compare_cells(
     Returns:
         (dict): 'schema' (number of this layout), 'versions' (of this package and others), 'metric', 'imgsz' and 'rows',
             one per model, whose latencies are 10th percentiles; dense models stand before the rows of the first cell
-            that has them. Where cells differ in 'model', 'data' or 'seed', rows have the value, and in 'dense' the name
-            of the row of their dense model.
+            that has them. Where cells differ in 'model', 'data' or 'seed', rows have the value; and in 'dense' the name
+            of the row of their dense model, unless there is one that is called so.
     """
     places = places_of(reports, origins or {})
     last = {place.name: place.report["rows"]["dense" if place.is_dense else "fine-tuned"] for place in places}
@@ -99,7 +99,7 @@ def places_of(reports: Mapping[str, dict], origins: Mapping[str, Origin]) -> lis
         origin = origins.get(name, Origin("dense", {}, {}))
         for of_row, varied in ((origin.dense, origin.dense_varied), (name, origin.varied)):
             shown = {VARIED[key]: value for key, value in varied.items()}
-            shown |= {"dense": origin.dense} if varied else {}
+            shown |= {"dense": origin.dense} if varied or origin.dense != "dense" else {}
             places.setdefault(of_row, Place(of_row, origin.dense, shown, report))
     return list(places.values())
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ultralytics.cfg.compress.compat.files import YAML
+from ultralytics.engine.compress.grid.folder import TRIES_FILE
 from ultralytics.engine.pruning.files import written_whole
-
-TRIES_FILE = "tries.yaml"
 
 
 class Tries:

@@ -11,7 +11,6 @@ from torch import nn
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint, without_teacher
 from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.pruning.checkpoint.classes import class_count, renew_classes
-from ultralytics.engine.pruning.checkpoint.pruned import NOT_FROM_YAML
 from ultralytics.engine.pruning.checkpoint.qat import float_copy
 from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.graph.image_size import image_channels
@@ -20,11 +19,6 @@ from ultralytics.nn.modules.head import Pose
 from ultralytics.nn.tasks import WorldModel
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import get_num_params
-
-
-def has_pruned_yaml(cfg: Any) -> bool:
-    """Return True for the architecture YAML that a pruned model carries, from which nothing can be built."""
-    return isinstance(cfg, dict) and cfg["backbone"][0][2] == NOT_FROM_YAML
 
 
 def keep_architecture(weights: nn.Module, data: dict, args: SimpleNamespace) -> nn.Module:

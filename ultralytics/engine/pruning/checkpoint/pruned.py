@@ -14,14 +14,11 @@ from torch import nn
 from ultralytics import __version__
 from ultralytics.cfg.compress.compat.modules import forget_loss
 from ultralytics.engine.pruning.checkpoint.finite import check_finite, half_within_range
-from ultralytics.engine.pruning.checkpoint.record import RECORD, Record
+from ultralytics.engine.pruning.checkpoint.marks import NOT_FROM_YAML, RECORD
+from ultralytics.engine.pruning.checkpoint.record import Record
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.nn.tasks import WorldModel
 from ultralytics.utils import DEFAULT_CFG_DICT
-
-# Stock Ultralytics would silently rebuild the dense model; this string replaces the YAML's first layer, so that
-# rebuilding fails and says why.
-NOT_FROM_YAML = "this model is pruned: install ultralytics-compress to train it, it cannot be rebuilt from YAML"
 
 NO_FILE = "pruned YOLO-World (which only ultralytics-compress can train).yaml"  # World trainers build from the file
 

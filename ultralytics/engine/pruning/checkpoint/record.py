@@ -14,9 +14,9 @@ from torch import nn
 
 from ultralytics.cfg.compress import __version__, versions
 from ultralytics.engine.pruning.checkpoint.classes import class_count
+from ultralytics.engine.pruning.checkpoint.marks import RECORD, is_pruned
 from ultralytics.engine.pruning.files import sha256
 
-RECORD = "pruning"  # attribute of a pruned model that holds the record
 SCHEMA = 1  # of the record; 0 are those of version 0.1.0, which had no number
 KINDS: dict[str, type | tuple[type, ...]] = {  # field: type of its values, for fields that are mappings
     "gflops": (int, float),
@@ -144,11 +144,6 @@ class Record:
         if not isinstance(values, dict):
             raise ValueError("the model has no pruning record: it is not pruned. Prune it with 'yolo compress' first.")
         return cls.from_dict(values)
-
-
-def is_pruned(model: Any) -> bool:
-    """Return True for a model that came out of a pruned checkpoint."""
-    return isinstance(getattr(model, RECORD, None), dict)
 
 
 def source_of(model: nn.Module) -> dict[str, str]:

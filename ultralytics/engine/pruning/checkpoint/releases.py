@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ultralytics import __version__
-from ultralytics.engine.pruning.checkpoint.record import RECORD
+from ultralytics.engine.pruning.checkpoint.marks import RECORD
 from ultralytics.nn.modules import block
 from ultralytics.nn.modules.head import Detect
 

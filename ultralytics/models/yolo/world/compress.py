@@ -19,7 +19,7 @@ from ultralytics.cfg.compress.compat.devices import unwrap_model
 from ultralytics.engine.compress.compressor import Compressor
 from ultralytics.engine.compress.finetuner import Finetuner
 from ultralytics.engine.compress.sparsifier import Sparsifier
-from ultralytics.engine.pruning.checkpoint.record import is_pruned
+from ultralytics.engine.pruning.checkpoint.marks import is_pruned
 from ultralytics.models.yolo.detect.train import DetectionTrainer
 from ultralytics.nn.tasks import WorldModel
 from ultralytics.utils import RANK
