@@ -15,6 +15,7 @@ from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.engine.compress.device import make_bundle
 from ultralytics.engine.pruning.budget.answered import AnswerCost
 from ultralytics.engine.pruning.latency.answer import read_answer
+from ultralytics.engine.pruning.latency.bundle import KITS
 from ultralytics.engine.pruning.latency.formula import convolutions_time
 from ultralytics.engine.pruning.latency.shapes import conv_shapes
 from ultralytics.engine.pruning.report.table import no_gain
@@ -128,3 +129,25 @@ def test_a_cut_without_gain_is_named_before_training():
     (line,) = no_gain(report(1.02, 4.08, 4.0))
     assert line.startswith("The pruned model is no faster in PyTorch: 4.00 ms, dense 4.08 ms. Fine-tuning will not")
     assert "which is within the noise" in no_gain(report(None, 4.08, 4.0))[0]
+
+
+def test_an_answer_whose_next_bundle_cannot_be_written_is_refused_before_any_work(settings, tmp_path, monkeypatch):
+    answer = {
+        "schema": 1,
+        "complete": True,
+        "runtime": "ncnn",
+        "version": "ncnn-1.0",
+        "precision": "fp32",
+        "threads": 4,
+        "imgsz": 32,
+        "device": {"name": "a board"},
+        "networks": {},
+        "convolutions": {},
+        "predicted": {},
+    }
+    (tmp_path / "answer.json").write_text(json.dumps(answer))
+    monkeypatch.setitem(KITS, "ncnn", KITS["ncnn"]._replace(exporters=("no_such_package",)))
+    keys = {**settings, "budget": str(tmp_path / "answer.json"), "project": str(tmp_path / "runs")}
+    with pytest.raises(ModuleNotFoundError, match=r"'budget=.*answer.json' needs no_such_package here: pip install no"):
+        DetectionCompressor(overrides=keys)
+    assert not (tmp_path / "runs").exists()

@@ -33,7 +33,7 @@ from ultralytics.engine.compress.checks.models import (
 from ultralytics.engine.compress.checks.quantization import check_quantization
 from ultralytics.engine.compress.checks.sparsity import check_sparsity, needs_sparsity, shapes
 from ultralytics.engine.compress.checks.training import check_distillation, check_freeze, check_resume_value
-from ultralytics.engine.compress.device import write_next_bundle
+from ultralytics.engine.compress.device import check_exports, write_next_bundle
 from ultralytics.engine.compress.evaluation import report_on
 from ultralytics.engine.compress.finetuner import report_on_finetuning
 from ultralytics.engine.compress.lock import unlock
@@ -50,7 +50,6 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.record import source_of
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
-from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.report.build import REPORT_FILE, save_report
 from ultralytics.engine.pruning.report.table import deploy_line
@@ -149,7 +148,7 @@ class Compressor(Trainings):
         Budget(budget=budget, precision=self.prune_args.precision, runner=self.prune_args.runner)
         check_installed(budget, self.prune_args.runner or "", self.prune_args.precision)
         if is_file(budget) and not self.resumed:
-            read_answer(budget)
+            check_exports(budget)
         return args
 
     def check_run(self) -> None:
@@ -327,9 +326,9 @@ class Compressor(Trainings):
         pruned, record = prune_for_run(self, read_model(weights)[0].to(self.device))
         record = replace(record, source=source_of(read(dense).model))  # the dense model teaches, not the sparse one
         save_pruned(self.pruned, pruned, record, {**vars(self.args), **NOT_QUANTISED})
+        self.stages.complete("prune", self.pruned)
         if is_file(self.prune_args.budget):
             write_next_bundle(self, weights, pruned)
-        self.stages.complete("prune", self.pruned)
         LOGGER.info(f"Pruned weights: {colorstr('bold', self.pruned)}")
 
 

@@ -16,6 +16,7 @@ from ultralytics.engine.pruning.budget.solver import OutOfReachError
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.heads import find_head
 from ultralytics.engine.pruning.graph.image_size import fit_image_size
+from ultralytics.engine.pruning.latency.answer import read_answer
 from ultralytics.engine.pruning.latency.bundle import HALVES, KITS, write_bundle
 from ultralytics.engine.pruning.latency.runtimes import distribution
 from ultralytics.engine.pruning.latency.shapes import conv_shapes, widths_of
@@ -28,6 +29,37 @@ from ultralytics.utils.files import increment_path
 
 BUNDLE = "device"  # folder in that of a run
 LEAST_ROUND_TO = 8  # of the network of half the FLOPs
+
+
+def check_exports(budget: str) -> None:
+    """Check the answer of a device, and that networks can be written here for its next trip.
+
+    Args:
+        budget (str): Value of 'budget', an answer.json.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, incomplete or of another version.
+        ModuleNotFoundError: If a package is missing that exports a network.
+    """
+    answer = read_answer(budget)
+    check_exporters(f"budget={budget}", answer.runtime, answer.precision)
+
+
+def check_exporters(named: str, runtime: str, precision: str) -> None:
+    """Check that the packages are installed that write a bundle.
+
+    Args:
+        named (str): The argument that asks for it, with its value.
+        runtime (str): A key of `KITS`.
+        precision (str): One of its precisions.
+
+    Raises:
+        ModuleNotFoundError: If one is missing.
+    """
+    if missing := KITS[runtime].missing(precision):
+        packages = " ".join(map(distribution, missing))
+        raise ModuleNotFoundError(f"'{named}' needs {' and '.join(missing)} here: pip install {packages}.")
 
 
 def write_next_bundle(run: StockTrainer, weights: Path, pruned: nn.Module) -> None:
@@ -89,9 +121,7 @@ def make_bundle(
         if type(value) is not int or value < 1:
             raise ValueError(f"'{key}={value}' is an invalid value. '{key}' must be an int of 1 or more.")
     check_training({"name": name, "project": project})
-    if missing := KITS[runtime].missing(precision):
-        packages = " ".join(map(distribution, missing))
-        raise ModuleNotFoundError(f"'runtime={runtime}' needs {' and '.join(missing)} here: pip install {packages}.")
+    check_exporters(f"runtime={runtime}", runtime, precision)
     dense = load_named("model", model)
     find_head(dense)
     place = Path(project or RUNS_DIR / "latency") / str(name or f"{Path(model).stem}-{runtime}")

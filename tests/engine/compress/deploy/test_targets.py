@@ -36,9 +36,15 @@ def test_a_quantised_target_brings_its_float_twin_along():
     assert names == ["openvino", "openvino-int8", "onnx", "onnx-int8"]
 
 
+def test_a_format_that_has_no_float_file_is_quantised_as_ultralytics_would():
+    assert with_float(read_targets("edgetpu,qnn")) == [Target("edgetpu", 8), Target("qnn", "w8a16")]
+    assert all(target.is_int8 for target in read_targets("edgetpu,qnn"))  # from the run's own pictures
+
+
 @pytest.mark.parametrize(
     "deploy, sentence",
     [
+        ("torchscript-fp16", "format=torchscript has no precision 'fp16'. Valid precisions of it are none but that"),
         ("tflight", "'tflight' is no format. Valid formats are torchscript, onnx,"),
         ("ncnn-int8", "format=ncnn has no precision 'int8'. Valid precisions of it are fp16"),
         ("litert:opset=12", "'opset=12' is no argument of format=litert. Valid arguments of it are none"),

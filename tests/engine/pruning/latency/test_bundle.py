@@ -3,6 +3,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import time
@@ -233,6 +234,11 @@ def test_a_runner_makes_the_whole_trip(runner, tmp_path, log):
     assert read_answer(tmp_path / "answer.json").times == answer.times
     assert "1/1 convolutions" in log.text and "Written: " in log.text
     assert run_bundle(bundle, runner, ("--anyway",)).times == answer.times  # the device has kept them
+    greeting = tmp_path / "greeting"
+    greeting.write_text(f'#!/bin/sh\necho "Welcome to the board"\n{runner} "$@"\nstatus=$?\necho Bye\nexit $status\n')
+    greeting.chmod(0o755)
+    assert run_bundle(bundle, str(greeting), ("--anyway",)).times == answer.times
+    assert ask_device(bundle, str(greeting))["runtime"] == "onnx"
 
 
 @needs_onnx
@@ -301,6 +307,8 @@ DAMAGED = {
     "not a number": ({**GOOD, "convolutions": {"conv": [float("nan"), 0.1]}}, "'conv' takes"),
     "a network without times": ({**GOOD, "networks": {"dense": {"low": 1.0}}}, "network 'dense' takes"),
     "a wrong prediction": ({**GOOD, "predicted": {"dense": "1"}}, "'dense' is predicted to take '1' ms"),
+    "a runtime that is not known": ({**GOOD, "runtime": "foo"}, "is of runtime=foo in fp32"),
+    "a precision that it has not": ({**GOOD, "precision": "int4"}, "is of runtime=ncnn in int4"),
     "stopped": ({**GOOD, "complete": False}, "is incomplete"),
 }
 
@@ -323,13 +331,37 @@ def test_a_good_answer_is_read(tmp_path):
         read_answer(tmp_path / "other.json")
 
 
+def test_an_answer_says_what_was_disturbed(tmp_path):
+    disturbed = {"dense": {**GOOD["networks"]["dense"], "interrupted": True}}
+    for content, interrupted, noisy in (
+        (GOOD, False, ()),
+        ({**GOOD, "networks": disturbed, "noisy": ["a"]}, True, ("a",)),
+    ):
+        write_json(tmp_path / "answer.json", content)
+        answer = read_answer(tmp_path / "answer.json")
+        assert answer.networks["dense"].interrupted == interrupted and answer.noisy == noisy
+
+
+@needs_onnx
+def test_convolutions_of_other_conditions_are_not_mixed_with_networks_of_these(tmp_path):
+    folder = write_bundle(tmp_path / "bundle", "onnx", {}, shapes_of("plain"), 0, measured_as={"threads": 7})
+    done = measure(folder, "--anyway")
+    assert done.returncode == 1 and "were measured with threads 7, and now it is 1: their times do not" in done.stderr
+
+
+@needs_onnx
+def test_a_bundle_may_leave_the_threads_to_the_device(tmp_path):
+    folder = write_bundle(tmp_path / "bundle", "onnx", {}, shapes_of("plain"), 0, threads=0)
+    assert ask_device(folder, "")["threads"] == os.cpu_count()
+
+
 TRTEXEC = """#!{python}
 import json, sys
 options = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
 if "help" in options:
     print("&&&& RUNNING TensorRT.trtexec [TensorRT v101300]")
 if "saveEngine" in options:
-    assert "fp16" in options
+    assert "fp16" in options and "buildOnly" in options
     open(options["saveEngine"], "w").write("engine")
 if "exportTimes" in options:
     assert "useCudaGraph" in options
@@ -360,3 +392,6 @@ def test_a_bundle_for_tensorrt_goes_by_trtexec(tmp_path, monkeypatch):
     answer = read_answer(folder / "answer.json")
     assert answer.version == "tensorrt-101300" and answer.networks["dense"].median == 1.6
     assert [*answer.times.values()] == [0.25, 0.5]
+    write_bundle(folder, "tensorrt", {"dense": build_model("yolov3-tiny")}, [], 32, precision="fp16")  # over the first
+    assert measure(folder).returncode == 0
+    assert len([*folder.glob("dense.fp16.*.engine")]) == 2 and not [*folder.glob("*.tmp")]

@@ -104,3 +104,16 @@ def test_the_log_is_silent_about_files_that_are_deleted_at_once(monkeypatch, log
     onnx_latency({"dense": model}, 32)
     (message,) = log.messages
     assert "something is wrong" in message and LOGGER.level == level
+
+
+@pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs ONNX Runtime")
+def test_a_file_that_takes_any_image_is_run_on_one(tmp_path):
+    import onnx
+    from onnx import helper
+
+    image, result = (helper.make_tensor_value_info(n, 1, ["batch", 3, "height", "width"]) for n in ("images", "output"))
+    graph = helper.make_graph([helper.make_node("Relu", ["images"], ["output"])], "any", [image], [result])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "any.onnx")
+    session, feed = onnx_runtime.open_session(str(tmp_path / "any.onnx"), 1, shape=(1, 3, 32, 64))
+    assert session.run(None, feed)[0].shape == (1, 3, 32, 64)

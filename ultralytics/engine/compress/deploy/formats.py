@@ -32,12 +32,12 @@ class Needs(NamedTuple):
     Attributes:
         packages (tuple[str, ...]): Requirements to export it and to run the file.
         int8_packages (tuple[str, ...]): Those of an INT8 export besides.
-        open (Callable): File, shape of the input and threads to an `Opened`.
+        open (Callable): File, shape of the input, threads and device to an `Opened`.
     """
 
     packages: tuple[str, ...] = ()
     int8_packages: tuple[str, ...] = ()
-    open: Callable[[Path, tuple[int, ...], int], Opened] = open_with_ultralytics
+    open: Callable[[Path, tuple[int, ...], int, torch.device], Opened] = open_with_ultralytics
 
 
 NEEDS = {
@@ -94,7 +94,7 @@ def missing_packages(name: str, int8: bool) -> list[str]:
     return [name for name in wanted if not check_requirements([(name, *_stand_ins(name))], install=False)]
 
 
-def open_file(name: str, file: Path, shape: tuple[int, ...], threads: int) -> Opened:
+def open_file(name: str, file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
     """Open an exported file in its runtime.
 
     Args:
@@ -102,11 +102,12 @@ def open_file(name: str, file: Path, shape: tuple[int, ...], threads: int) -> Op
         file (Path): The file, or the folder, that the export has made.
         shape (tuple[int, ...]): Shape of the input, (1, C, H, W).
         threads (int): Threads, in runtimes that can be told.
+        device (torch.device): Where it runs, see `device_of`.
 
     Returns:
         (Opened): What runs it.
     """
-    return NEEDS.get(name, Needs()).open(file, shape, threads)
+    return NEEDS.get(name, Needs()).open(file, shape, threads, device)
 
 
 def device_of(name: str, device: torch.device) -> torch.device:

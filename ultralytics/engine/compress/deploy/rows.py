@@ -51,7 +51,8 @@ def make_rows(
         (list[dict[str, Any]]): Rows; 'error' is None or why there is no file, or none that works.
     """
     record = folder / ROWS_FILE
-    known = [*(json.loads(record.read_text(encoding="utf-8")) if record.exists() else []), *elsewhere]
+    earlier = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
+    known = [*earlier, *elsewhere]
     digests = {name: sha256(file) for name, file in models.items()}
     rows: list[dict[str, Any]] = []
     for target in targets:
@@ -65,7 +66,8 @@ def make_rows(
                 row = _make(run, weights, key, target, own)
                 row = _relieved(run, weights, row, target, rows, metric, own)
             rows.append(row)
-            write_json(record, rows)
+            reached = [[r[k] for k in KEY] for r in rows]  # files behind it are there for another start of the run
+            write_json(record, [*rows, *(r for r in earlier if [r[k] for k in KEY] not in reached)])
     return rows
 
 

@@ -29,13 +29,13 @@ class Opened(NamedTuple):
     precision: str = ""
 
 
-def open_onnx(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
+def open_onnx(file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
     """Open a file in ONNX Runtime on the CPU."""
-    session, feed = open_session(str(file), threads)
+    session, feed = open_session(str(file), threads, shape=shape)
     return Opened(partial(session.run, None, feed), threads, "f32")
 
 
-def open_openvino(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
+def open_openvino(file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
     """Open a folder in OpenVINO on the CPU, which computes in bf16 where the CPU can, unless it is told otherwise."""
     import openvino as ov
 
@@ -48,7 +48,7 @@ def open_openvino(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
     )
 
 
-def open_litert(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
+def open_litert(file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
     """Open a file in LiteRT on the CPU, with its XNNPACK kernels."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -59,7 +59,7 @@ def open_litert(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
     return Opened(interpreter.invoke, threads, "f32")
 
 
-def open_ncnn(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
+def open_ncnn(file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
     """Open a folder in ncnn on the CPU."""
     import ncnn
 
@@ -78,7 +78,7 @@ def open_ncnn(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
     return Opened(run, threads, "f16 storage" if net.opt.use_fp16_storage else "f32")
 
 
-def open_mnn(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
+def open_mnn(file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
     """Open a file in MNN on the CPU, at the precision at which Ultralytics runs it."""
     from ultralytics.utils.files import import_execstack  # which older releases lack
 
@@ -95,15 +95,14 @@ def open_mnn(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
     return Opened(run, threads, f"precision={precision}")
 
 
-def open_torchscript(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
+def open_torchscript(file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
     """Open a file in TorchScript on the CPU."""
     model = torch.jit.load(str(file), map_location="cpu").eval()
     return Opened(_without_gradients(model, torch.from_numpy(random_image(shape))), torch.get_num_threads(), "f32")
 
 
-def open_with_ultralytics(file: Path, shape: tuple[int, ...], threads: int) -> Opened:
-    """Open a file as Ultralytics does, on a GPU if there is one, with the threads that the runtime takes."""
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+def open_with_ultralytics(file: Path, shape: tuple[int, ...], threads: int, device: torch.device) -> Opened:
+    """Open a file as Ultralytics does, on the device of its validation, with the threads that the runtime takes."""
     backend = AutoBackend(str(file), device=device)
     image = torch.from_numpy(random_image(shape)).to(backend.device)
     return Opened(_without_gradients(backend, image.half() if backend.fp16 else image))

@@ -76,17 +76,19 @@ def _time(rows: list[dict[str, Any]], run: StockTrainer) -> None:
     size = check_imgsz(run.args.imgsz, min_dim=2)
     for row in rows:  # also those that fail, and those of an earlier version
         row["interrupted"] = False
+    threads = torch.get_num_threads()
     for form in dict.fromkeys(row["format"] for row in rows):
+        device = device_of(form, run.device)
         opened: dict[str, tuple[dict[str, Any], Opened]] = {}
         for row in (row for row in rows if row["format"] == form and row["error"] is None):
             with noted(row):
-                file = open_file(form, Path(row["file"]), (1, run.data["channels"], *size), torch.get_num_threads())
+                file = open_file(form, Path(row["file"]), (1, run.data["channels"], *size), threads, device)
                 file.run()
                 opened[f"{row['model']} {row['target']}"] = row, file
         if not opened:
             continue
         runs = {name: file.run for name, (_, file) in opened.items()}
-        timings = take_turns(runs, device_of(form, run.device), f"Latency of {form}", REPEATS)
+        timings = take_turns(runs, device, f"Latency of {form}", REPEATS)
         for name, (row, file) in opened.items():
             timing = timings[name]
             row |= {"p10_ms": timing.low, "p50_ms": timing.median, "p90_ms": timing.high}

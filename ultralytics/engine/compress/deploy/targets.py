@@ -11,11 +11,13 @@ import torch
 
 from ultralytics.cfg import QUANTIZE_ALIASES, smart_value
 from ultralytics.engine.compress.deploy.formats import known_formats, missing_packages, needs_gpu
-from ultralytics.engine.exporter import QUANTIZE_PRECISIONS
+from ultralytics.engine.exporter import FP16_FORMATS, FP32_UNSUPPORTED_FORMATS, QUANTIZE_PRECISIONS
 
 INT8 = 8  # value of Ultralytics' 'quantize'
 OF_THE_STAGE = ("batch", "data", "fraction", "quantize")  # arguments of an export that the stage itself gives
 PRECISIONS: dict[str, int | str] = {"fp16": 16, "int8": INT8, "w8a16": "w8a16", "w8a32": "w8a32"}
+ALWAYS_QUANTISED = FP32_UNSUPPORTED_FORMATS - FP16_FORMATS  # formats that have no file in floating point
+NEVER = {("torchscript", "fp16")}  # which Ultralytics exports on a GPU alone, and this stage runs on the CPU
 EXAMPLES = "i.e. 'deploy=onnx', 'deploy=[onnx,openvino-int8]' or 'deploy=onnx:opset=17:nms=True'"
 
 
@@ -45,7 +47,9 @@ class Target:
         return self.quantize in {INT8, "w8a16"}
 
     def in_float(self) -> Target:
-        """Return the same target in floating point."""
+        """Return the same target in floating point, if there is such a file."""
+        if self.format in ALWAYS_QUANTISED:
+            return self
         return Target(self.format, None, self.arguments)
 
 
@@ -120,8 +124,10 @@ def _read_target(word: str, deploy: Any) -> Target:
             f"'deploy={deploy}' is an invalid value: '{name}' is no format. Valid formats are {', '.join(formats)}, "
             f"{EXAMPLES}."
         )
-    quantize = QUANTIZE_ALIASES.get(precision) if precision else None
     valid = _precisions(name)
+    quantize = QUANTIZE_ALIASES.get(precision) if precision else None
+    if not precision and name in ALWAYS_QUANTISED:
+        *_, quantize = valid.values()
     if precision and quantize not in valid.values():
         raise ValueError(
             f"'deploy={deploy}' is an invalid value: format={name} has no precision '{precision}'. Valid precisions of "
@@ -143,4 +149,5 @@ def _read_target(word: str, deploy: Any) -> Target:
 def _precisions(name: str) -> dict[str, int | str]:
     """Return the precisions of a format besides that of the weights, by the name that 'deploy' takes."""
     has = [formats for _, formats in QUANTIZE_PRECISIONS]  # in the order of `PRECISIONS`
-    return {key: value for (key, value), formats in zip(PRECISIONS.items(), has) if name in formats}
+    known = {key: value for (key, value), formats in zip(PRECISIONS.items(), has) if name in formats}
+    return {key: value for key, value in known.items() if (name, key) not in NEVER}

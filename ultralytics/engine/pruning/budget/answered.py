@@ -63,6 +63,11 @@ class AnswerCost(FlopsCost):
             raise ValueError(
                 f"'budget={file}' lacks the dense network. Make a bundle with 'yolo latency' and measure it."
             )
+        if noisy := self.answer.noisy:
+            LOGGER.warning(
+                f"'budget={file}': the times of {', '.join(noisy)} could not be told from noise on the device, and "
+                "were written anyway. Measure again without --anyway when nothing else runs there."
+            )
         self.unit = f"milliseconds of {self.answer.place}"
         self.whole = self.answer.networks["dense"].low
         self._halves = self._read_halves()
@@ -126,6 +131,10 @@ class AnswerCost(FlopsCost):
             precision=self.answer.precision,
             threads=self.answer.threads,
             measured=self.spreads,
+            measured_as={
+                **{key: getattr(self.answer, key) for key in ("version", "precision", "threads")},
+                "device": self.answer.device.get("name"),
+            },
             predicted=predicted,
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine.pruning.latency.bundle import KITS
 from ultralytics.engine.pruning.latency.shapes import Widths
 from ultralytics.engine.pruning.latency.turns import Timing
 
@@ -45,6 +46,7 @@ class Answer:
         spreads (dict[str, list[float]]): Key of a `ConvShape` to the milliseconds of the fastest and the median run.
         predicted (dict[str, float]): Name of a network to the milliseconds of its convolutions by an earlier answer.
         widths (dict[str, Widths]): Name of a network to the widths that pruning has left.
+        noisy (tuple[str, ...]): Networks whose times cannot be told from noise, and 'convolutions'.
         source (str): File, for messages.
     """
 
@@ -59,6 +61,7 @@ class Answer:
     spreads: dict[str, list[float]]
     predicted: dict[str, float]
     widths: dict[str, Widths]
+    noisy: tuple[str, ...]
     source: str
 
     @property
@@ -111,6 +114,12 @@ def parse_answer(values: Any, source: str) -> Answer:
     for name, kind in FIELDS.items():
         if not isinstance(values.get(name), kind) or (kind is int and isinstance(values[name], bool)):
             raise ValueError(f"'budget={source}' is damaged: '{name}' is {values.get(name)!r:.80}. {AGAIN}")
+    kit = KITS.get(values["runtime"])
+    if kit is None or values["precision"] not in kit.precisions:
+        raise ValueError(
+            f"'budget={source}' is of runtime={values['runtime']} in {values['precision']}, which this package does "
+            "not know. Update this package."
+        )
     if not values["complete"]:
         raise ValueError(f"'budget={source}' is incomplete: measuring was stopped. {AGAIN} It goes on where it was.")
     for key, times in values["convolutions"].items():
@@ -130,10 +139,14 @@ def parse_answer(values: Any, source: str) -> Answer:
     }
     return Answer(
         **known,
-        networks={name: Timing(*(t[p] for p in PERCENTILES)) for name, t in values["networks"].items()},
+        networks={
+            name: Timing(*(t[p] for p in PERCENTILES), bool(t.get("interrupted")))  # which version 0.2.0 does not say
+            for name, t in values["networks"].items()
+        },
         times={key: low for key, (low, _) in values["convolutions"].items()},
         spreads=values["convolutions"],
         widths=widths,
+        noisy=tuple(map(str, values.get("noisy", ()))),
         source=source,
     )
 

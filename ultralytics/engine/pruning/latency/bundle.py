@@ -90,6 +90,7 @@ def write_bundle(
     precision: str = "fp32",
     threads: int = 1,
     measured: Mapping[str, Sequence[float]] | None = None,
+    measured_as: Mapping[str, Any] | None = None,
     predicted: Mapping[str, float] | None = None,
     widths: Mapping[str, Widths] | None = None,
 ) -> Path:
@@ -102,8 +103,9 @@ def write_bundle(
         shapes (Sequence[Sequence[ConvShape]]): Convolutions, those together that differ in their widths alone.
         imgsz (int): Image size in pixels.
         precision (str): In which it is measured if the device is not told otherwise.
-        threads (int): With how many threads, likewise.
+        threads (int): With how many threads, likewise; 0 for as many as the device has cores.
         measured (Mapping[str, Sequence[float]], optional): Key of a `ConvShape` to what the device has answered before.
+        measured_as (Mapping[str, Any], optional): Under which 'version', 'precision', 'threads' and name of a 'device'.
         predicted (Mapping[str, float], optional): Name of a network to the milliseconds of its convolutions by a table.
         widths (Mapping[str, Widths], optional): Name of a network to the widths that pruning has left.
 
@@ -121,6 +123,7 @@ def write_bundle(
         "fields": ConvShape._fields,
         "convolutions": [[(shape.key, tuple(shape)) for shape in group] for group in shapes],
         "measured": dict(measured or {}),
+        "measured_as": dict(measured_as or {}),
         "predicted": dict(predicted or {}),
         "widths": dict(widths or {}),
     }

@@ -85,5 +85,5 @@ class Elsewhere:
     def _bundle(
         self, folder: Path, models: dict[str, nn.Module], shapes: Sequence[Sequence[ConvShape]], imgsz: int
     ) -> Path:
-        threads = torch.get_num_threads()
+        threads = 0 if self.runner else torch.get_num_threads()  # of another device: all that it has
         return write_bundle(folder, self.runtime, models, shapes, imgsz, precision=self.precision, threads=threads)

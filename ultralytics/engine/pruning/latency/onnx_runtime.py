@@ -95,7 +95,7 @@ def onnx_version(device: torch.device | None = None) -> str:
 
 
 def open_session(
-    model: str | bytes, threads: int, profile: Path | None = None
+    model: str | bytes, threads: int, profile: Path | None = None, shape: tuple[int, ...] = ()
 ) -> tuple[onnxruntime.InferenceSession, dict[str, np.ndarray]]:
     """Open a model on the CPU.
 
@@ -103,6 +103,7 @@ def open_session(
         model (str | bytes): ONNX file or its content.
         threads (int): Threads inside an operator.
         profile (Path, optional): Write a profile of every run to files that begin so.
+        shape (tuple[int, ...]): Of the image, for a file that takes any.
 
     Returns:
         session (onnxruntime.InferenceSession): Session.
@@ -118,4 +119,5 @@ def open_session(
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
-    return session, {i.name: random.random(i.shape, dtype=np.float32) for i in session.get_inputs()}
+    sizes = {i.name: i.shape if all(isinstance(n, int) for n in i.shape) else shape for i in session.get_inputs()}
+    return session, {name: random.random(size, dtype=np.float32) for name, size in sizes.items()}

@@ -18,6 +18,7 @@ from ultralytics.engine.pruning.latency.answer import Answer, parse_answer
 from ultralytics.utils import LOGGER
 
 ANSWER = "answer.json"
+MARK = "--ultralytics-compress--"  # around what is read: a shell's start-up files may say more
 FOLDER = '"$HOME"/.cache/ultralytics-compress'  # on the device, for its shell
 ANYWAY = ("--anyway",)  # a budget judges the noise by itself: it times the dense model again
 
@@ -45,12 +46,13 @@ def run_bundle(folder: Path, runner: str, options: Sequence[str] = ANYWAY, fetch
     """
     if not runner:
         _output([sys.executable, str(folder / "measure.py"), *options], "measure.py")
-        return parse_answer(json.loads((folder / ANSWER).read_text(encoding="utf-8")), str(folder / ANSWER))
+        return parse_answer(_parsed((folder / ANSWER).read_text(encoding="utf-8"), "measure.py"), str(folder / ANSWER))
     bundle = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     place = f"{FOLDER}/{bundle['id']}"
     _remote(runner, f"mkdir -p {place} && tar xf - -C {place}", _packed(folder))
     _follow(_words(runner, f"cd {place} && python3 measure.py {shlex.join(options)}"), f"runner={runner}")
-    values = json.loads(_remote(runner, f"cat {place}/{ANSWER}"))
+    said = _remote(runner, f"echo {MARK} && cat {place}/{ANSWER} && echo && echo {MARK}")
+    values = _parsed(said.split(MARK)[1], f"runner={runner}")
     if fetched:
         write_json(fetched, values)
     return parse_answer(values, f"{ANSWER} of {runner}")
@@ -74,8 +76,20 @@ def ask_device(folder: Path, runner: str) -> dict[str, Any]:
     else:
         place = f"{FOLDER}/about"
         _remote(runner, f"mkdir -p {place} && tar xf - -C {place}", _packed(folder))
-        said = _remote(runner, f"cd {place} && python3 measure.py --about")
-    return json.loads(said.strip().splitlines()[-1])
+        said = _remote(runner, f"cd {place} && echo {MARK} && python3 measure.py --about && echo {MARK}").split(MARK)[1]
+    return _parsed(said, f"runner={runner}" if runner else "measure.py")
+
+
+def _parsed(said: str, name: str) -> dict[str, Any]:
+    """Return what measure.py has written.
+
+    Raises:
+        RunnerError: If it is none of its answers.
+    """
+    try:
+        return json.loads(said)
+    except ValueError as error:
+        raise RunnerError(f"'{name}' has not answered as measure.py does: {said.strip()[:80]!r}") from error
 
 
 def _packed(folder: Path) -> bytes:

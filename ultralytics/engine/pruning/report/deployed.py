@@ -40,7 +40,7 @@ def measured(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def float_twin(row: dict[str, Any], rows: Sequence[dict[str, Any]], model: str | None = None) -> dict[str, Any] | None:
     """Return the row of the same cut, or of another model, in floating point and in the same runtime, if measured."""
     key = {"model": model or IN_FLOAT.get(row["model"], row["model"]), "target": row["float_target"]}
-    return next((other for other in measured(rows) if key.items() <= other.items()), None)
+    return next((other for other in measured(rows) if other is not row and key.items() <= other.items()), None)
 
 
 def file_to_deploy(rows: Sequence[dict[str, Any]], metric: str, int8_drop: float) -> dict[str, Any] | None:

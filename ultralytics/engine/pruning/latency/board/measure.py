@@ -63,7 +63,7 @@ def main():
         "runtime": bundle["runtime"],
         "version": runtime.version(),
         "precision": precision,
-        "threads": args.threads or bundle["threads"],
+        "threads": args.threads or bundle["threads"] or os.cpu_count(),
         "power": args.power or device["governor"],
         "clock": args.clock,
         "batch": 1,
@@ -75,10 +75,22 @@ def main():
         "networks": {},
         "convolutions": dict(bundle["measured"]),
     }
+    check_conditions(bundle, answer)
     if args.about:
         sys.stdout.write(json.dumps(answer) + "\n")
         return
     Measurement(folder, bundle, runtime, answer, args.noise, args.anyway).run()
+
+
+def check_conditions(bundle, answer):
+    """Refuse other conditions than those under which this device, or another one, has measured the convolutions."""
+    noted = {**answer, "device": answer["device"].get("name")}
+    for key, before in bundle.get("measured_as", {}).items():
+        if before != noted[key]:
+            raise SystemExit(
+                f"The convolutions of this folder were measured with {key} {before}, and now it is {noted[key]}: their "
+                "times do not go together. Make a first folder where the model is: yolo latency"
+            )
 
 
 class Measurement:
@@ -173,7 +185,8 @@ class Measurement:
                 rank = (self.answer["clock"] == "wall" and not alone, median / low)
                 if name not in best or rank < best[name]:
                     best[name] = rank
-                    self.answer["networks"][name] = {"low": low, "median": median, "high": high}
+                    found = {"low": low, "median": median, "high": high, "interrupted": rank[0]}
+                    self.answer["networks"][name] = found
             noisy = [n for n, (interrupted, scatter) in best.items() if interrupted or scatter > 1 + self.noise]
             if not noisy:
                 break

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -27,9 +29,13 @@ def version():
 
 def open_network(file, threads, precision):
     """Return a function that runs a network some times and returns the milliseconds of one run on the GPU."""
-    engine = Path(file).with_suffix(f".{precision}.engine")
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]  # the folder may have held another bundle
+    engine = Path(file).with_suffix(f".{precision}.{digest}.engine")
     if not engine.exists():  # the build takes minutes
-        _trtexec(f"--onnx={file}", f"--saveEngine={engine}", "--skipInference", *FLAGS[precision])
+        temporary = engine.with_suffix(".tmp")
+        build = "--skipInference" if "--skipInference" in _trtexec("--help", check=False) else "--buildOnly"  # older
+        _trtexec(f"--onnx={file}", f"--saveEngine={temporary}", build, *FLAGS[precision])
+        os.replace(temporary, engine)
     return partial(_time, engine)
 
 
@@ -51,7 +57,9 @@ def time_convolutions(shapes, threads, precision, repeats):
         name = layer.get("name", "")  # the first entry has none
         own = re.search(r"time(\d+)_", name)
         if own and not name.startswith("Reformatting"):  # a copy to another layout, which a whole network has not
-            times[int(own.group(1))] += layer["medianMs"]
+            times[int(own.group(1))] += layer[
+                "medianMs" if "medianMs" in layer else "averageMs"
+            ]  # older ones have no median
     if not all(times):
         raise SystemExit(
             f"trtexec's profile lacks convolution {times.index(0.0)}: {[layer.get('name') for layer in layers]}"
