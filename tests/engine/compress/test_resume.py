@@ -288,6 +288,29 @@ def test_fine_tuning_goes_on_after_all_that_it_rests_on_was_moved(settings, tmp_
         assert saved["distill_model"] == str(tmp_path / "there" / "models" / "teacher.pt")
 
 
+def test_a_cut_that_was_moved_with_its_dense_model_is_fine_tuned_as_if_it_had_not(settings, tmp_path, monkeypatch, log):
+    (tmp_path / "here").mkdir()
+    for key, name in (("model", "own.pt"), ("data", "own.yaml")):
+        shutil.copy(settings[key], tmp_path / "here" / name)
+    files = {"model": str(tmp_path / "here" / "own.pt"), "data": str(tmp_path / "here" / "own.yaml")}
+    keys = {**settings, **files, "epochs": 1, "project": str(tmp_path / "here" / "runs"), "speed_up": [2.0]}
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionCompressor, "finetune", interrupt)
+        with pytest.raises(Interrupted):
+            YOLO(files["model"]).compress(**keys, name="m")
+    for place in ("there", "elsewhere"):  # the second time, everything is complete
+        here = next(tmp_path.glob("*/own.pt")).parent
+        here.rename(tmp_path / place)
+        own = {"model": str(tmp_path / place / "own.pt"), "data": str(tmp_path / place / "own.yaml")}
+        own["project"] = str(tmp_path / place / "runs")
+        result = YOLO(own["model"]).compress(**{**keys, **own}, name="m", resume=True)
+        run = tmp_path / place / "runs" / "m-2x-finetune"
+        assert "is gone" not in log.text and epochs_done(run) == [1]
+        assert all(Path(row["weights"]).is_relative_to(tmp_path / place) for row in result["rows"])
+    if HAS_DISTILLATION:
+        assert YAML.load(run / "args.yaml")["distill_model"].endswith("there/own.pt")
+
+
 @pytest.mark.parametrize(("value", "found"), [("onnx", "onnx"), ("answer.json", "{here}/answer.json"), (None, None)])
 def test_budget_is_a_file_where_it_is_no_name(value, found, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
