@@ -79,7 +79,9 @@ RULES = {
     **dict.fromkeys(sorted(CFG_FLOAT_KEYS), FINITE),
     "optimizer": Rule(is_optimizer, f"must be one of {', '.join(OPTIMIZERS)}"),
     "freeze": Rule(
-        lambda v: is_count(v) or (isinstance(v, list) and v and all(is_count(x) or isinstance(x, str) for x in v)),
+        lambda v: (
+            is_count(v) or (isinstance(v, list) and v != [] and all(is_count(x) or isinstance(x, str) for x in v))
+        ),
         "must be a number of layers (i.e. 'freeze=10'), or a list of indices of layers or names of modules (i.e. "
         "'freeze=[0,22.cv2]')",
     ),

@@ -140,7 +140,7 @@ def parse_answer(values: Any, source: str) -> Answer:
     return Answer(
         **known,
         networks={
-            name: Timing(*(t[p] for p in PERCENTILES), bool(t.get("interrupted")))  # which version 0.2.0 does not say
+            name: Timing(t["median"], t["low"], t["high"], bool(t.get("interrupted")))  # which 0.2.0 does not say
             for name, t in values["networks"].items()
         },
         times={key: low for key, (low, _) in values["convolutions"].items()},
