@@ -10,6 +10,7 @@ from torch import nn
 
 from ultralytics.engine.compress.sparsifier import build_regulariser
 from ultralytics.engine.compress.sparsity_strength import decay_at
+from ultralytics.engine.pruning.budget.ahead import proven_graph
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.groups import Graph, Group, Slice
 from ultralytics.engine.pruning.graph.outputs import flatten
@@ -19,6 +20,7 @@ from ultralytics.engine.pruning.ranking.methods import METHODS
 from ultralytics.engine.pruning.sparsity.regularisers import GroupShrinkage, GrowingL2, ScaleGroupLasso, ScaleL1
 from ultralytics.engine.pruning.sparsity.units import Units
 from ultralytics.nn.extra_modules.prunable import prunable_copy
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 
 class Pair(nn.Module):
@@ -166,3 +168,21 @@ def test_reg_schedules(kind, expected):
 
 def test_four_methods_have_a_regulariser():
     assert [name for name, m in METHODS.items() if m.regulariser] == ["slim", "group_slim", "group_sl", "growing_reg"]
+
+
+def test_units_of_grouped_convolutions_hold_the_channels_of_their_own_group():
+    architecture = yaml_model_load("yolov8n.yaml")
+    architecture["backbone"][3] = [-1, 1, "Conv", [256, 3, 2, None, 4]]
+    model = DetectionModel(architecture, nc=2, verbose=False)
+    graph = proven_graph(model, False)
+    units = Units(graph)
+    expected = torch.cat([squared_norms(group) for group in graph.groups]).float()
+    assert units.total(model, torch.square).allclose(expected, rtol=1e-4)
+    weight = model.model[3].conv.weight
+    assert any(share._groups(own) == 4 for share, own in units.weights(model) if own is weight)
+    values = torch.arange(1.0, len(units) + 1)
+    for share, own in units.weights(model):  # what is spread and gathered again is there once for each weight of a unit
+        ones = torch.ones_like(own)
+        once = share.gathered(ones)
+        held = torch.cat([values, values.new_zeros(1)])[share.unit]
+        assert share.gathered(ones * share.spread(values, own)).allclose(once * held)

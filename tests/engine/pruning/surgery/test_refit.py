@@ -3,6 +3,7 @@
 
 import re
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,18 @@ def test_what_is_called_twice_or_was_scaled_is_left_alone(log):
     refit(dense, pruned, NOTHING_LOST, torch.rand(2, 3, 8, 8))
     assert fitted_in(log) == 1
     assert all(torch.equal(before[key], value) for key, value in pruned.state_dict().items() if "first" not in key)
+
+
+def test_a_grouped_convolution_that_lost_the_same_of_every_group_is_left_alone(log):
+    dense = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 3, groups=2))
+    pruned, kept = deepcopy(dense), [0, 1, 4, 5]
+    pruned[0] = nn.Conv2d(3, 4, 1)
+    pruned[0].weight.data, pruned[0].bias.data = dense[0].weight.data[kept], dense[0].bias.data[kept]
+    pruned[1] = nn.Conv2d(4, 4, 3, groups=2)
+    pruned[1].weight.data, pruned[1].bias.data = dense[1].weight.data[:, :2], dense[1].bias.data
+    channels = {"0": {"out": kept, "in": [0, 1, 2]}, "1": {"out": [0, 1, 2, 3], "in": kept}}
+    refit(dense, pruned, replace(NOTHING_LOST, channels=channels), torch.rand(2, 3, 8, 8))
+    assert fitted_in(log) == 1 and torch.equal(pruned[1].weight, dense[1].weight[:, :2])
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

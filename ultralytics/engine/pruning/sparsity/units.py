@@ -42,11 +42,28 @@ class Share:
             weight (torch.Tensor): The layer's weight.
 
         Returns:
-            (torch.Tensor): Shape (channels,) with a dimension for every further one of the weight.
+            (torch.Tensor): Shape (channels,) with a dimension for every further one of the weight; of a grouped
+                convolution whose dimension 1 counts the channels of one group, that of the weight's first two.
         """
+        spread = torch.cat([values, values.new_zeros(1)])[self.unit]
+        if groups := self._groups(weight):
+            rows, columns = weight.shape[:2]
+            own = spread.view(groups, 1, columns).expand(-1, rows // groups, -1).reshape(rows, columns)
+            return own[(...,) + (None,) * (weight.dim() - 2)]
         shape = [1] * weight.dim()
         shape[self.dim] = -1
-        return torch.cat([values, values.new_zeros(1)])[self.unit].view(shape)
+        return spread.view(shape)
+
+    def gathered(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum values of the weight's shape over all of each channel, shape (channels,)."""
+        if groups := self._groups(values):
+            return values.unflatten(0, (groups, -1)).flatten(3).sum((1, 3)).flatten()
+        others = [d for d in range(values.dim()) if d != self.dim]
+        return values.sum(others) if others else values
+
+    def _groups(self, weight: torch.Tensor) -> int:
+        """Return the groups of a convolution whose dimension 1 counts the channels of one of them, 0 for another."""
+        return len(self.unit) // weight.shape[1] if self.dim == 1 and len(self.unit) > weight.shape[1] else 0
 
 
 class Units:
@@ -105,9 +122,7 @@ class Units:
         """
         values, unit = [], []
         for share, weight in self.weights(model, norms_only):
-            measured = measure(weight.detach().float())
-            others = [d for d in range(weight.dim()) if d != share.dim]
-            values.append(measured.sum(others) if others else measured)
+            values.append(share.gathered(measure(weight.detach().float())))
             unit.append(share.unit)
         totals = torch.zeros(len(self) + 1, device=self.group.device)
         return totals.index_add_(0, torch.cat(unit), torch.cat(values))[:-1]

@@ -148,7 +148,10 @@ def _is_slice(layer: nn.Conv2d, dense: nn.Conv2d, kept: Mapping[str, Sequence[in
     """Return True if a convolution holds weights of the dense one as they were: others put out something else."""
     weight = dense.weight
     weight = weight[list(kept["out"])] if "out" in kept else weight
-    weight = weight[:, list(kept["in"])] if "in" in kept and weight.shape[1] != layer.weight.shape[1] else weight
+    if "in" in kept and weight.shape[1] != layer.weight.shape[1]:
+        if layer.groups > 1:  # dimension 1 counts the channels of one group
+            return False
+        weight = weight[:, list(kept["in"])]
     return torch.equal(weight, layer.weight)
 
 
@@ -191,7 +194,7 @@ def _norms_behind(model: nn.Module, image: torch.Tensor) -> dict[str, str]:
     def note(name: str, args: tuple, output: torch.Tensor) -> None:
         if isinstance(layers[name], nn.Conv2d):
             outputs[id(output)] = name, output
-        elif id(args[0]) in outputs:
+        elif args and id(args[0]) in outputs:
             norms[outputs[id(args[0])][0]] = name
 
     layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, _BatchNorm))}
