@@ -55,11 +55,15 @@ def is_place(value: Any) -> bool:
     """Return True for what can be the name or the path of a folder."""
     if isinstance(value, bool) or not isinstance(value, (str, Path, int, float)):
         return False
-    path = str(value)
-    # Ultralytics drops quotes, outer spaces and what follows a '?' from the path of a checkpoint: it would find none
-    if not path.isprintable() or any(mark in path for mark in "'?") or path != path.strip():
-        return False
-    return all(len(os.fsencode(part)) <= LONGEST_NAME for part in Path(path).parts)
+    return is_loadable(str(value)) and all(len(os.fsencode(part)) <= LONGEST_NAME for part in Path(str(value)).parts)
+
+
+def is_loadable(path: str) -> bool:
+    """Return True for a path of a checkpoint that Ultralytics reads as it is.
+
+    It drops quotes, outer spaces and what follows a '?'.
+    """
+    return path.isprintable() and not any(mark in path for mark in "'?") and path == path.strip()
 
 
 def is_folder_name(value: Any) -> bool:
@@ -152,10 +156,10 @@ def check_place(save_dir: str | Path) -> None:
     Raises:
         ValueError: If Ultralytics could not load what is saved there.
     """
-    if not is_place(save_dir):
+    if not is_loadable(str(save_dir)):
         raise ValueError(
-            f"the run's folder would be '{save_dir}', whose path must have names {NO_OTHERS}, or Ultralytics does not "
-            "load what is in it. Pass another 'project', or work in another directory."
+            f"the run's folder would be '{save_dir}', and Ultralytics does not load what is in a path with quotes ('), "
+            "'?' or control characters. Pass another 'project', or work in another directory."
         )
 
 

@@ -149,5 +149,5 @@ def _read_target(word: str, deploy: Any) -> Target:
 def _precisions(name: str) -> dict[str, int | str]:
     """Return the precisions of a format besides that of the weights, by the name that 'deploy' takes."""
     has = [formats for _, formats in QUANTIZE_PRECISIONS]  # in the order of `PRECISIONS`
-    known = {key: value for (key, value), formats in zip(PRECISIONS.items(), has) if name in formats}
-    return {key: value for key, value in known.items() if (name, key) not in NEVER}
+    pairs = zip(PRECISIONS.items(), has)
+    return {key: value for (key, value), formats in pairs if name in formats and (name, key) not in NEVER}

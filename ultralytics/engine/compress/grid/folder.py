@@ -14,7 +14,7 @@ from ultralytics.cfg.compress.keys import refusing
 from ultralytics.engine.compress.checks.training import check_resume_value
 from ultralytics.engine.compress.grid.cells import Cell
 from ultralytics.engine.compress.lock import lock, unlock
-from ultralytics.engine.compress.runs import find_run, folder_of, is_other, moved
+from ultralytics.engine.compress.runs import find_run, folder_of, is_other, moved, saved_of
 from ultralytics.engine.compress.stages import STAGES_FILE
 from ultralytics.engine.pruning.files import written_whole
 
@@ -132,15 +132,16 @@ def check_begun_with(record: Record, args: dict[str, Any]) -> None:
     Raises:
         ValueError: If a run has another model or data set.
     """
-    for run in [*record.runs.values()][:1]:
-        file = Path(run) / "args.yaml"
-        begun = YAML.load(file) if file.is_file() else {}
-        for key in ("model", "data"):
-            if begun.get(key) and is_other(args.get(key), own := moved(begun[key], Path(run))):
-                raise ValueError(
-                    f"'{key}={args[key]}' is not '{own}', with which '{run}' has begun. Resume with that, or choose "
-                    "another name."
-                )
+    if not record.runs:
+        return
+    first = Path(next(iter(record.runs.values())))
+    begun = saved_of(first)
+    for key in ("model", "data"):
+        if begun.get(key) and is_other(args.get(key), own := moved(begun[key], first)):
+            raise ValueError(
+                f"'{key}={args[key]}' is not '{own}', with which '{first}' has begun. Resume with that, or choose "
+                "another name."
+            )
 
 
 def moved_run(run: str, folder: Path) -> Path:

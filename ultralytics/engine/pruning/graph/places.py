@@ -89,8 +89,12 @@ def weight_dim(layer: nn.Module, axis: str) -> int:
 def per_channel(layer: nn.Module, axis: str, values: torch.Tensor) -> torch.Tensor:
     """Sum values of the shape of a layer's weight for each channel of an axis, shape (channels,)."""
     dim = weight_dim(layer, axis)
-    groups = 1 if isinstance(layer, _BatchNorm) or dim == 0 else getattr(layer, "groups", 1)
-    if groups > 1:  # the weight's dimension 1 counts the channels of one group
+    return channel_sums(values, dim, 1 if isinstance(layer, _BatchNorm) or dim == 0 else getattr(layer, "groups", 1))
+
+
+def channel_sums(values: torch.Tensor, dim: int, groups: int) -> torch.Tensor:
+    """Sum values of the shape of a weight for each channel of a dimension, which may count those of one group alone."""
+    if groups > 1:
         return values.unflatten(0, (groups, -1)).flatten(3).sum((1, 3)).flatten()
     dims = [d for d in range(values.dim()) if d != dim]
     return values.sum(dims) if dims else values

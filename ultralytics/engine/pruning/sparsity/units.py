@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ultralytics.engine.pruning.graph.places import inputs, stock_places, weight_dim
+from ultralytics.engine.pruning.graph.places import channel_sums, inputs, stock_places, weight_dim
 
 if TYPE_CHECKING:
     from ultralytics.engine.pruning.graph.groups import Graph, Group
@@ -46,7 +46,7 @@ class Share:
                 convolution whose dimension 1 counts the channels of one group, that of the weight's first two.
         """
         spread = torch.cat([values, values.new_zeros(1)])[self.unit]
-        if groups := self._groups(weight):
+        if (groups := self._groups(weight)) > 1:
             rows, columns = weight.shape[:2]
             own = spread.view(groups, 1, columns).expand(-1, rows // groups, -1).reshape(rows, columns)
             return own[(...,) + (None,) * (weight.dim() - 2)]
@@ -55,15 +55,12 @@ class Share:
         return spread.view(shape)
 
     def gathered(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum values of the weight's shape over all of each channel, shape (channels,)."""
-        if groups := self._groups(values):
-            return values.unflatten(0, (groups, -1)).flatten(3).sum((1, 3)).flatten()
-        others = [d for d in range(values.dim()) if d != self.dim]
-        return values.sum(others) if others else values
+        """Sum values of the weight's shape for each channel, shape (channels,)."""
+        return channel_sums(values, self.dim, self._groups(values))
 
     def _groups(self, weight: torch.Tensor) -> int:
-        """Return the groups of a convolution whose dimension 1 counts the channels of one of them, 0 for another."""
-        return len(self.unit) // weight.shape[1] if self.dim == 1 and len(self.unit) > weight.shape[1] else 0
+        """Return the groups of a convolution of whose channels dimension 1 counts those of one, 1 for another."""
+        return len(self.unit) // weight.shape[1] if self.dim == 1 else 1
 
 
 class Units:

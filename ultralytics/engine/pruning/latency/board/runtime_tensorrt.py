@@ -57,9 +57,8 @@ def time_convolutions(shapes, threads, precision, repeats):
         name = layer.get("name", "")  # the first entry has none
         own = re.search(r"time(\d+)_", name)
         if own and not name.startswith("Reformatting"):  # a copy to another layout, which a whole network has not
-            times[int(own.group(1))] += layer[
-                "medianMs" if "medianMs" in layer else "averageMs"
-            ]  # older ones have no median
+            median = "medianMs" if "medianMs" in layer else "averageMs"  # older releases write no median
+            times[int(own.group(1))] += layer[median]
     if not all(times):
         raise SystemExit(
             f"trtexec's profile lacks convolution {times.index(0.0)}: {[layer.get('name') for layer in layers]}"
