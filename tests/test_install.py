@@ -93,7 +93,7 @@ def test_hook_keeps_the_loader_whole(installed):
         "import importlib, importlib.resources, inspect, ultralytics.cfg as cfg\n"
         "assert cfg.__loader__ is cfg.__spec__.loader and cfg.__loader__.is_package('ultralytics.cfg')\n"
         "assert cfg.__loader__.get_code('ultralytics.cfg') and inspect.getsource(cfg)\n"
-        "assert (importlib.resources.files(cfg) / 'compress_keys.yaml').is_file()\n"
+        "assert (importlib.resources.files(cfg) / 'default.yaml').is_file()\n"
         "assert 'compress' in importlib.reload(cfg).MODES"
     )
 
