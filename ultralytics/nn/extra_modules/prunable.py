@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -55,7 +56,7 @@ def refuse_derived(model: nn.Module) -> None:
 
 
 def prunable_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of a stock model in prunable form, FP32 and in evaluation mode.
+    """Return a copy of a stock model in prunable form, FP32, contiguous and in evaluation mode.
 
     Args:
         model (nn.Module): Ultralytics model; it is left as it was.
@@ -67,11 +68,13 @@ def prunable_copy(model: nn.Module) -> nn.Module:
         ValueError: If the model is fused, or a layer computes its weight.
     """
     refuse_derived(model)
-    return to_prunable(deepcopy(model).float().eval())
+    return to_prunable(deepcopy(model).to(dtype=torch.float32, memory_format=torch.contiguous_format).eval())
 
 
 def to_prunable(model: nn.Module) -> nn.Module:
     """Replace, in place, every stock block that has a prunable form by that form, where the form fits its layers.
+
+    A block to whose class somebody has added layers stays as it is, and is followed as any block of one's own.
 
     Args:
         model (nn.Module): Model with unfused stock blocks.
@@ -82,9 +85,15 @@ def to_prunable(model: nn.Module) -> nn.Module:
 
     def form(block: nn.Module) -> nn.Module | None:
         kind = PRUNABLE_FORMS.get(type(block))
-        return kind.from_block(block) if kind and kind.fits(block) else None
+        new = kind.from_block(block) if kind and kind.fits(block) else None
+        return new if new is not None and _weights(new) == _weights(block) else None
 
     return _replace(model, form, {})
+
+
+def _weights(module: nn.Module) -> int:
+    """Return how many weights a module has."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def to_stock(model: nn.Module) -> nn.Module:

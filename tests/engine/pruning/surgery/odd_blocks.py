@@ -132,6 +132,79 @@ class Windows(nn.Module):
         return self.out(self.mix(windows).unflatten(4, (s, s)).transpose(3, 4).reshape(b, c, h, w))
 
 
+class Tiled(nn.Module):
+    """Attention in windows, as small as a small map, whose side is the width of a head by chance."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.side = self.width = 16
+        self.qkv, self.out = Conv(c, 3 * c), Conv(c, c)
+
+    def forward(self, x):
+        b, _, h, w = x.shape
+        s = min(self.side, h, w)
+        tiles = self.qkv(x).view(b, 3, -1, self.width, h // s, s, w // s, s).permute(1, 0, 4, 6, 2, 5, 7, 3)
+        q, k, v = tiles.flatten(5, 6)
+        y = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).unflatten(4, (s, s))
+        return x + self.out(y.permute(0, 3, 6, 1, 4, 2, 5).reshape(b, -1, h, w))
+
+
+class Far(nn.Module):
+    """Has a branch that only larger maps run."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.far, self.out = Conv(c, c), Conv(c, c), Conv(c, c)
+
+    def forward(self, x):
+        y = self.cv(x)
+        return self.out(y + self.far(y) if y.shape[2] * y.shape[3] > 256 else y)
+
+
+class Single(nn.Module):
+    """Computes in FP32 whatever it gets, in a way that FP64 does not stand."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.out = Conv(c, c), Conv(c, c)
+        self.register_buffer("grid", torch.rand(1, 4, 4, 2) * 2 - 1)
+
+    def forward(self, x):
+        a, b = self.cv(x).chunk(2, 1)
+        seen = F.grid_sample(torch.cat((b, a), 1), self.grid.float(), align_corners=False)
+        return self.out(x) * seen.mean((2, 3), keepdim=True)
+
+
+class ImageNorm(nn.LayerNorm):
+    """A layer norm over the channels of a feature map (as in ConvNeXt)."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class AsWideAsItsMap(nn.Module):
+    """Normalises as many channels as a small map has columns."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.norm, self.out = Conv(c, 8), ImageNorm(8), Conv(8, c)
+
+    def forward(self, x):
+        return self.out(self.norm(self.cv(x)))
+
+
+class Pooled(nn.Module):
+    """Weighs channels by their means, which PyTorch's layer lays out anew if the map has its channels last."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.cv, self.pool, self.fc = Conv(c, c), nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        y = self.cv(x)
+        return y * self.fc(self.pool(y)).sigmoid()
+
+
 class Mirrored(nn.Module):
     """Mirrors more pixels at the border than a small feature map has."""
 

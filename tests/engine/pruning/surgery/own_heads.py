@@ -146,6 +146,36 @@ class Foreign(nn.Module):
         return torch.cat((boxes, scores.sigmoid()), 1), levels
 
 
+class Weighed(nn.Conv2d):
+    """Weighs its outputs by how many channels it reads."""
+
+    def forward(self, x):
+        return super().forward(x) * (1 + x.shape[1] / 5000)
+
+
+class Decoded(Foreign):
+    """Puts out decoded boxes with scores beside them in one tensor, and nothing else."""
+
+    def __init__(self, nc, ch):
+        super().__init__(nc, ch)
+        self.scores = nn.ModuleList(nn.Sequential(Conv(c, 48), Weighed(48, nc, 1)) for c in ch)
+
+    def forward(self, x):
+        levels = super().forward(x)
+        if self.training:
+            return levels
+        scores = torch.cat([score(y).flatten(2) for score, y in zip(self.scores, x)], 2)
+        return torch.cat((levels[0][:, :4], scores.sigmoid()), 1)
+
+
+class Paired(Decoded):
+    """Puts out what classifies as the first of two tensors."""
+
+    def forward(self, x):
+        found = super().forward(x)
+        return found if self.training else (found[:, 4:], found[:, :4])
+
+
 class Numbered(Detect):
     """Splits features by widths that are as large as numbers of the predictions: bins of a side, and classes."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from own_heads import HEADS, Foreign, Helped, Judged, Shared, Stemmed, Twice, with_head
+from own_heads import HEADS, Decoded, Foreign, Helped, Judged, Paired, Shared, Stemmed, Twice, with_head
 
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.classes import renew_classes
@@ -73,6 +73,17 @@ def test_what_training_alone_computes_is_that_of_the_masked_model(yolov8n, kind)
         actual, expected = (flatten(set_in_training(m)(image)) for m in (pruned, masked(model, record)))
     assert len(expected) > len(flatten(model.eval()(image)[1]))
     assert max(relative_difference(actual[name], value) for name, value in expected.items()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", [Decoded, Paired])
+def test_scores_are_compared_beside_boxes_in_pixels(yolov8n, kind):
+    """What is small against the largest value of a tensor, or in one that stock heads decode from another."""
+    torch.manual_seed(0)
+    model = with_head(yolov8n, kind)
+    _, record = prune_model(model, Budget(1.5, global_pruning=False), prune_method="lamp")
+    assert {k for k, why in record.left_dense.items() if why == WRONG} == {
+        f"model.22.scores.{i}.0.conv" for i in range(3)
+    }
 
 
 @pytest.mark.parametrize("kind", [Judged, Helped, Stemmed])

@@ -4,6 +4,7 @@
 import pytest
 import torch
 from odd_blocks import (
+    Far,
     MixedGroups,
     Named,
     Normalised,
@@ -12,6 +13,7 @@ from odd_blocks import (
     Residual,
     Shifted,
     Standardised,
+    Tiled,
     Trained,
     with_block,
 )
@@ -45,6 +47,15 @@ def test_the_model_around_a_block_is_cut(yolov8n, kind, method):
         assert record.reached == pytest.approx(speed_up, rel=0.03)
         assert largest_difference(model, pruned, record, torch.rand(2, 3, 96, 160)) < 1e-4
         pruned.train()(torch.rand(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize(("kind", "whole"), [(Tiled, set()), (Far, {"cv", "out"})])
+def test_what_only_larger_maps_run_is_that_of_the_masked_model(yolov8n, kind, whole):
+    torch.manual_seed(0)
+    model = with_block(yolov8n, kind(64))
+    pruned, record = prune_model(model, Budget(2.0, global_pruning=False), prune_method="lamp")
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 512, 256)) < 1e-4
+    assert {name.split(".")[3] for name in record.left_dense if name.startswith("model.4.1.")} == whole
 
 
 def test_what_stays_whole_says_why(yolov8n, log):

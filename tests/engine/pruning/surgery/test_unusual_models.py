@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 from conftest import build_model
-from odd_blocks import Mirrored, Windows, with_block
+from odd_blocks import AsWideAsItsMap, Mirrored, Padded, Pooled, Single, Windows, with_block
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,6 +15,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.graph.image_size import example_image
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery.oracle import largest_difference
+from ultralytics.engine.pruning.surgery.wrong import WRONG
 from ultralytics.nn.modules.block import C2f
 from ultralytics.nn.modules.conv import Conv, GhostConv, RepConv
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
@@ -30,24 +31,49 @@ def test_a_stock_block_with_another_layer_in_it_is_followed_as_any_block(yolov8n
     assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
 
 
-class Single(nn.Module):
-    """Computes in FP32 whatever it gets, in a way that FP64 does not stand."""
-
-    def __init__(self, c):
-        super().__init__()
-        self.cv, self.out = Conv(c, c), Conv(c, c)
-        self.register_buffer("grid", torch.rand(1, 4, 4, 2) * 2 - 1)
-
-    def forward(self, x):
-        a, b = self.cv(x).chunk(2, 1)
-        seen = F.grid_sample(torch.cat((b, a), 1), self.grid.float(), align_corners=False)
-        return self.out(x) * seen.mean((2, 3), keepdim=True)
-
-
 def test_code_that_does_not_stand_fp64_keeps_nothing_else_whole(yolov8n):
     model = with_block(yolov8n, Single(64))
     pruned, record = prune_model(model, Budget(2.0, global_pruning=False), prune_method="lamp")
     assert not [name for name in record.left_dense if not name.startswith(("model.4.", "model.22."))]
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+class SingleOnly(Single):
+    """The same without anything that counts on a number of channels."""
+
+    def forward(self, x):
+        seen = F.grid_sample(self.cv(x), self.grid.float(), align_corners=False)
+        return self.out(x) * seen.mean((2, 3), keepdim=True)
+
+
+def test_what_is_wrong_beside_it_stays_whole(yolov8n):
+    model = with_block(yolov8n, nn.Sequential(SingleOnly(64), Padded(64)))
+    pruned, record = prune_model(model, Budget(1.5, global_pruning=False), prune_method="lamp")
+    assert record.left_dense["model.4.1.1.cv.conv"] == WRONG
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", [AsWideAsItsMap, Pooled])
+def test_neither_the_size_of_a_map_nor_its_layout_keeps_channels(yolov8n, kind):
+    model = with_block(yolov8n, kind(64)).to(memory_format=torch.channels_last)
+    pruned, record = prune_model(model, Budget(2.0, global_pruning=False), prune_method="lamp")
+    assert not [name for name in record.left_dense if name.startswith("model.4.")]
+    assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
+
+
+def test_a_stock_block_to_whose_class_a_fork_adds_a_layer_is_followed(yolov8n, monkeypatch):
+    def forward(block, x):
+        y = [*block.cv1(x).chunk(2, 1)]
+        y.extend(m(y[-1]) for m in block.m)
+        y = block.cv2(torch.cat(y, 1))
+        return block.gate(y).sigmoid() * y if hasattr(block, "gate") else y
+
+    model = deepcopy(yolov8n)
+    model.model[4].gate = nn.Conv2d(64, 64, 1)
+    monkeypatch.setattr(C2f, "forward", forward)
+    pruned, record = prune_model(model.eval(), Budget(1.8, global_pruning=False), prune_method="lamp")
+    assert pruned.model[4].gate.out_channels < 64
+    assert not [name for name in record.left_dense if name.startswith("model.4.")]
     assert largest_difference(model, pruned, record, torch.rand(1, 3, 96, 160)) < 1e-4
 
 

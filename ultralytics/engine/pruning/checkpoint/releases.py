@@ -91,12 +91,25 @@ def oldest_release(model: nn.Module) -> str:
     Returns:
         (str): Release, i.e. '8.3.0'; empty if it has a class that is not in the table, i.e. somebody's own.
     """
-    kinds = {type(m) for m in model.modules() if not type(m).__module__.startswith("torch.")}
-    if not all(kind.__module__.startswith("ultralytics.") and kind.__name__ in SINCE for kind in kinds):
+    if not is_known(model):
         return ""
-    needed = [SINCE[kind.__name__] for kind in kinds]
+    needed = [SINCE[kind.__name__] for kind in _kinds(model)]
     needed += [change.release for m in model.modules() for change in CHANGES if change.is_used(m)]
     return max(needed, key=_numbers)
+
+
+def is_known(model: nn.Module) -> bool:
+    """Return True if all classes of a model are in the table, False if one is another or somebody's own.
+
+    Args:
+        model (nn.Module): Model.
+    """
+    return all(kind.__module__.startswith("ultralytics.") and kind.__name__ in SINCE for kind in _kinds(model))
+
+
+def _kinds(model: nn.Module) -> set[type]:
+    """Return the classes of a model's modules that are not PyTorch's."""
+    return {type(m) for m in model.modules() if not type(m).__module__.startswith("torch.")}
 
 
 def check_changes(model: nn.Module, file: str | Path) -> None:

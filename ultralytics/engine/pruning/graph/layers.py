@@ -103,7 +103,9 @@ def pass_layer_norm(flow: Flow, norm: nn.LayerNorm, x: torch.Tensor, *_: Any, ou
     if len(norm.normalized_shape) > 1:
         flow.keep(x, "its outputs are normalised over more than their channels")
         return
-    dim = -1 if x.shape[-1] == norm.normalized_shape[0] else 1  # 1: a kind for images, with channels first
+    last, wide = x.dim() - 1, [d for d, size in enumerate(x.shape) if size == norm.normalized_shape[0]]
+    first = 1 in wide and (last not in wide or last not in flow.varying(flow.of(x)))  # a kind for images
+    dim = 1 if first else -1
     flow.set_channels(output, flow.note(norm, "out", flow.channels(x, dim)), dim)
     flow.normalised(x, (norm.weight, norm.bias), dim, norm.eps, output)
 

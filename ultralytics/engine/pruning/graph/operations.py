@@ -120,14 +120,23 @@ def normalise(flow: Flow, func: Any, args: tuple, output: Any) -> None:
         flow.normalised(x, parameters, -1, args[4], output[0])
 
 
+ATTENTIONS = (  # of scaled_dot_product_attention, which device and precision choose among
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_attention_math_for_mps",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
 RULES: dict[str, Callable[[Flow, Any, tuple, Any], None]] = {
     "mm": multiply_plain,
     "bmm": multiply_plain,
     "addmm": multiply_and_add,
     "baddbmm": multiply_and_add,
-    "_scaled_dot_product_flash_attention_for_cpu": attend,
-    "_scaled_dot_product_attention_math": attend,
+    **dict.fromkeys(ATTENTIONS, attend),
     "grid_sampler_2d": sample,
+    "cudnn_grid_sampler": sample,
     "convolution": filter_groups,
     "native_layer_norm": normalise,
 }

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ultralytics.engine.pruning.graph.heads import KINDS
 from ultralytics.engine.pruning.graph.mode import input_first
 from ultralytics.engine.pruning.graph.outputs import flatten
 from ultralytics.engine.pruning.graph.places import inputs, outputs, width
@@ -105,7 +106,7 @@ def _mask_input(reference: Reference, keep: torch.Tensor, _layer: nn.Module, arg
 
 
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return what the head puts out before decoding, for every branch of it.
+    """Return what the head puts out before decoding, for every branch of it; of one's own, all that it puts out.
 
     An RT-DETR decoder begins by choosing the features with the best scores, and rounding can swap near ties, and
     everything behind with them. Here it chooses them by their place; the scores are an output of their own.
@@ -133,7 +134,7 @@ def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor
     finally:
         for hook in hooks:
             hook.remove()
-    if isinstance(output, tuple):  # decoded predictions first, and what they are made of
+    if isinstance(output, tuple) and isinstance(head, tuple(KINDS)):  # decoded first, then what that is made of
         output = output[1] if len(output) == 2 else output[1:]
     return logits or {**flatten(output), **scores}
 

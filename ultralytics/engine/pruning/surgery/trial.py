@@ -18,7 +18,13 @@ from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries,
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, queries_factor
 from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
 from ultralytics.engine.pruning.surgery.oracle import mask
-from ultralytics.engine.pruning.surgery.proof import check_repeatable, layer_outputs, random_image, relative_difference
+from ultralytics.engine.pruning.surgery.proof import (
+    check_repeatable,
+    large_image,
+    layer_outputs,
+    random_image,
+    relative_difference,
+)
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
 PRECISIONS = {torch.float64: 1e-6, torch.float32: 1e-4}  # with the tolerance, of a layer's largest output
@@ -80,7 +86,35 @@ def _join(graph: Graph, sound: dict[Group, Group]) -> None:
     for group in rest:
         if group not in tied:
             graph.leave_whole(group, f"{group.doubt or 'a block behind it'}, which counts on their number")
-    graph.groups = [sound[group] for group in graph.groups if group in sound] + found
+    graph.groups = _without_chance(graph, [sound[group] for group in graph.groups if group in sound] + found)
+
+
+def _without_chance(graph: Graph, groups: list[Group]) -> list[Group]:
+    """Return groups less the numbers that are no channels' but equal to theirs by chance, as a large image shows.
+
+    A number that no image tells from one of channels goes with them: methods that only an export calls may need it.
+
+    Args:
+        graph (Graph): Graph.
+        groups (list[Group]): Groups of it that stand a cut.
+    """
+    numbered = [group for group in groups if any(isinstance(s.layer, Number) for s in group.riders)]
+    image = large_image(graph.model) if numbered else None
+    if image is None or is_right(graph, groups, image=image):
+        return groups
+    better = {}
+    for group in numbered:
+        if not is_right(graph, [group], image=image):
+            fewer = (other for other in _fewer(group) if is_right(graph, [other]))
+            better[group] = next((other for other in fewer if is_right(graph, [other], image=image)), group)
+    return [better.get(group, group) for group in groups]
+
+
+def _fewer(group: Group) -> Iterator[Group]:
+    """Yield a group without each of its numbers, and without all."""
+    numbers = [s for s in group.riders if isinstance(s.layer, Number)]
+    for gone in [*([one] for one in numbers), numbers]:
+        yield replace(group, riders=[s for s in group.riders if not any(s is one for one in gone)])
 
 
 def _tied(graph: Graph, base: Sequence[Group], groups: Sequence[Group]) -> Group | None:
@@ -131,7 +165,7 @@ def _others(graph: Graph, group: Group) -> Iterator[Group]:
             yield replace(group, riders=[*plain, *more])
 
 
-def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
+def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0, image: torch.Tensor | None = None) -> bool:
     """Cut some units of each of some groups from a copy, and return True if it does what the masked model does.
 
     The outputs of all layers are compared, in FP64 if the model's code can: an error in one may all but vanish on the
@@ -141,19 +175,22 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
         graph (Graph): Graph.
         groups (Sequence[Group]): Groups of it.
         share (float): Share of its units that the last group loses, instead of a few.
+        image (torch.Tensor, optional): Image of shape (1, C, H, W), in the precision of the comparison; else it is the
+            one of the trace, in the graph's.
     """
+    if image is None:
+        image = random_image(graph.example.shape).to(graph.precision)
     shares = [*[0.0] * (len(groups) - 1), share]
     units = [_some_units(graph, group, i, part) for i, (group, part) in enumerate(zip(groups, shares))]
     kept = channels_to_keep(graph.model, groups, units)
     copies: dict[int, nn.Module] = {}
-    pruned = deepcopy(graph.model, copies).cpu().to(graph.precision)
-    reference = deepcopy(graph.model).cpu().to(graph.precision)
+    pruned = deepcopy(graph.model, copies).cpu().to(image.dtype)
+    reference = deepcopy(graph.model).cpu().to(image.dtype)
     channels = {
         graph.names[layer]: {axis: index.tolist() for axis, index in axes.items()}
         for layer, axes in kept.items()
         if isinstance(layer, nn.Module) and is_sliced(layer) and "in" in axes
     }
-    image = random_image(graph.example.shape).to(graph.precision)
     expected = layer_outputs(mask(reference, channels), image, channels)
     try:
         cut(pruned, {_copied(layer, copies): axes for layer, axes in kept.items()})
@@ -163,7 +200,7 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0) -> bool:
     actual = layer_outputs(pruned, image, channels)
     for layer, axes in kept.items():
         if isinstance(layer, Queries) and (name := graph.names[layer.owner]) in expected:
-            factor = torch.ones(outputs(layer.owner), dtype=graph.precision)
+            factor = torch.ones(outputs(layer.owner), dtype=image.dtype)
             factor[list(layer.channels)] *= queries_factor(len(axes["out"]), len(layer.channels))
             expected[name] = [y * _along(factor, layer.owner, y) for y in expected[name]]
     return all(
@@ -182,9 +219,9 @@ def _agree(graph: Graph, name: str, kept: list[int], actual: list, expected: lis
     What differs in another dimension has channels along that as well, and what reads it tells.
     """
     dim = -1 if isinstance(graph.model.get_submodule(name), nn.Linear) else 1
-    wanted, tolerance = [y.index_select(dim, torch.tensor(kept)) for y in expected], PRECISIONS[graph.precision]
+    wanted = [y.index_select(dim, torch.tensor(kept)) for y in expected]
     return len(actual) == len(wanted) and all(
-        y.shape[dim] == len(kept) and (y.shape != value.shape or relative_difference(y, value) <= tolerance)
+        y.shape[dim] == len(kept) and (y.shape != value.shape or relative_difference(y, value) <= PRECISIONS[y.dtype])
         for y, value in zip(actual, wanted)
     )
 
