@@ -217,6 +217,15 @@ def test_classes_that_were_set_and_not_saved_are_noticed(yoloe_pt, tiny_data, tm
         model.compress(data=tiny_data, project=str(tmp_path), **QUICK)
 
 
+def test_open_classes_are_refused_with_the_way_to_set_them(yoloe_pt, tiny_data, tmp_path):
+    checkpoint = torch.load(yoloe_pt, weights_only=False)
+    del checkpoint["model"].pe
+    torch.save(checkpoint, tmp_path / "open.pt")
+    keys = {"model": str(tmp_path / "open.pt"), "data": tiny_data, "project": str(tmp_path / "runs"), **QUICK}
+    with pytest.raises(ValueError, match=r"'model=.*open.pt' cannot be compressed: .* without classes. Set them"):
+        DetectionCompressor(overrides=keys)
+
+
 def test_library_names_the_form_that_it_needs(yoloe_pt):
     model, _ = load_checkpoint(yoloe_pt)
     with pytest.raises(ValueError, match=r"pass stock_form\(model\)\[0\]"):

@@ -13,6 +13,7 @@ from torch import nn
 
 from ultralytics.cfg.compress.compat.checkpoints import load_checkpoint
 from ultralytics.cfg.compress.compat.modules import forget_loss
+from ultralytics.cfg.compress.keys import refusing
 from ultralytics.engine.pruning.checkpoint.finite import half_within_range
 from ultralytics.engine.pruning.files import written_whole
 from ultralytics.nn.conversion.stock_form import is_open_set, stock_form
@@ -70,7 +71,8 @@ def _load(file: str | Path) -> Reading:
     model, checkpoint = load_checkpoint(file)
     if getattr(model, "clip_model", None) is not None:
         model.clip_model = None  # of a World model: the text encoder, which its classes need no more
-    form, note = stock_form(model)
+    with refusing():  # what it says of the model is its owner's to mend
+        form, note = stock_form(model)
     return Reading(form, checkpoint, note, is_open_set(model))
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Pruned checkpoints say which Ultralytics loads them, and where one does not, so does the error."""
 
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 from conftest import FAMILIES, TASKS, also_slow, build_model, load_architecture, save_dense
@@ -8,7 +11,9 @@ from torch import nn
 
 import ultralytics
 from ultralytics import YOLO
+from ultralytics.engine.compress.checks.models import load_named
 from ultralytics.engine.pruning.budget.target import Budget
+from ultralytics.engine.pruning.checkpoint.names import absent_classes
 from ultralytics.engine.pruning.checkpoint.pruned import save_pruned
 from ultralytics.engine.pruning.checkpoint.releases import RELEASES, NeedsNewerUltralyticsError, oldest_release
 from ultralytics.engine.pruning.prune import prune_model
@@ -77,6 +82,24 @@ def test_other_checkpoints_fail_as_ever(tmp_path, monkeypatch):
     monkeypatch.delattr(block, "A2C2f")
     with pytest.raises(AttributeError, match="Can't get attribute 'A2C2f'"):
         YOLO(tmp_path / "dense.pt")
+
+
+@pytest.mark.parametrize("module", ["ultralytics.nn.modules.block", "ultralytics.nn.extra_modules.attention", "mine"])
+def test_a_class_of_a_fork_is_named_with_the_way_there(tmp_path, monkeypatch, module):
+    class EMA(nn.Module):
+        """A block that only the fork has."""
+
+    EMA.__module__, EMA.__qualname__ = module, "EMA"
+    with monkeypatch.context() as fork:
+        fork.setitem(sys.modules, module, sys.modules.get(module, ModuleType(module)))
+        fork.setattr(sys.modules[module], "EMA", EMA, raising=False)
+        model = build_model("yolov8n")
+        model.model[4].att = EMA()
+        torch.save({"model": model}, tmp_path / "best.pt")
+    monkeypatch.setattr("ultralytics.utils.checks.AUTOINSTALL", False)
+    assert absent_classes(tmp_path / "best.pt") == [f"{module}.EMA"]
+    with pytest.raises(ValueError, match=rf"'model=.*best.pt' has .* not here: {module}.EMA. .*_drop_in FORK'"):
+        load_named("model", tmp_path / "best.pt")
 
 
 def test_a_head_that_would_predict_something_else_is_refused(prune_pt, monkeypatch):

@@ -10,13 +10,16 @@ from typing import Any
 from torch import nn
 
 from ultralytics.cfg.compress.compat.checkpoints import student_of
+from ultralytics.cfg.compress.keys import is_refusal
 from ultralytics.engine.compress.reading import read, read_model
 from ultralytics.engine.pruning.checkpoint.architecture import differing_shape
 from ultralytics.engine.pruning.checkpoint.classes import class_count
 from ultralytics.engine.pruning.checkpoint.finite import check_finite
 from ultralytics.engine.pruning.checkpoint.marks import is_pruned
+from ultralytics.engine.pruning.checkpoint.names import absent_classes
 from ultralytics.engine.pruning.checkpoint.qat import refuse_qat
 from ultralytics.engine.pruning.checkpoint.record import Record
+from ultralytics.engine.pruning.checkpoint.releases import NeedsNewerUltralyticsError
 from ultralytics.engine.pruning.graph.heads import find_head
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.nn.extra_modules.prunable import refuse_derived
@@ -31,6 +34,7 @@ REMEDY = {  # argument: what it must be, in messages
     "sl_model": "a .pt file of a sparsity training",
     "resume": "True, False or the last.pt of a training",
 }
+SHOWN = 3  # missing classes, in messages
 OPEN_HEADS = ("WorldDetect", "YOLOEDetect", "YOLOESegment", "YOLOESegment26")
 
 
@@ -132,7 +136,8 @@ def load_named(key: str, file: Any) -> nn.Module:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint of a model, or holds weights that are not finite.
+        ValueError: If it is no checkpoint of a model, or holds classes that are not here or weights that are not
+            finite, or has no form that can be pruned.
     """
     return load_named_checkpoint(key, file)[0]
 
@@ -152,7 +157,19 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
         if Path(file).is_file():
             raise
         raise FileNotFoundError(f"{named} does not exist. '{key}' must be {REMEDY[key]}.") from error
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # whatever the file holds instead
+    except NeedsNewerUltralyticsError:
+        raise
+    except (AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError) as error:
+        if is_refusal(error):
+            raise ValueError(f"{named} cannot be compressed: {error}") from error
+        if absent := absent_classes(file):
+            more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+            raise ValueError(
+                f"{named} has classes that are not here: {', '.join(absent[:SHOWN])}{more}. Compress it where they "
+                "are: in the fork of Ultralytics that trained it, into which 'python -m ultralytics_compress_drop_in "
+                "FORK' puts this package, or with the file that defines them on PYTHONPATH."
+            ) from error
+        # whatever the file holds instead
         raise ValueError(f"{named} is no checkpoint of an Ultralytics model. '{key}' must be {REMEDY[key]}.") from error
     if key in {"distill_model", "sl_model"}:
         refuse_foreign(key, file)

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import pickletools
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from ultralytics import __version__
 from ultralytics.engine.pruning.checkpoint.marks import RECORD
+from ultralytics.engine.pruning.checkpoint.names import strings
 from ultralytics.nn.modules import block
 from ultralytics.nn.modules.head import Detect
 
@@ -138,20 +138,12 @@ def explain_failure(file: str | Path) -> str:
     """
     if not zipfile.is_zipfile(file):
         return ""
-    words = set(_strings(file))
+    words = set(strings(file))
     named = [word.split(" ", 1) for word in words if word.startswith("ultralytics.nn.") and " " in word]
     missing = {name for module, name in named if name in SINCE and not hasattr(sys.modules.get(module), name)}
     if not missing or not {RECORD, "prune_method"} <= words:
         return ""
     return _sentence(file, max((SINCE[name] for name in missing), key=_numbers), ", ".join(sorted(missing)))
-
-
-def _strings(file: str | Path) -> Iterator[str]:
-    """Yield the strings in a checkpoint's pickle, and 'module name' for the classes."""
-    with zipfile.ZipFile(file) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        for name in pickles:
-            yield from (word for _, word, _ in pickletools.genops(archive.read(name)) if isinstance(word, str))
 
 
 def _sentence(file: str | Path, release: str, what: str) -> str:
