@@ -116,10 +116,13 @@ def test_unknown_keys_are_refused_before_any_folder(settings, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_it_does_what_the_method_does(settings, tmp_path):
-    model = YOLO(settings.pop("model"))
+def test_it_does_what_the_method_does(settings, tmp_path, log):
+    model = YOLO(file := settings.pop("model"))
     run: dict[str, Any] = {**settings, "data": Path(settings["data"]), "epochs": 1, "distill": False}
     report = compress(model, prune_method="lamp", name="typed", **run)
     (written,) = tmp_path.rglob("typed-finetune/report.json")
     assert report == json.loads(written.read_text(encoding="utf-8"))
     assert Path(model.ckpt_path).parts[-3:] == ("typed-finetune", "weights", "best.pt")
+    log.clear()
+    compress(file, name="typed", resume=True, data=run["data"], project=run["project"])
+    assert "stage 'finetune' is complete" in log.text and "resume ignores" not in log.text

@@ -141,7 +141,9 @@ def compress(
         >>> from ultralytics.engine.compress import compress
         >>> report = compress("best.pt", data="coco8.yaml", speed_up=2.0, epochs=100)
     """
-    keys = {name: value for name, value in locals().items() if name not in {"model", "training"}}
+    given = locals()
+    defaults = {name: p.default for name, p in inspect.signature(compress).parameters.items() if name in given}
+    keys = {k: given[k] for k, default in defaults.items() if k not in {"model", "training"} and given[k] != default}
     if "cfg" in training:
         raise ValueError(
             f"'cfg={training['cfg']}' is not an argument of compress(), whose own keys would override the file. Use "
