@@ -224,16 +224,16 @@ class _Pruner:
 
     def _cut(self, budget: Budget, ratio: float, steps: int) -> tuple[nn.Module, History]:
         """Cut a copy of the model, again without the layers of blocks in which a cut turns out to be wrong."""
-        try:
-            return self._cut_and_prove(budget, ratio, steps)
-        except WrongCutError as error:
-            self._wrong.learn(error)
-            LOGGER.warning(
-                f"A cut around '{error.layer}' does not compute what the dense model does with the pruned channels "
-                "masked: it stays whole, and the model is cut anew"
-            )
-        self._first_scores = []  # of more groups
-        return self._cut(budget, ratio, steps)
+        while True:
+            try:
+                return self._cut_and_prove(budget, ratio, steps)
+            except WrongCutError as error:
+                self._wrong.learn(error)
+                LOGGER.warning(
+                    f"A cut around '{error.layer}' does not compute what the dense model does with the pruned channels "
+                    "masked: it stays whole, and the model is cut anew"
+                )
+            self._first_scores = []  # of more groups
 
     def _cut_and_prove(self, budget: Budget, ratio: float, steps: int) -> tuple[nn.Module, History]:
         """Cut a copy of the model in some steps, by what the cost is predicted to be, and prove the result."""
