@@ -110,6 +110,12 @@ def test_other_compressors_are_refused(compressor):
         YOLO("yolov8n.yaml").compress(compressor=compressor, data="coco8.yaml")
 
 
+def test_what_is_no_model_is_refused_as_on_the_command_line(settings, tmp_path):
+    (file := tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(ValueError, match=f"'model={file}' is no checkpoint of an Ultralytics model"):
+        compress(**{**settings, "model": file})
+
+
 def test_unknown_keys_are_refused_before_any_folder(settings, tmp_path):
     with pytest.raises(SyntaxError, match="speedup"):
         compress(**settings, speedup=3.0)

@@ -152,11 +152,14 @@ def compress(
 
     from ultralytics import YOLO
     from ultralytics.cfg.compress.activation import activate
-    from ultralytics.engine.compress.mode import compress_model
+    from ultralytics.engine.compress.checks.models import is_yaml, load_named
+    from ultralytics.engine.compress.mode import compress_model, named_model
     from ultralytics.engine.model import Model
 
     activate()  # a drop-in copy has no start-up hook
     if isinstance(model, (str, Path)):
+        if not is_yaml(model := named_model(model)):
+            load_named("model", model)  # which says more of what is no model than YOLO does
         model = YOLO(model)
     elif isinstance(model, Sequence):
         if not model:
