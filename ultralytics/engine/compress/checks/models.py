@@ -162,7 +162,7 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
     except (AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError) as error:
         if is_refusal(error):
             raise ValueError(f"{named} cannot be compressed: {error}") from error
-        if absent := absent_classes(file):
+        if isinstance(error, (AttributeError, ImportError)) and (absent := absent_classes(file)):
             more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
             raise ValueError(
                 f"{named} has classes that are not here: {', '.join(absent[:SHOWN])}{more}. Compress it where they "
