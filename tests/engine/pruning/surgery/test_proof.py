@@ -6,6 +6,8 @@ from copy import deepcopy
 import pytest
 import torch
 from conftest import build_model
+from foreign_blocks import BLOCKS
+from odd_blocks import with_block
 from torch import nn
 
 from ultralytics import YOLO
@@ -14,7 +16,7 @@ from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery import proof
 from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_conv
 from ultralytics.engine.pruning.surgery.oracle import raw_outputs
-from ultralytics.engine.pruning.surgery.proof import WrongCutError, prove_cut
+from ultralytics.engine.pruning.surgery.proof import WrongCutError, large_image, prove_cut
 from ultralytics.nn.modules.conv import Conv
 
 
@@ -137,6 +139,31 @@ def test_a_classifier_is_compared_before_its_softmax():
     output = model(image)
     torch.testing.assert_close(logits.softmax(1), output[0] if isinstance(output, tuple) else output)
     assert not torch.allclose(logits.sum(), torch.ones(()))
+
+
+class Placed(nn.Module):
+    """Weighs every pixel of maps of one size."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(1, c, 8, 8))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+@pytest.mark.parametrize(
+    ("block", "place", "size"),
+    [(nn.Identity(), 2, (512, 768)), (BLOCKS["Attended"](64), 4, (256, 512)), (BLOCKS["Attended"](32), 2, (64, 160))],
+    ids=["plain", "attention", "early attention"],
+)
+def test_a_large_image_is_one_whose_tensors_fit_into_memory(yolov8n, block, place, size):
+    """Attention over all pixels of an early layer would take tens of gigabytes."""
+    assert large_image(with_block(yolov8n, block, place)).shape == (1, 3, *size)
+
+
+def test_there_is_no_large_image_for_code_made_for_one_size(yolov8n):
+    assert large_image(with_block(yolov8n, Placed(64))) is None
 
 
 def test_outputs_that_are_not_finite_are_refused(yolov8n):

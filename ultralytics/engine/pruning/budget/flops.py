@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ultralytics.engine.pruning.budget.layer_flops import IMGSZ, areas_of, cost_of
-from ultralytics.engine.pruning.budget.memory import largest_tensor
 from ultralytics.engine.pruning.budget.products import extrapolate
 from ultralytics.engine.pruning.graph.image_size import example_image, image_channels
+from ultralytics.engine.pruning.graph.memory import largest_tensor
 from ultralytics.engine.pruning.graph.outputs import for_a_while, runs
 from ultralytics.engine.pruning.graph.places import width
 from ultralytics.nn.extra_modules.prunable import products, prunable_copy

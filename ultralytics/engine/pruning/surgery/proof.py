@@ -15,6 +15,7 @@ from torch import nn
 from ultralytics.engine.pruning.checkpoint.releases import is_known
 from ultralytics.engine.pruning.graph.heads import stock_ends
 from ultralytics.engine.pruning.graph.image_size import example_image, image_stride
+from ultralytics.engine.pruning.graph.memory import largest_tensor
 from ultralytics.engine.pruning.graph.mode import FAILURES
 from ultralytics.engine.pruning.graph.outputs import runs, set_in_training
 from ultralytics.engine.pruning.graph.places import is_sliced, outputs
@@ -25,7 +26,8 @@ TOLERANCE = (
 )
 PRECISIONS = (torch.float32, torch.float64)  # and 1e-4 in random ones, so that only the slower one speaks a verdict
 SEED = 0  # of the image
-LARGE = (512, 768)  # pixels of a large image: maps of 16 x 24 cells at a stride of 32, whole windows of 8
+LARGE = ((512, 768), (256, 512))  # pixels of large images: at a stride of 32, maps of 16 x 24 cells or of 8 x 16
+LARGEST = 2**28  # bytes of a tensor on a large image, of which attention over all pixels holds several
 
 Outputs = dict[str, list[torch.Tensor]]  # layer to what it put out in each of its calls, in the order of the first ones
 
@@ -98,18 +100,24 @@ def random_image(shape: Sequence[int]) -> torch.Tensor:
 
 
 def large_image(model: nn.Module) -> torch.Tensor | None:
-    """Return a random image that is large, or else wider than high, None if the model runs on neither.
+    """Return a random image that is large, or else wider than high.
 
     Args:
         model (nn.Module): An Ultralytics model; it is left as it was.
 
     Returns:
-        (torch.Tensor | None): Image of shape (1, C, H, W), on the CPU.
+        (torch.Tensor | None): Image of shape (1, C, H, W), on the CPU: the largest one that the model runs on without
+            large tensors, None if there is none.
     """
-    batch, channels, height, width = example_image(model).shape
-    shapes = ((batch, channels, *LARGE), (batch, channels, height, width + 3 * image_stride(model)))
-    copy = _on_cpu(model, torch.float32)
-    return next((image for image in map(random_image, shapes) if runs(copy, image)), None)
+    copy, example = _on_cpu(model, torch.float32), example_image(model).cpu()
+    batch, channels, height, width = example.shape
+    if not runs(copy, example.repeat(1, 1, 1, 2)):
+        return None  # it is made for one size
+    for size in (*LARGE, (height, width + 3 * image_stride(model))):
+        image = random_image((batch, channels, *size))
+        if largest_tensor(copy, example, image.shape[2:].numel()) <= LARGEST and runs(copy, image):
+            return image
+    return None
 
 
 def _prove_on(image: torch.Tensor, dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
