@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Pruned checkpoints say which Ultralytics loads them, and where one does not, so does the error."""
 
+import importlib
 import sys
 from types import ModuleType
 
@@ -99,6 +100,21 @@ def test_a_class_of_a_fork_is_named_with_the_way_there(tmp_path, monkeypatch, mo
     monkeypatch.setattr("ultralytics.utils.checks.AUTOINSTALL", False)
     assert absent_classes(tmp_path / "best.pt") == [f"{module}.EMA"]
     with pytest.raises(ValueError, match=rf"'model=.*best.pt' has .* not here: {module}.EMA. .*_drop_in FORK'"):
+        load_named("model", tmp_path / "best.pt")
+
+
+def test_what_keeps_the_file_of_a_block_from_being_imported_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "my_broken_blocks.py"
+    file.write_text("from torch import nn\n\nclass Own(nn.Module):\n    pass\n")
+    model = build_model("yolov8n")
+    model.model[4].own = importlib.import_module(file.stem).Own()
+    torch.save({"model": model}, tmp_path / "best.pt")
+    monkeypatch.delitem(sys.modules, file.stem)
+    file.write_text("from torch import does_not_exist\n")
+    importlib.invalidate_caches()
+    assert absent_classes(tmp_path / "best.pt") == []
+    with pytest.raises(ValueError, match=r"'model=.*best.pt' cannot be loaded: cannot import name 'does_not_exist'"):
         load_named("model", tmp_path / "best.pt")
 
 

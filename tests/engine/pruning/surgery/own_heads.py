@@ -176,6 +176,17 @@ class Paired(Decoded):
         return found if self.training else (found[:, 4:], found[:, :4])
 
 
+class Labelled(Decoded):
+    """Puts out best classes and what is above a threshold, beside boxes and scores."""
+
+    def forward(self, x):
+        found = super().forward(x)
+        if self.training:
+            return found
+        best, labels = found[:, 4:].max(1)
+        return {"boxes": found[:, :4], "scores": best, "labels": labels, "valid": best > 0.5}
+
+
 class Numbered(Detect):
     """Splits features by widths that are as large as numbers of the predictions: bins of a side, and classes."""
 

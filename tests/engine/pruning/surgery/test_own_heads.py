@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from own_heads import HEADS, Decoded, Foreign, Helped, Judged, Paired, Shared, Stemmed, Twice, with_head
+from own_heads import HEADS, Decoded, Foreign, Helped, Judged, Labelled, Paired, Shared, Stemmed, Twice, with_head
 
 from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.checkpoint.classes import renew_classes
@@ -75,7 +75,7 @@ def test_what_training_alone_computes_is_that_of_the_masked_model(yolov8n, kind)
     assert max(relative_difference(actual[name], value) for name, value in expected.items()) < 1e-4
 
 
-@pytest.mark.parametrize("kind", [Decoded, Paired])
+@pytest.mark.parametrize("kind", [Decoded, Paired, Labelled])
 def test_scores_are_compared_beside_boxes_in_pixels(yolov8n, kind):
     """What is small against the largest value of a tensor, or in one that stock heads decode from another."""
     torch.manual_seed(0)

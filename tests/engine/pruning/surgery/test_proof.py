@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import build_model
 from foreign_blocks import BLOCKS
-from odd_blocks import with_block
+from odd_blocks import AsWideAsItsMap, with_block
 from torch import nn
 
 from ultralytics import YOLO
@@ -15,7 +15,7 @@ from ultralytics.engine.pruning.budget.target import Budget
 from ultralytics.engine.pruning.prune import prune_model
 from ultralytics.engine.pruning.surgery import proof
 from ultralytics.engine.pruning.surgery.cut import SLICERS, slice_conv
-from ultralytics.engine.pruning.surgery.oracle import raw_outputs
+from ultralytics.engine.pruning.surgery.oracle import largest_difference, mask, raw_outputs
 from ultralytics.engine.pruning.surgery.proof import WrongCutError, large_image, prove_cut
 from ultralytics.nn.modules.conv import Conv
 
@@ -36,6 +36,25 @@ class Strict(Conv):
         if y.shape[1] != self.width:
             raise RuntimeError("The size of tensor y is another one")
         return y
+
+
+class Poisoned(Conv):
+    """Puts out NaN at any other than the dense width."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y if y.shape[1] == self.width else y * float("nan")
+
+
+class Tokens(nn.Module):
+    """Normalises as many channels as a small map has pixels."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(c), nn.Linear(c, c)
+
+    def forward(self, x):
+        return x + self.fc(self.norm(x.flatten(2).transpose(1, 2))).transpose(1, 2).reshape(x.shape)
 
 
 def shifted(layer, **index):
@@ -91,6 +110,25 @@ def test_a_pruned_model_that_does_not_run_is_found(yolov8n):
     model.model[5].width = model.model[5].conv.out_channels
     with pytest.raises(WrongCutError, match=r"does not run \(The size of tensor .*\)\..* is 'model\.6\.cv1\.conv'"):
         prune(model)
+
+
+def test_outputs_that_a_cut_makes_nan_are_found(yolov8n):
+    """Scores alone, behind boxes that are right."""
+    model = deepcopy(yolov8n)
+    layer = model.model[-1].cv3[0][0]
+    layer.__class__, layer.width = Poisoned, layer.conv.out_channels
+    with pytest.raises(WrongCutError, match=r"output 'scores.*' is not finite.* is 'model\.22\.cv3\.0\.1\.conv'"):
+        prune(model)
+
+
+@pytest.mark.parametrize("block", [Tokens(64), AsWideAsItsMap(64)])
+def test_a_model_masked_by_nothing_is_the_model(yolov8n, block):
+    """Although channels, pixels and columns are as many."""
+    model, image = with_block(yolov8n, block).double(), torch.rand(1, 3, 64, 64).double()
+    expected, actual = (raw_outputs(m, image) for m in (model, mask(deepcopy(model), {})))
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+    pruned, record = prune(model.float())
+    assert largest_difference(model, pruned, record, image.float()) < 1e-4
 
 
 def test_attention_is_proved_as_well(monkeypatch):

@@ -169,6 +169,8 @@ def load_named_checkpoint(key: str, file: Any) -> tuple[nn.Module, dict[str, Any
                 "are: in the fork of Ultralytics that trained it, into which 'python -m ultralytics_compress_drop_in "
                 "FORK' puts this package, or with the file that defines them on PYTHONPATH."
             ) from error
+        if isinstance(error, ImportError):  # in the file of somebody's block
+            raise ValueError(f"{named} cannot be loaded: {error}.") from error
         # whatever the file holds instead
         raise ValueError(f"{named} is no checkpoint of an Ultralytics model. '{key}' must be {REMEDY[key]}.") from error
     if key in {"distill_model", "sl_model"}:

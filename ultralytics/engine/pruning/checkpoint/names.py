@@ -48,9 +48,12 @@ def absent_classes(file: str | Path) -> list[str]:
 
 def _is_here(module: str, name: str) -> bool:
     """Return True if a module can be found and, if it has been imported, has a class of this name."""
-    if module in sys.modules:
-        return hasattr(sys.modules[module], name)
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # a package above it
-        return False
+    return hasattr(sys.modules[module], name) if module in sys.modules else _can_be_found(module)
+
+
+def _can_be_found(module: str) -> bool:
+    """Return True if a module, or the first of its packages that has not been imported, can be found; imports none."""
+    package = module.rpartition(".")[0]
+    if package and package not in sys.modules:
+        return _can_be_found(package)
+    return importlib.util.find_spec(module) is not None

@@ -103,11 +103,20 @@ def pass_layer_norm(flow: Flow, norm: nn.LayerNorm, x: torch.Tensor, *_: Any, ou
     if len(norm.normalized_shape) > 1:
         flow.keep(x, "its outputs are normalised over more than their channels")
         return
-    last, wide = x.dim() - 1, [d for d, size in enumerate(x.shape) if size == norm.normalized_shape[0]]
-    first = 1 in wide and (last not in wide or last not in flow.varying(flow.of(x)))  # a kind for images
-    dim = 1 if first else -1
+    dim = _normed_dim(norm, x, output)
     flow.set_channels(output, flow.note(norm, "out", flow.channels(x, dim)), dim)
     flow.normalised(x, (norm.weight, norm.bias), dim, norm.eps, output)
+
+
+def _normed_dim(norm: nn.LayerNorm, x: torch.Tensor, output: torch.Tensor) -> int:
+    """Return the dimension over which a layer norm goes: the last one, or that of an image's channels in some kinds."""
+    (count,) = norm.normalized_shape
+    if type(norm).forward is nn.LayerNorm.forward or x.shape[1] != count:
+        return -1
+    if x.shape[-1] != count:
+        return 1
+    over_last = nn.functional.layer_norm(x, (count,), norm.weight, norm.bias, norm.eps)
+    return -1 if torch.allclose(over_last, output, rtol=1e-3, atol=1e-5) else 1
 
 
 def pass_prelu(flow: Flow, prelu: nn.PReLU, x: torch.Tensor, *_: Any, output: torch.Tensor) -> None:

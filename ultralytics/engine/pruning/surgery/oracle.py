@@ -40,14 +40,16 @@ def largest_difference(dense: nn.Module, pruned: nn.Module, record: Record, imag
         image (torch.Tensor): Input of shape (B, C, H, W).
 
     Returns:
-        (float): Largest absolute difference of any of the head's outputs, over the largest absolute value of that one.
+        (float): Largest absolute difference of any of the head's outputs, over the largest absolute value of that one;
+            NaN if the pruned network puts out one.
 
     Examples:
         >>> dense, pruned = YOLO("best.pt").model, YOLO("prune.pt").model
         >>> largest_difference(dense, pruned, Record.of(pruned), torch.rand(1, 3, 640, 640))
     """
     actual, expected = (raw_outputs(model.eval(), image) for model in (deepcopy(pruned), masked(dense, record)))
-    return max(relative_difference(actual[name], value) for name, value in expected.items())
+    differences = [relative_difference(actual[name], value) for name, value in expected.items()]
+    return float(torch.tensor(differences).max())  # which keeps NaN
 
 
 def relative_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -108,6 +110,8 @@ def _mask_input(reference: Reference, keep: torch.Tensor, _layer: nn.Module, arg
 def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return what the head puts out before decoding, for every branch of it; of one's own, all that it puts out.
 
+    Whole numbers, as of the best class, are made of what is compared beside them.
+
     An RT-DETR decoder begins by choosing the features with the best scores, and rounding can swap near ties, and
     everything behind with them. Here it chooses them by their place; the scores are an output of their own.
     Of a classifier it is the logits, which not every Ultralytics returns: behind a softmax a wrong cut could go unseen.
@@ -136,7 +140,8 @@ def raw_outputs(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor
             hook.remove()
     if isinstance(output, tuple) and isinstance(head, tuple(KINDS)):  # decoded first, then what that is made of
         output = output[1] if len(output) == 2 else output[1:]
-    return logits or {**flatten(output), **scores}
+    found = {name: value for name, value in flatten(output).items() if value.is_floating_point()}
+    return logits or {**found, **scores}
 
 
 def enliven(model: nn.Module, run: Callable[[torch.Tensor], Any], seed: int = 0) -> nn.Module:

@@ -175,6 +175,8 @@ def _compare(
     shapes = {name: value.shape for name, value in actual.items()}
     if others := [name for name, value in expected.items() if shapes.get(name) != value.shape]:
         return f"output '{others[0]}' is missing or has another shape", None
+    if broken := [name for name in expected if not actual[name].isfinite().all()]:
+        return f"output '{broken[0]}' is not finite", None
     differences = {name: relative_difference(actual[name], value) for name, value in expected.items()}
     worst = max(differences, key=differences.__getitem__)
     if differences[worst] <= TOLERANCE:
