@@ -192,8 +192,13 @@ class Placed(nn.Module):
 
 @pytest.mark.parametrize(
     ("block", "place", "size"),
-    [(nn.Identity(), 2, (512, 768)), (BLOCKS["Attended"](64), 4, (256, 512)), (BLOCKS["Attended"](32), 2, (64, 160))],
-    ids=["plain", "attention", "early attention"],
+    [
+        (nn.Identity(), 2, (512, 768)),
+        (BLOCKS["Attended"](64), 4, (256, 512)),
+        (BLOCKS["Attended"](32), 2, (64, 160)),
+        (BLOCKS["FusedAttention"](32), 2, (64, 160)),
+    ],
+    ids=["plain", "attention", "early attention", "early fused attention"],
 )
 def test_a_large_image_is_one_whose_tensors_fit_into_memory(yolov8n, block, place, size):
     """Attention over all pixels of an early layer would take tens of gigabytes."""

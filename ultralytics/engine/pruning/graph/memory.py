@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ultralytics.cfg.compress.compat.tensors import tree_leaves
+from ultralytics.engine.pruning.graph.operations import ATTENTIONS
 
 FUSED_ATTENTION = torch.ops.aten._native_multi_head_attention.default
 
@@ -20,17 +21,22 @@ class Sizes(TorchDispatchMode):
 
     Attributes:
         bytes (list[int]): Bytes, operation by operation.
+        labelled (bool): Those of `scaled_dot_product_attention`, which never holds all of them, are to be labelled.
     """
 
-    def __init__(self):
+    def __init__(self, labelled: bool = False):
         """Begin with no operations."""
         super().__init__()
         self.bytes: list[int] = []
+        self.labelled = labelled
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run an operation and note the size of its result."""
         output = func(*args, **(kwargs or {}))
         self.bytes.append(max(map(_bytes, tree_leaves(output)), default=0))
+        if self.labelled and func._schema.name.removeprefix("aten::") in ATTENTIONS:
+            query, key = args[:2]
+            self.bytes.append(query.shape[:-1].numel() * key.shape[-2] * query.element_size())
         if func is FUSED_ATTENTION:
             query, key, heads = args[0], args[1], args[4]
             self.bytes.append(query.shape[0] * heads * query.shape[1] * key.shape[1] * query.element_size())
@@ -42,7 +48,7 @@ def _bytes(value: Any) -> int:
     return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
 
 
-def largest_tensor(model: nn.Module, example: torch.Tensor, pixels: int) -> float:
+def largest_tensor(model: nn.Module, example: torch.Tensor, pixels: int, labelled: bool = False) -> float:
     """Return the bytes of the largest tensor that a forward pass makes for an image of another size.
 
     Every result is taken to grow with a power of the pixels, which an image of twice the width tells.
@@ -51,10 +57,11 @@ def largest_tensor(model: nn.Module, example: torch.Tensor, pixels: int) -> floa
         model (nn.Module): Model in evaluation mode.
         example (torch.Tensor): Image that it takes, of shape (1, C, H, W).
         pixels (int): Pixels of the image that the bytes are for.
+        labelled (bool): For a pass whose tensors are labelled: attention weights are tensors as well.
     """
     counts = []
     for widths in (1, 2):
-        with torch.no_grad(), Sizes() as sizes:
+        with torch.no_grad(), Sizes(labelled) as sizes:
             model(example.repeat(1, 1, 1, widths))
         counts.append(sizes.bytes)
     ratio = pixels / example.shape[2:].numel()
