@@ -104,7 +104,7 @@ def _count_directly(model: nn.Module) -> float:
     example = example_image(model)
     height, width = example.shape[2:]
     with for_a_while(model, nn.Module.eval):
-        fits = largest_tensor(model, example, IMGSZ**2) <= LARGEST
+        fits = largest_tensor(model, example)(IMGSZ**2) <= LARGEST
     with _prepared(model, _fill_with_zeros):
         if fits:
             return get_flops(model, IMGSZ)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log2
 from typing import Any
 
@@ -48,23 +49,29 @@ def _bytes(value: Any) -> int:
     return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
 
 
-def largest_tensor(model: nn.Module, example: torch.Tensor, pixels: int, labelled: bool = False) -> float:
-    """Return the bytes of the largest tensor that a forward pass makes for an image of another size.
+def largest_tensor(model: nn.Module, example: torch.Tensor, labelled: bool = False) -> Callable[[int], float]:
+    """Return how many bytes the largest tensor of a forward pass has, by the pixels of its image.
 
     Every result is taken to grow with a power of the pixels, which an image of twice the width tells.
 
     Args:
         model (nn.Module): Model in evaluation mode.
         example (torch.Tensor): Image that it takes, of shape (1, C, H, W).
-        pixels (int): Pixels of the image that the bytes are for.
         labelled (bool): For a pass whose tensors are labelled: attention weights are tensors as well.
+
+    Returns:
+        (Callable): Pixels of an image to the bytes.
     """
     counts = []
     for widths in (1, 2):
         with torch.no_grad(), Sizes(labelled) as sizes:
             model(example.repeat(1, 1, 1, widths))
         counts.append(sizes.bytes)
-    ratio = pixels / example.shape[2:].numel()
-    pairs = ((once, twice) for once, twice in zip(*counts) if once and twice)
-    # never faster than the square: where one of the images takes further operations, unlike ones may be compared
-    return max((once * ratio ** min(2.0, log2(twice / once)) for once, twice in pairs), default=0.0)
+    pairs = [(once, twice) for once, twice in zip(*counts) if once and twice]
+
+    def largest(pixels: int) -> float:
+        ratio = pixels / example.shape[2:].numel()
+        # never faster than the square: where one of the images takes further operations, unlike ones may be compared
+        return max((once * ratio ** min(2.0, log2(twice / once)) for once, twice in pairs), default=0.0)
+
+    return largest

@@ -113,9 +113,10 @@ def large_image(model: nn.Module) -> torch.Tensor | None:
     batch, channels, height, width = example.shape
     if not runs(copy, example.repeat(1, 1, 1, 2)):
         return None  # it is made for one size
+    largest = largest_tensor(copy, example, labelled=True)
     for size in (*LARGE, (height, width + 3 * image_stride(model))):
         image = random_image((batch, channels, *size))
-        if largest_tensor(copy, example, image.shape[2:].numel(), labelled=True) <= LARGEST and runs(copy, image):
+        if largest(image.shape[2:].numel()) <= LARGEST and runs(copy, image):
             return image
     return None
 
