@@ -132,7 +132,7 @@ def test_channels_that_are_no_indices_are_refused(pruned_pt, axes):
         Record.from_dict({**values, "channels": {"model.0.conv": axes}})
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"rows": {"dense": {"weights": "/dev/zero"}}}'])
+@pytest.mark.parametrize("content", ["{", "[1]", '{"rows": {}}', '{"rows": {"dense": {"weights": "/dev/zero"}}}'])
 def test_run_that_is_none_costs_the_report_alone(settings, pruned_pt, tmp_path, content, log):
     checkpoint = torch.load(pruned_pt, weights_only=False)
     checkpoint["model"].pruning["run"] = str(tmp_path)

@@ -18,6 +18,8 @@ ROW = {"weights": "best.pt", "mAP50": 0.5}
         "[1]",
         "{}",
         json.dumps({"rows": [ROW]}),
+        json.dumps({"rows": {}}),
+        json.dumps({"rows": {"pruned": ROW}}),
         json.dumps({"rows": {"dense": 1}}),
         json.dumps({"rows": {"dense": {**ROW, "weights": "/dev/zero"}}}),
         json.dumps({"rows": {"dense": {**ROW, "mAP50": "high"}}}),

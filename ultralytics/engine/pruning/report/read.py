@@ -12,7 +12,7 @@ LARGEST = 64 << 20  # bytes; reports have some 100 kB
 
 
 def read_report(file: Path, metrics: Iterable[str] | None = None) -> dict[str, Any]:
-    """Return a report, whose rows have what another report takes over from them.
+    """Return a report, whose rows, the dense model's among them, have what another report takes over from them.
 
     Args:
         file (Path): A regular file.
@@ -35,6 +35,8 @@ def read_report(file: Path, metrics: Iterable[str] | None = None) -> dict[str, A
     rows, wanted = report.get("rows"), [str(report.get("metric"))] if metrics is None else list(metrics)
     if not isinstance(rows, dict) or not all(_is_row(row, wanted) for row in rows.values()):
         raise ValueError(f"'{file}' is no report with rows of {', '.join(wanted)}.")
+    if "dense" not in rows:
+        raise ValueError(f"'{file}' is no report: it has no row of the dense model.")
     if type(report.get("max_det", 1)) is not int:
         raise ValueError(f"'{file}' is no report: its 'max_det' is {report['max_det']!r:.80}.")
     return report
