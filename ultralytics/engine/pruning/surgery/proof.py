@@ -121,6 +121,23 @@ def large_image(model: nn.Module) -> torch.Tensor | None:
     return None
 
 
+def watched(model: nn.Module, names: Iterable[str]) -> Outputs:
+    """Let layers of a model, which is thrown away afterwards, write down what they put out in each of their calls.
+
+    Args:
+        model (nn.Module): Model; hooks stay on it.
+        names (Iterable[str]): Names of the layers.
+
+    Returns:
+        (dict[str, list[torch.Tensor]]): Layer to its outputs; empty until the model runs.
+    """
+    found: Outputs = defaultdict(list)
+    for name in names:
+        layer = model.get_submodule(name)
+        layer.register_forward_hook(lambda _layer, _args, output, name=name: found[name].append(output))
+    return found
+
+
 def _prove_on(image: torch.Tensor, dense: nn.Module, pruned: nn.Module, channels: Channels) -> None:
     """Compare on one image, see `prove_cut`."""
     ends = _own_ends(dense, channels)
@@ -224,24 +241,15 @@ def layer_outputs(
         channels (Channels): The layers.
         run (Callable): Runs the model.
     """
-    found = _watch(model, channels)
+    found = watched(model, channels)
     with torch.no_grad(), suppress(*FAILURES):  # what is missing is the finding
         run(model, image)
     return found
 
 
-def _watch(model: nn.Module, names: Iterable[str]) -> Outputs:
-    """Let layers of a model, which is thrown away afterwards, write down what they put out in each of their calls."""
-    found: Outputs = defaultdict(list)
-    for name in names:
-        layer = model.get_submodule(name)
-        layer.register_forward_hook(lambda _layer, _args, output, name=name: found[name].append(output))
-    return found
-
-
 def _outputs(model: nn.Module, image: torch.Tensor, ends: Sequence[str]) -> dict[str, torch.Tensor]:
     """Return what a model puts out, and some of its layers in each of their calls."""
-    found = _watch(model, ends)
+    found = watched(model, ends)
     return {
         **raw_outputs(model, image),
         **{f"{name} ({i})": y for name, calls in found.items() for i, y in enumerate(calls)},

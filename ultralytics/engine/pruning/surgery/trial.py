@@ -17,13 +17,14 @@ from ultralytics.engine.pruning.graph.outputs import runs
 from ultralytics.engine.pruning.graph.places import BareTensor, Number, Queries, is_sliced, outputs
 from ultralytics.engine.pruning.surgery.cut import channels_to_keep, cut, queries_factor
 from ultralytics.engine.pruning.surgery.joined import choices, joined, neighbours
-from ultralytics.engine.pruning.surgery.oracle import mask
+from ultralytics.engine.pruning.surgery.oracle import mask, raw_outputs
 from ultralytics.engine.pruning.surgery.proof import (
     check_repeatable,
     large_image,
     layer_outputs,
     random_image,
     relative_difference,
+    watched,
 )
 from ultralytics.nn.extra_modules.prunable import equal_parts
 
@@ -183,21 +184,20 @@ def is_right(graph: Graph, groups: Sequence[Group], share: float = 0.0, image: t
     shares = [*[0.0] * (len(groups) - 1), share]
     units = [_some_units(graph, group, i, part) for i, (group, part) in enumerate(zip(groups, shares))]
     kept = channels_to_keep(graph.model, groups, units)
-    copies: dict[int, nn.Module] = {}
-    pruned = deepcopy(graph.model, copies).cpu().to(image.dtype)
-    reference = deepcopy(graph.model).cpu().to(image.dtype)
     channels = {
         graph.names[layer]: {axis: index.tolist() for axis, index in axes.items()}
         for layer, axes in kept.items()
         if isinstance(layer, nn.Module) and is_sliced(layer) and "in" in axes
     }
-    expected = layer_outputs(mask(reference, channels), image, channels)
+    copies: dict[int, nn.Module] = {}
+    pruned = deepcopy(graph.model, copies).cpu().to(image.dtype)
     try:
         cut(pruned, {_copied(layer, copies): axes for layer, axes in kept.items()})
-        pruned(image)
+        actual = watched(pruned, channels)
+        raw_outputs(pruned, image)
     except FAILURES:
         return False  # what it is asked for
-    actual = layer_outputs(pruned, image, channels)
+    expected = layer_outputs(mask(deepcopy(graph.model).cpu().to(image.dtype), channels), image, channels)
     for layer, axes in kept.items():
         if isinstance(layer, Queries) and (name := graph.names[layer.owner]) in expected:
             factor = torch.ones(outputs(layer.owner), dtype=image.dtype)
